@@ -1,0 +1,325 @@
+"""Settings: frozen keyword-only dataclasses, read from a TOML recipe and overridden from the command line.
+
+Names follow TRL's where a setting exists there. The defaults are the embedded demo's vetted recipe.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dyme.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run goes and how often it saves."""
+
+    output: str = "runs/dyme"
+    """Run folder; it must be new or empty unless you resume."""
+    seed: int = 0
+    """Seed of data order, sampling and initialisation."""
+    save_every: int = 50
+    """Steps between checkpoints (the last one is always saved); 0: only the last."""
+    eval_every: int = 0
+    """Steps between evaluations on the validation split; 0: none while training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The policy to train."""
+
+    path: str = "embedded"
+    """A local folder or hub id of a Hugging Face image-text-to-text or causal model; "embedded" is the shipped tiny VLM."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights."""
+    freeze_vision: bool = True
+    """Keep the vision tower as it is, as the paper does."""
+    trust_remote_code: bool = False
+    """Run Python code that ships with the checkpoint; only for folders you trust."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """The questions, the prompts and what counts as right."""
+
+    name: str = "charts"
+    """A name that `dyme tasks` lists; "jsonl" reads your own rows."""
+    train: str = ""
+    """JSON-lines file to train on (task jsonl)."""
+    validation: str = ""
+    """JSON-lines file for choosing settings (task jsonl); empty: the training file's last tenth."""
+    test: str = ""
+    """JSON-lines file to report on (task jsonl)."""
+    train_size: int = 2000
+    """Training samples at most; 0: all."""
+    validation_size: int = 300
+    """Validation samples at most; 0: all."""
+    test_size: int = 1000
+    """Held-out samples at most; 0: all."""
+    traces: Literal["low", "medium", "high"] = "low"
+    """Quality of the embedded task's reference traces (paper, Table 1)."""
+    seed: int = 0
+    """Seed of the embedded task's generator."""
+    think_prompt: str = "Think step by step, then write Answer:"
+    """Appended to the question when told to think; name the marker bare, an example after it would be copied."""
+    direct_prompt: str = "Answer briefly."
+    """Appended to the question when told to answer at once."""
+    marker: str = "Answer:"
+    """Separates thinking from the final answer; must occur exactly once in a completion."""
+    tolerance: float | None = None
+    """Relative tolerance of numeric answers, in training and evaluation alike; unset: the task's own (charts 0, jsonl 0.05)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Which router decides, and its settings."""
+
+    name: str = "dyme"
+    """A name that `dyme methods` lists."""
+    memorize_weight: float = 1.0
+    """Weight of a memorized target per prompt (paper, Eq. 8: 1; the reference code's averaging makes it 1/K)."""
+    all_correct: Literal["skip", "explore"] = "skip"
+    """What dyme does with a group whose completions are all correct: skip (reference code) or explore (paper)."""
+    sft_share: float = 0.5
+    """two_stage: share of the budget spent on SFT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How completions are sampled."""
+
+    num_generations: int = 8
+    """Completions per prompt, K."""
+    max_completion_length: int = 48
+    """Longest completion in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    top_p: float = 1.0
+    """Nucleus sampling; 1 is off."""
+    top_k: int = 0
+    """Sample from the k likeliest tokens; 0 is off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """The shaped reward r of Eq. 2. The switch between modes never looks at it: correctness alone decides."""
+
+    accuracy_weight: float = 1.0
+    """Weight of binary correctness, r_a."""
+    thinking_weight: float = 1.0
+    """Weight of the thinking reward, r_t."""
+    format_weight: float = 1.0
+    """Weight of the format reward, r_f (reference code; 0 is the paper's formula)."""
+    thinking_against: Literal["facts", "reference"] = "facts"
+    """F1 of the thinking against the facts of the image (the reference trace where a row has no facts), or always the latter."""
+    thinking_gate: Literal["parsed", "correct"] = "parsed"
+    """Which completions can earn the thinking reward."""
+    min_thinking_words: int = 3
+    """Fewer words before the marker earn no format reward and do not parse, so "Answer: 5" farms nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The loss over branches (Eqs. 1, 7, 8)."""
+
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    """grpo: mean over a completion's tokens, then over completions; dapo: mean over all tokens; dr_grpo: constant divisor."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide advantages by the standard deviation of the group or of the batch, or not at all."""
+    std: Literal["population", "sample"] = "population"
+    """Standard deviation: population (paper) or sample (reference code, TRL)."""
+    advantage_eps: float = 1e-4
+    """Added to the standard deviation."""
+    epsilon: float = 0.2
+    """Clip range of the importance ratio; without effect while num_iterations is 1, where the ratio is 1."""
+    epsilon_high: float | None = None
+    """Upper clip range; unset: epsilon."""
+    beta: float = 0.0
+    """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
+    normalize: Literal["term", "active", "all"] = "term"
+    """Prompts that a term is averaged over: those in the term, those in any term, or all (skipped ones included)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The optimizer and the budget."""
+
+    prompts_per_step: int = 32
+    """Prompts per optimizer step, over all processes."""
+    max_prompts: int = 0
+    """Stop after this many prompts; 0: num_train_epochs decides."""
+    num_train_epochs: float = 3.0
+    """Passes over the training samples, unless max_prompts or max_seconds is set."""
+    max_seconds: float = 0.0
+    """Stop after this much training time; 0: no limit."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """Decay over the budget, after warm-up."""
+    warmup_steps: int = 5
+    """Steps of linear warm-up; a high learning rate without it can collapse a small model at step 1."""
+    max_grad_norm: float = 1.0
+    """Gradient norm is clipped to this."""
+    num_iterations: int = 1
+    """Updates per rollout."""
+    max_tokens_per_batch: int = 8192
+    """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole recipe."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain nested dictionaries, as written to the run folder."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML recipe and apply overrides ("--section.key", "value", or "--section.key=value").
+
+    Raises ConfigError for a missing file, broken TOML, an unknown key (naming the nearest right one) or a wrong value.
+    """
+    file = Path(path)
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); recipes/ has examples") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    return build(tree, overrides, where=str(file))
+
+
+def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:
+    """A checked Config from nested mappings and command-line overrides."""
+    merged: dict[str, dict[str, Any]] = {}
+    sections = {f.name: f for f in dataclasses.fields(Config)}
+    for name, table in tree.items():
+        _known(name, sections, f"{where}: section [{name}]", "section")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{where}: {name} must be a section, written [{name}]")
+        merged[name] = dict(table)
+    for section, key, text in _overrides(overrides):
+        _known(section, sections, f"--{section}.{key}", "section")
+        merged.setdefault(section, {})[key] = text
+    classes = typing.get_type_hints(Config)
+    config = Config(**{name: _section(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for values that cannot work."""
+    rules = {
+        "rollout.num_generations must be at least 2: one completion has no group to be compared with": config.rollout.num_generations >= 2,
+        "rollout.max_completion_length must be at least 1": config.rollout.max_completion_length >= 1,
+        "rollout.temperature must be above 0": config.rollout.temperature > 0,
+        "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
+        "train.prompts_per_step must be at least 1": config.train.prompts_per_step >= 1,
+        "train.learning_rate must be above 0": config.train.learning_rate > 0,
+        "train.num_iterations must be at least 1": config.train.num_iterations >= 1,
+        "train.max_tokens_per_batch must be at least 1": config.train.max_tokens_per_batch >= 1,
+        "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
+        "method.memorize_weight must not be negative": config.method.memorize_weight >= 0,
+        "task.marker must not be empty": bool(config.task.marker.strip()),
+        "task sizes must not be negative": min(config.task.train_size, config.task.validation_size, config.task.test_size) >= 0,
+        "objective.beta must not be negative": config.objective.beta >= 0,
+    }
+    for message, holds in rules.items():
+        if not holds:
+            raise ConfigError(message)
+
+
+def documentation() -> dict[str, dict[str, tuple[str, str]]]:
+    """section -> key -> (default, docstring under the field), for help texts."""
+    out: dict[str, dict[str, tuple[str, str]]] = {}
+    tree = ast.parse(inspect.getsource(inspect.getmodule(Config)))  # type: ignore[arg-type]
+    bodies = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
+    for section, cls in typing.get_type_hints(Config).items():
+        body = bodies[cls.__name__]
+        out[section] = {
+            a.target.id: (ast.unparse(a.value) if a.value else "", str(b.value.value))
+            for a, b in zip(body, body[1:], strict=False)
+            if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
+            if isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
+        }
+    return out
+
+
+def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:
+    out, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        section, dot, key = name.partition(".")
+        if not word.startswith("--") or not dot:
+            raise ConfigError(f"{word!r} is not an override; write --section.key value, e.g. --train.learning_rate 1e-4")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{name} needs a value")
+            value = rest.pop(0)
+        out.append((section, key, value))
+    return out
+
+
+def _known(name: str, names: Mapping[str, Any], what: str, noun: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+        raise ConfigError(f"{what}: unknown {noun} {name!r}; {hint}")
+
+
+def _section(cls: type, table: Mapping[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        _known(key, hints, where, "key")
+    return cls(**{key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()})
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, choices))}")
+        return value
+    if isinstance(hint, types.UnionType):
+        if value in (None, "none"):
+            return None
+        return _value(value, next(a for a in typing.get_args(hint) if a is not type(None)), where)
+    if hint is bool:
+        truth = {True: True, False: False, "true": True, "false": False}
+        if value in truth and not (isinstance(value, int) and not isinstance(value, bool)):
+            return truth[value]
+        raise ConfigError(f"{where}: {value!r} is not true or false")
+    if hint in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if hint is float or number.is_integer():
+                return hint(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise ConfigError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}")
+    if hint is str and isinstance(value, str):
+        return value
+    raise ConfigError(f"{where}: {value!r} is not a {hint.__name__}")

@@ -1,0 +1,23 @@
+"""One class per boundary. Each is also the standard-library error that a caller would expect; messages say what to do next."""
+
+from __future__ import annotations
+
+
+class DymeError(Exception):
+    """Base of all errors that a user can cause and mend; the command line prints one line and exits with status 2."""
+
+
+class ConfigError(DymeError, ValueError):
+    """A recipe or an override is wrong."""
+
+
+class DataError(DymeError, ValueError):
+    """A data set, a row or an image is wrong."""
+
+
+class ModelError(DymeError, OSError):
+    """A checkpoint cannot be loaded or used."""
+
+
+class RunError(DymeError, OSError):
+    """A run folder cannot be used as asked."""

@@ -1,0 +1,128 @@
+"""The nouns of the project, free of torch: what a stage hands to the next one.
+
+A task yields `Sample`s; a rollout turns each into a `Group` of K `Completion`s; verification attaches one `Verdict` per
+completion; a router answers with a `Route`, whose `Branch`es are what the update trains on; each step leaves a `StepRecord`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Mode = Literal["memorize", "explore", "mixed", "skip"]
+Term = Literal["policy", "imitate"]
+PromptStyle = Literal["think", "direct"]
+
+
+class ImageSource(Protocol):
+    """A picture that is opened only when it is needed."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the content: equal keys mean equal pixels."""
+        ...
+
+    def load(self) -> Image.Image:
+        """Return an RGB picture, right side up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One visual fact of an image (paper, section 3.3): `subject` has `value`, e.g. ("fig", "82")."""
+
+    subject: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One question about zero or more images, with what is known about it."""
+
+    id: str
+    question: str
+    answer: str
+    images: tuple[ImageSource, ...] = ()
+    rationale: str | None = None
+    """Reference thinking trace, without the answer marker; None if the data has none."""
+    facts: tuple[Fact, ...] = ()
+    kind: str = ""
+    """Question type, for breakdowns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled answer: `token_ids` include the end token if `finished`; `logprobs` are those of the sampling policy."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the rules say of one completion. `correct` is binary and alone drives the switch; `reward` is shaped."""
+
+    parsed: bool
+    correct: bool
+    answer: str | None
+    thinking: str
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Named reward parts before weighting: accuracy, format, thinking."""
+    reward: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A prompt's K completions and their verdicts; both empty for a method that does not roll out."""
+
+    sample: Sample
+    completions: tuple[Completion, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def solved(self) -> int:
+        """Number of correct completions."""
+        return sum(v.correct for v in self.verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One answer to train on. `completion` is its index in the group; None is the target y* (trace and answer)."""
+
+    term: Term
+    completion: int | None = None
+    advantage: float = 1.0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What a prompt does at this step, and why."""
+
+    mode: Mode
+    branches: tuple[Branch, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """Figures of one optimizer step, as written to the run folder and shown live."""
+
+    step: int
+    prompts: int
+    epoch: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def mode_shares(routes: Sequence[Route]) -> dict[str, float]:
+    """Share of prompts per mode, in [0, 1]; `mixed` counts prompts that do both."""
+    total = max(1, len(routes))
+    return {mode: sum(r.mode == mode for r in routes) / total for mode in ("memorize", "explore", "mixed", "skip")}

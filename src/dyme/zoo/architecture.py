@@ -1,0 +1,80 @@
+"""The embedded tiny VLM: SmolVLM's class (Idefics3: SigLIP vision tower, pixel shuffle, Llama) at about 3 M parameters.
+
+Everything is a stock Hugging Face class, so `AutoProcessor` and `AutoModelForImageTextToText` load a saved folder anywhere.
+The tokenizer is a byte-level BPE, lossless on any text; words of the embedded task and the numbers up to 399 are one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+from dyme.tasks.chart_image import SIZE
+
+PATCH, SHUFFLE = 8, 3
+IMAGE_TOKENS = (SIZE // PATCH // SHUFFLE) ** 2
+PAD, EOS, IMAGE, FAKE, GLOBAL, END = (
+    "<pad>", "<eos>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
+)  # fmt: skip
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'].capitalize() + ':' }}{% if m['content'] is string %}{{ ' ' + m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ ' ' + c['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<end_of_utterance>{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""SmolVLM's template, byte for byte in its effect, with string contents allowed."""
+
+
+def build_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE in which each word or number (up to three digits) of `corpus` is one token; deterministic."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?[0-9]{1,3}| ?[^A-Za-z0-9 ]| "), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, special_tokens=[PAD, EOS, IMAGE, FAKE, GLOBAL, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(sorted(set(corpus)), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, padding_side="left", clean_up_tokenization_spaces=False,
+        extra_special_tokens=[IMAGE, FAKE, GLOBAL, END], model_max_length=512,
+    )  # fmt: skip
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
+    """The processor: pictures of any size are scaled to SIZE pixels, one tile, IMAGE_TOKENS tokens."""
+    edge = {"longest_edge": SIZE}
+    images = Idefics3ImageProcessorPil(
+        do_resize=True, size=edge, max_image_size=edge, do_image_splitting=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=CHAT_TEMPLATE)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
+    """The model with random weights (the caller seeds torch)."""
+    token = tokenizer.convert_tokens_to_ids
+    config = Idefics3Config(
+        image_token_id=token(IMAGE),
+        scale_factor=SHUFFLE,
+        pad_token_id=token(PAD),
+        tie_word_embeddings=True,
+        vision_config=dict(
+            hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, image_size=SIZE, patch_size=PATCH
+        ),
+        text_config=dict(
+            model_type="llama", vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, rms_norm_eps=1e-5,
+            pad_token_id=token(PAD), eos_token_id=token(EOS), bos_token_id=None, tie_word_embeddings=True,
+        ),
+    )  # fmt: skip
+    model = Idefics3ForConditionalGeneration(config)
+    model.generation_config.eos_token_id = token(EOS)
+    model.generation_config.pad_token_id = token(PAD)
+    return model
