@@ -29,9 +29,9 @@ class RunConfig:
     seed: int = 0
     """Seed of data order, sampling and initialisation."""
     save_every: int = 50
-    """Steps between checkpoints (the last one is always saved); 0: only the last."""
-    eval_every: int = 0
-    """Steps between evaluations on the validation split; 0: none while training."""
+    """Steps between checkpoints (the last step is always saved); 0: only the last."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones are deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ class TaskConfig:
     """JSON-lines file for choosing settings (task jsonl); empty: the training file's last tenth."""
     test: str = ""
     """JSON-lines file to report on (task jsonl)."""
-    train_size: int = 2000
-    """Training samples at most; 0: all."""
-    validation_size: int = 300
-    """Validation samples at most; 0: all."""
-    test_size: int = 1000
-    """Held-out samples at most; 0: all."""
+    train_size: int = 0
+    """Training samples at most; 0: all (of the endless charts: 2000)."""
+    validation_size: int = 0
+    """Validation samples at most; 0: all (charts: 300)."""
+    test_size: int = 0
+    """Held-out samples at most; 0: all (charts: 1000)."""
     traces: Literal["low", "medium", "high"] = "low"
     """Quality of the embedded task's reference traces (paper, Table 1)."""
     seed: int = 0
@@ -92,6 +92,8 @@ class MethodConfig:
     """What dyme does with a group whose completions are all correct: skip (reference code) or explore (paper)."""
     sft_share: float = 0.5
     """two_stage: share of the budget spent on SFT."""
+    sft_learning_rate: float | None = None
+    """Learning rate of stages that only imitate; unset: train.learning_rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

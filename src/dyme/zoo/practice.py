@@ -16,11 +16,15 @@ DIRECT = "Answer briefly."
 CAPTION = "Describe the chart."
 
 Turns = list[tuple[str, str]]
+"""(prompt, answer) pairs of a conversation."""
+Segments = list[tuple[str, bool]]
+"""Pieces of one row's text; only the True ones are trained on."""
 
 
 def caption_turns(chart: Chart, rng: random.Random) -> Turns:
-    """Say what is there, in chart order, then in an order asked for."""
-    return [(CAPTION, listing(chart.table) + "."), lookup_turn(chart.table, rng)]
+    """Say what is there, in chart order or in an order asked for."""
+    turns = [(CAPTION, listing(chart.table) + "."), lookup_turn(chart.table, rng)]
+    return turns if rng.random() < 0.5 else turns[::-1]
 
 
 def lookup_turn(table: Table, rng: random.Random) -> tuple[str, str]:
@@ -45,38 +49,36 @@ def thinking_turns(chart: Chart, rng: random.Random) -> Turns:
     return [(f"{chart.question.text()} {THINK}", base_thinking(chart, rng))]
 
 
-def text_practice(rng: random.Random, statements: int = 7) -> list[tuple[str, bool]]:
-    """A table in words and what follows from it, which is what a language model brings along.
+def text_practice(rng: random.Random, statements: int = 7) -> Segments:
+    """A table in words and what follows from it, which is what a language model brings along; half are look-ups alone.
 
-    Returns segments; the listing and the questions cannot be foreseen and are not trained on.
+    The listing and the questions cannot be foreseen and are not trained on.
     """
     chart = random_chart(rng, "pretrain")
     opening = rng.choice(("Observation: ", "The chart shows ", "I see ", ""))
-    segments = [(f"{opening}{listing(chart.table)}.", False)]
-    kinds = list(WEIGHTS)
+    segments: Segments = [(f"{opening}{listing(chart.table)}.", False)]
+    lookups = rng.random() < 0.5
     for _ in range(statements):
-        if rng.random() < 0.2:
+        if lookups:
             prompt, done = lookup_turn(chart.table, rng)
-            done = " " + done
         else:
-            question = random_question(rng, chart.table, rng.choice(kinds))
-            asked = Chart(chart.table, question, 0)
-            prompt, done = question.text(), f" {work(asked, chart.table, question.solve(chart.table))}."
-        segments += [(f" {prompt}", False), (done, True)]
+            question = random_question(rng, chart.table, rng.choice(list(WEIGHTS)))
+            prompt, done = question.text(), work(Chart(chart.table, question, 0), chart.table, question.solve(chart.table)) + "."
+        segments += [(f" {prompt}", False), (f" {done}", True)]
     return segments
 
 
-def arithmetic(rng: random.Random, count: int = 12) -> str:
-    """Sums and differences of the sizes that the charts need."""
-    out = []
+def arithmetic(rng: random.Random, count: int = 16) -> Segments:
+    """Sums and differences of the sizes that the charts need; only results are trained on, operands being chance."""
+    segments: Segments = []
     for _ in range(count):
         a, b = rng.randint(10, 99), rng.randint(10, 99)
         if rng.random() < 0.5:
-            out.append(f"{max(a, b)} - {min(a, b)} = {abs(a - b)}.")
+            a, b, sign = max(a, b), min(a, b), "-"
         else:
-            a += b if rng.random() < 0.15 else 0
-            out.append(f"{a} + {b} = {a + b}.")
-    return " ".join(out)
+            a, sign = a + (rng.randint(10, 99) if rng.random() < 0.1 else 0), "+"
+        segments += [(f" {a} {sign} {b} =", False), (f" {a - b if sign == '-' else a + b}.", True)]
+    return segments
 
 
 def corpus(seed: int = 0, conversations: int = 3000) -> Iterator[str]:

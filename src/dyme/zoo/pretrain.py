@@ -22,9 +22,6 @@ from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 from dyme.tasks.charts import random_chart
 from dyme.zoo import architecture, practice
 
-Segments = list[tuple[str, bool]]
-"""Pieces of one row's text; only the True ones are trained on."""
-
 
 class Feed:
     """Endless training batches (input_ids [B, T], labels [B, T], pixel_values or None), from a seed."""
@@ -51,12 +48,7 @@ class Feed:
 
     def text(self) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Tables in words and arithmetic."""
-        rows: list[Segments] = []
-        for _ in range(self.rows):
-            if self.rng.random() < 0.3:
-                rows.append([(practice.arithmetic(self.rng), True)])
-            else:
-                rows.append(practice.text_practice(self.rng))
+        rows = [practice.arithmetic(self.rng) if self.rng.random() < 0.4 else practice.text_practice(self.rng) for _ in range(self.rows)]
         return *self._pad(rows), None
 
     def pixels(self, picture: Any) -> torch.Tensor:
@@ -64,14 +56,14 @@ class Feed:
         flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
         return (flat.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2).float()) / 127.5 - 1
 
-    def _segments(self, turns: practice.Turns, image: str) -> Segments:
-        out: Segments = []
+    def _segments(self, turns: practice.Turns, image: str) -> practice.Segments:
+        out: practice.Segments = []
         for k, (prompt, answer) in enumerate(turns):
             out.append((f"User:{image if k == 0 else ''} {prompt}{architecture.END}Assistant:", False))
             out.append((f" {answer}{architecture.EOS}", True))
         return out
 
-    def _pad(self, rows: list[Segments]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad(self, rows: list[practice.Segments]) -> tuple[torch.Tensor, torch.Tensor]:
         flat = iter(self.tokenizer([text for row in rows for text, _ in row], add_special_tokens=False)["input_ids"])
         ids, labels = [], []
         for row in rows:
@@ -112,12 +104,13 @@ def train(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log, started = (args.out / "pretrain.jsonl").open("a"), time.time()
     for step in range(args.steps):
-        scale = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / args.steps - 0.3) / 0.7)))
+        scale = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / args.steps - 0.4) / 0.6)))
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             for group, lr in zip(optimizer.param_groups, peak, strict=True):
                 group["lr"] = lr * scale
-        is_text = coin.random() < args.text
-        ids, labels, pictures = feed.text() if is_text else feed.charts("caption" if step < args.caption_steps else "mix")
+        captions = step < args.caption_steps
+        is_text = coin.random() < (0.5 if captions else args.text)
+        ids, labels, pictures = feed.text() if is_text else feed.charts("caption" if captions else "mix")
         loss = loss_of(model, ids, labels, pictures)
         model.zero_grad()
         loss.backward()
@@ -152,10 +145,10 @@ def parse_args() -> argparse.Namespace:
     """The command line; the defaults made the shipped base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--caption-steps", type=int, default=600, help="steps on captions and look-ups alone")
+    parser.add_argument("--steps", type=int, default=2300)
+    parser.add_argument("--caption-steps", type=int, default=900, help="steps on captions, look-ups and text alone")
     parser.add_argument("--rows", type=int, default=48, help="conversations per step")
-    parser.add_argument("--text", type=float, default=0.3, help="share of text-only steps")
+    parser.add_argument("--text", type=float, default=0.3, help="share of text-only steps after the captions")
     parser.add_argument("--thinking", type=float, default=0.12, help="share of loose thinking in the mix")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)

@@ -1,0 +1,104 @@
+"""Saving and resuming: a checkpoint is a standard model folder beside the optimizer's state and the position.
+
+Order of writing: model, state, then the mark that it is complete; a run that is killed in between resumes from the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from accelerate import Accelerator
+
+from dyme.config import Config
+from dyme.errors import RunError
+from dyme.record import RunFolder
+from dyme.schedule import Position
+from dyme.update import Updater
+
+
+def open_run(config: Config, accelerator: Accelerator, resume: bool) -> RunFolder:
+    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it."""
+    path = Path(config.run.output)
+    if accelerator.is_main_process and not resume:
+        RunFolder.create(path, config, {"processes": accelerator.num_processes, "device": str(accelerator.device)})
+    accelerator.wait_for_everyone()
+    return RunFolder.open(path)
+
+
+def restore(run: RunFolder, updater: Updater) -> Position:
+    """Load the last complete checkpoint and drop everything recorded after it; a run without one starts again."""
+    found = run.latest_checkpoint()
+    accelerator = updater.accelerator
+    if accelerator.is_main_process:
+        run.truncate(found[0] if found else 0)
+    accelerator.wait_for_everyone()
+    if found is None:
+        return Position()
+    state = json.loads((found[1] / "position.json").read_text(encoding="utf-8"))
+    updater.load(found[1] / "state")
+    return Position(**state)
+
+
+def due(config: Config, position: Position) -> bool:
+    """Whether a checkpoint is to be written at this step."""
+    return config.run.save_every > 0 and position.step % config.run.save_every == 0
+
+
+def save(run: RunFolder, updater: Updater, position: Position, *, final: bool = False) -> Path:
+    """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
+    folder, main = run.checkpoint_dir(position.step), updater.accelerator.is_main_process
+    if main and not (folder / "complete.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    updater.accelerator.wait_for_everyone()
+    if not (folder / "complete.json").exists():
+        updater.save(folder / "state", folder / "model")
+        if main:
+            (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+            run.mark_complete(position.step)
+            _prune(run)
+    updater.accelerator.wait_for_everyone()
+    if not final:
+        return folder / "model"
+    if main:
+        shutil.copytree(folder / "model", run.path / "model", dirs_exist_ok=True)
+    updater.accelerator.wait_for_everyone()
+    return run.path / "model"
+
+
+def _prune(run: RunFolder) -> None:
+    keep = run.config().run.keep_checkpoints
+    complete = sorted(f.parent for f in run.path.glob("checkpoints/*/complete.json"))
+    for folder in complete[: -max(1, keep)]:
+        (folder / "complete.json").unlink()
+        shutil.rmtree(folder)
+
+
+class Interrupt:
+    """While open, SIGINT and SIGTERM set `requested` instead of ending the process; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupt:
+        """Take over the signals (main thread only; elsewhere they stay as they are)."""
+        try:
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            self._before = {}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise RunError("stopped at once; the last checkpoint is intact")
+        self.requested = True

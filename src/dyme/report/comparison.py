@@ -1,0 +1,137 @@
+"""One self-contained page that sets methods side by side, from the JSON file of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dyme.errors import DataError
+from dyme.report.plots import Line, Plot, bars, colours, curves
+from dyme.report.render import render
+from dyme.report.series import mean
+
+_FIRST = ("think_accuracy", "direct_accuracy", "pass_at_k")
+
+
+def write_comparison(results: Path, out: Path) -> Path:
+    """Write the page about the comparison in the JSON file `results` to `out` and return its path; missing keys are left out.
+
+    Raises DataError if the file is not a comparison.
+    """
+    try:
+        data = json.loads(results.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{results}: cannot be read as a comparison ({error})") from error
+    if not isinstance(data, dict) or not (data.get("rows") or data.get("summary")):
+        raise DataError(f"{results} is not a comparison: it has neither rows nor a summary")
+    rows = data.get("rows") or []
+    summary = data.get("summary") or _summarize(rows)
+    names = _names([*summary, *rows])
+    palette = colours([_method(row) for row in [*summary, *rows]])
+    return render(
+        "comparison.html.jinja",
+        out,
+        title=data.get("title") or "Methods compared",
+        command=data.get("command"),
+        hardware=data.get("hardware"),
+        versions=data.get("versions") or {},
+        names=[(name, name.replace("_", " ")) for name in names],
+        summary=[_cells(row, names) for row in summary],
+        rows=[{**_cells(row, names), "link": _link(row.get("run"), results, out)} for row in rows],
+        several=len({_traces(row) for row in [*summary, *rows]}) > 1,
+        plots=[*_bars(summary, names, palette), *_curves(rows, palette)],
+    )
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    return str(row.get("method", "unknown"))
+
+
+def _traces(row: Mapping[str, Any]) -> str:
+    return str(row.get("traces") or "")
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A row's metrics; a bare number is one without an interval."""
+    metrics = (row.get("metrics") or {}).items()
+    return {name: {"value": None, **(m if isinstance(m, Mapping) else {"value": m})} for name, m in metrics}
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every metric's name, the accuracies first."""
+    found = dict.fromkeys(name for row in rows for name in _metrics(row))
+    return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+
+
+def _cells(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    metrics = _metrics(row)
+    keys = ("seed", "prompts", "seconds", "learning_rate", "run")
+    seeds = next((m["seeds"] for m in metrics.values() if m.get("seeds")), None)
+    cells = [(name, metrics.get(name, {"value": None})) for name in names]
+    return {"method": _method(row), "traces": _traces(row), "cells": cells, "seeds": seeds, **{k: row.get(k) for k in keys}}
+
+
+def _summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds for a file that brings no summary; an interval only where there is one seed."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((_method(row), _traces(row)), []).append(row)
+    out = []
+    for (method, traces), members in groups.items():
+        metrics = {}
+        for name in _names(members):
+            found = [_metrics(row)[name] for row in members if name in _metrics(row)]
+            values = [float(m["value"]) for m in found if m["value"] is not None]
+            metrics[name] = found[0] if len(found) == 1 else {"value": mean(values) if values else None, "seeds": len(values)}
+        out.append({"method": method, "traces": traces, "metrics": metrics})
+    return out
+
+
+def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: Mapping[str, str]) -> list[Plot]:
+    """A bar chart of each accuracy, or of the first metric if there is none."""
+    out = []
+    for k, name in enumerate([n for n in names if n in _FIRST] or names[:1]):
+        found = [(row, metric) for row in summary if (metric := _metrics(row).get(name)) and metric["value"] is not None]
+        values = [(_label(row), palette[_method(row)], float(m["value"]), m.get("low"), m.get("high")) for row, m in found]
+        if values:
+            percent = all(0 <= value[2] <= 1 for value in values)
+            out.append(bars(f"bars{k}", f"{name.replace('_', ' ')}, 95 % intervals".capitalize(), values, percent=percent))
+    return out
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    label = " · ".join(part for part in (_method(row), _traces(row)) if part)
+    return label if len(label) <= 28 else label[:27] + "…"
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], palette: Mapping[str, str]) -> list[Plot]:
+    """Accuracy over prompts for each quality of traces, one line per method: the mean over its seeds."""
+    out = []
+    for k, traces in enumerate(dict.fromkeys(_traces(row) for row in rows)):
+        series = []
+        for method, colour in palette.items():
+            points: dict[float, list[float]] = {}
+            for row in rows:
+                if (_method(row), _traces(row)) == (method, traces):
+                    for at, value in row.get("curve") or ():
+                        points.setdefault(float(at), []).append(float("nan") if value is None else float(value))
+            if points:
+                x = sorted(points)
+                series.append(Line(method, [mean(points[at]) for at in x], colour, x=x))
+        if series:
+            caption = "Accuracy while training" + (f", {traces} traces" if traces else "")
+            out.append(curves(f"curve{k}", caption, series, xlabel="prompts seen"))
+    return out
+
+
+def _link(run: object, results: Path, out: Path) -> str | None:
+    """Address of a run's own page relative to `out`, if there is one below the folder of `results`."""
+    if not isinstance(run, str) or not run or "\0" in run:
+        return None
+    here, page = results.resolve().parent, (results.parent / run / "report.html").resolve()
+    if not (page.is_file() and page.is_relative_to(here) and page.is_relative_to(out.resolve().parent)):
+        return None
+    return "./" + quote(page.relative_to(out.resolve().parent).as_posix())

@@ -1,0 +1,181 @@
+"""One self-contained page about a run: figures, evaluations, plots, and a browser of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dyme.record import RunFolder
+from dyme.report import samples
+from dyme.report.plots import Line, Plot, areas, colours, curves, lines
+from dyme.report.render import figure, interval, render, script, script_json
+from dyme.report.series import MODES, StepTotals, ends, prompts_seen, so_far, totals
+from dyme.types import StepRecord
+
+_EXAMPLES = 24
+_MOST_FIGURES = 36
+_CURVES = ("think_accuracy", "direct_accuracy", "pass_at_k", "true_statements")
+_MODE_COLOURS = dict(zip(MODES, ("c2", "c1", "c4", "c5"), strict=True))
+
+
+class Tile(NamedTuple):
+    """One figure of the summary row."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+def write_page(run: Path, out: Path | None = None) -> Path:
+    """Write the page about the run folder `run` to `out` (report.html in the folder) and return its path.
+
+    Works on a run that is still going, or that never rolled out. Raises RunError if `run` is not a run folder.
+    """
+    folder = RunFolder.open(run)
+    settings, records, evaluations = folder.settings(), folder.steps(), folder.evaluations()
+    steps = totals(folder.rollouts())
+    prompts = prompts_seen(records, steps)
+    latest = {row["name"]: row for row in sorted(evaluations, key=lambda row: row["name"] != "test")}
+    payload = samples.choose(folder)
+    browser, source = script("browser.js")
+    return render(
+        "page.html.jinja",
+        out or folder.path / "report.html",
+        title=f"{_setting(settings, 'method', 'name')} on {_setting(settings, 'task', 'name')}",
+        subtitle=_subtitle(settings),
+        tiles=_tiles(records, steps, prompts, latest),
+        evaluations=[_evaluation(folder, row) for row in latest.values()],
+        plots=_plots(steps, prompts, evaluations),
+        figures=_figures(records, prompts),
+        settings=settings,
+        versions=folder.versions(),
+        events=folder.events(),
+        payload=payload,
+        samples=script_json(payload),
+        script=browser,
+        script_source=source,
+    )
+
+
+def _setting(settings: Mapping[str, Any], section: str, key: str) -> str:
+    return str(settings.get(section, {}).get(key, "unknown"))
+
+
+def _subtitle(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    named = [("method", "method", "name"), ("model", "model", "path"), ("task", "task", "name"), ("traces", "task", "traces")]
+    return [(label, _setting(settings, *keys)) for label, *keys in (*named, ("seed", "run", "seed"))]
+
+
+def _tiles(
+    records: Sequence[StepRecord], steps: Sequence[StepTotals], prompts: Mapping[int, float], latest: Mapping[str, Mapping[str, Any]]
+) -> list[Tile]:
+    tiles = []
+    shown = next(iter(latest.values()), {})
+    for name, label, metric in _metrics(shown)[:2]:
+        tiles.append(Tile(f"{label}, {shown['name']}", figure(name, metric["value"]), interval(name, metric)))
+    for label, name in (("sampled accuracy", "accuracy"), ("in the asked format", "parsed"), ("reward", "reward"), ("tokens", "tokens")):
+        tiles += _change(label, name, [s.mean(name) for s in steps])
+    tiles += _change("memorize", "memorize", [s.share("memorize") for s in steps])
+    if prompts:
+        tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps"))
+    if records:
+        seconds = so_far([r.seconds for r in records])[-1]
+        tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step"))
+    return tiles
+
+
+def _change(label: str, name: str, values: Sequence[float]) -> list[Tile]:
+    first, last = ends(values) if values else (math.nan, math.nan)
+    return [] if math.isnan(last) else [Tile(label, figure(name, last), f"at first {figure(name, first)}")]
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{seconds / 60:.1f} min"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("/", ": ")
+
+
+def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+    examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in row.get("examples", [])[:_EXAMPLES]]
+    by_kind = {kind: _metric(metric) for kind, metric in row.get("by_kind", {}).items()}
+    return {"name": row["name"], "step": row["step"], "metrics": _metrics(row), "by_kind": by_kind, "examples": examples}
+
+
+def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, label, metric) of an evaluation, the accuracies first."""
+    metrics = row.get("metrics", {})
+    names = sorted(metrics, key=lambda name: _CURVES.index(name) if name in _CURVES else len(_CURVES))
+    return [(name, _words(name), _metric(metrics[name])) for name in names]
+
+
+def _metric(metric: Any) -> dict[str, Any]:
+    """A metric with all its keys; a bare number is one without an interval."""
+    return {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
+
+
+def _plots(steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]) -> list[Plot]:
+    x = [prompts[s.step] for s in steps]
+
+    def means(*named: tuple[str, str, str]) -> list[Line]:
+        return [line for line in (Line(label, [s.mean(name) for s in steps], c) for label, name, c in named) if _measured(line.y)]
+
+    out = []
+    accuracy = means(("a completion is right", "accuracy", "c1"), ("any of its group is right", "any_right", "c2"))
+    if accuracy:
+        out.append(lines("accuracy", "Accuracy of sampled completions", x, accuracy, xlabel="prompts seen", percent=True))
+    parts = sorted({name for s in steps for name in s.sums if name.startswith("reward/")})
+    palette = colours(["reward", *parts])
+    reward = means(("reward", "reward", palette["reward"]), *((p.removeprefix("reward/"), p, palette[p]) for p in parts))
+    if reward:
+        out.append(lines("reward", "Reward and its parts, before weighting", x, reward, xlabel="prompts seen"))
+    if steps:
+        shares = [Line(mode, [s.share(mode) for s in steps], _MODE_COLOURS[mode]) for mode in MODES]
+        present = [line for line in shares if any(line.y)]
+        out.append(areas("modes", "Share of prompts by mode", [float(s.step) for s in steps], present, xlabel="step"))
+    length, parsed = means(("tokens", "tokens", "c1")), means(("in the asked format", "parsed", "c3"))
+    if length:
+        out.append(lines("length", "Length of completions, tokens", x, length, xlabel="prompts seen"))
+    if parsed:
+        out.append(lines("format", "Completions in the asked format", x, parsed, xlabel="prompts seen", percent=True))
+    return out + _courses(evaluations, prompts)
+
+
+def _courses(evaluations: Iterable[Mapping[str, Any]], prompts: Mapping[int, float]) -> list[Plot]:
+    """One figure for each evaluation that was made at more than one step."""
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for row in evaluations:
+        rows.setdefault(row["name"], []).append(row)
+    out = []
+    for k, (name, points) in enumerate(rows.items()):
+        series = [_course(metric, points, prompts, colour) for metric, colour in colours(_CURVES).items()]
+        series = [line for line in series if _measured(line.y)]
+        if series and len({row["step"] for row in points}) > 1:
+            out.append(curves(f"evaluation{k}", f"Evaluation: {name}", series, xlabel="prompts seen"))
+    return out
+
+
+def _course(metric: str, points: Sequence[Mapping[str, Any]], prompts: Mapping[int, float], colour: str) -> Line:
+    found = [(prompts.get(row["step"], 0.0), _metric(row["metrics"][metric])) for row in points if metric in row.get("metrics", {})]
+    found.sort(key=lambda pair: pair[0])
+
+    def bound(name: str) -> list[float]:
+        return [math.nan if m.get(name) is None else float(m[name]) for _, m in found]
+
+    return Line(_words(metric), bound("value"), colour, bound("low"), bound("high"), [at for at, _ in found])
+
+
+def _figures(records: Sequence[StepRecord], prompts: Mapping[int, float]) -> list[Plot]:
+    """Every figure that the training loop recorded, as it is named there."""
+    names = list(dict.fromkeys(name for r in records for name in r.metrics))[:_MOST_FIGURES]
+    x = [prompts[r.step] for r in records]
+    series = [Line(name, [r.metrics.get(name, math.nan) for r in records], "c1") for name in names]
+    return [lines(f"figure{k}", line.label, x, [line], xlabel="prompts seen") for k, line in enumerate(series) if _measured(line.y)]
+
+
+def _measured(values: Iterable[float]) -> bool:
+    return any(math.isfinite(v) for v in values)

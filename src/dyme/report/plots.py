@@ -1,0 +1,174 @@
+"""Small inline SVG figures, drawn by matplotlib's object interface and coloured by the page's style sheet.
+
+Colours are drawn as placeholders and replaced by CSS variables, so that one figure serves light and dark; text stays text.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from dyme.report.series import smooth
+
+PALETTE = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
+"""Colour variables of style.css."""
+_VARIABLES = ("ink", "quiet", "line", "panel", *PALETTE)
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A named series, in one colour of the palette; `low` and `high` bound its intervals, if it has any."""
+
+    label: str
+    y: Sequence[float]
+    colour: str
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    x: Sequence[float] = ()
+    """Its own x values, where series do not share theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure for the page: its SVG, its caption, and a legend of (label, colour)."""
+
+    caption: str
+    svg: Markup
+    legend: tuple[tuple[str, str], ...]
+
+
+def lines(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str, percent: bool = False) -> Plot:
+    """Noisy series over a run: the raw values faint, a moving average on top."""
+    figure, axes = _axes(xlabel, percent)
+    for line in series:
+        axes.plot(x, line.y, color=_code(line.colour), linewidth=0.7, alpha=0.3)
+        axes.plot(x, smooth(line.y), color=_code(line.colour), linewidth=1.6, marker="o" if len(x) == 1 else None)
+    _zero_based(axes, [v for line in series for v in line.y], percent)
+    return _plot(name, caption, figure, series)
+
+
+def areas(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str) -> Plot:
+    """Shares that sum to one, stacked: moving averages filled, the raw boundaries faint."""
+    figure, axes = _axes(xlabel, percent=True)
+    x = [x[0] - 0.5, x[0] + 0.5] if len(x) == 1 else x
+    stretched = [list(line.y) * (len(x) // len(line.y)) for line in series]
+    axes.stackplot(x, *[smooth(y) for y in stretched], colors=[_code(line.colour) for line in series], alpha=0.78, linewidth=0)
+    raw = [0.0] * len(x)
+    for y in stretched[:-1]:
+        raw = [a + b for a, b in zip(raw, y, strict=True)]
+        axes.plot(x, raw, color=_code("ink"), linewidth=0.5, alpha=0.25)
+    axes.set_ylim(0, 1)
+    axes.set_xlim(x[0], x[-1])
+    return _plot(name, caption, figure, series)
+
+
+def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, percent: bool = True) -> Plot:
+    """Few measured points per series, with intervals where known; nothing smoothed."""
+    figure, axes = _axes(xlabel, percent)
+    for line in series:
+        axes.plot(line.x, line.y, color=_code(line.colour), linewidth=1.3, marker="o", markersize=3)
+        if line.low and line.high:
+            axes.fill_between(line.x, line.low, line.high, color=_code(line.colour), alpha=0.15, linewidth=0)
+    _zero_based(axes, [v for line in series for v in (*line.y, *line.high)], percent)
+    return _plot(name, caption, figure, series)
+
+
+def bars(name: str, caption: str, rows: Sequence[tuple[str, str, float, float | None, float | None]], *, percent: bool = True) -> Plot:
+    """Horizontal bars of (label, colour, value, low, high), from top to bottom, with the interval as a whisker."""
+    figure, axes = _axes("", percent=False, height=0.5 + 0.24 * len(rows))
+    places = range(len(rows))
+    axes.barh(places, [row[2] for row in rows], color=[_code(row[1]) for row in rows], alpha=0.78, height=0.68)
+    for place, (_, _, _, low, high) in zip(places, rows, strict=True):
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=_code("ink"), linewidth=1.2, marker="|", markersize=5)
+    axes.set_yticks(list(places), [row[0] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=True, axis="x", color=_code("line"), linewidth=0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(left=min(0.0, *(row[2] for row in rows), *(row[3] or 0.0 for row in rows)))
+    if percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _plot(name, caption, figure, ())
+
+
+def _axes(xlabel: str, percent: bool, height: float = 2.15) -> tuple[Figure, Any]:
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(4.4, height), layout="constrained")
+        axes = figure.add_subplot()
+    figure.patch.set_visible(False)
+    axes.patch.set_visible(False)
+    axes.grid(visible=True, axis="y", color=_code("line"), linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel, color=_code("quiet"))
+    for spine in axes.spines.values():
+        spine.set_edgecolor(_code("line"))
+    axes.tick_params(color=_code("line"), labelcolor=_code("quiet"), length=3)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure, axes
+
+
+def _zero_based(axes: Any, values: Sequence[float], percent: bool) -> None:
+    finite = [v for v in values if math.isfinite(v)]
+    if finite and min(finite) >= 0:
+        top = max(finite) * 1.05
+        axes.set_ylim(0, min(top, 1.02) if percent else top) if top else axes.set_ylim(0, 1)
+
+
+def _plot(name: str, caption: str, figure: Figure, series: Sequence[Line]) -> Plot:
+    said = "; ".join(_in_words(line) for line in series)
+    return Plot(caption, _svg(figure, name, f"{caption}. {said}" if said else caption), tuple((s.label, s.colour) for s in series))
+
+
+def _in_words(line: Line) -> str:
+    finite = [v for v in smooth(line.y) if math.isfinite(v)]
+    return f"{line.label}: from {finite[0]:.3g} to {finite[-1]:.3g}" if finite else f"{line.label}: no values"
+
+
+def _svg(figure: Figure, name: str, description: str) -> Markup:
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    view = re.search(r'viewBox="([^"]*)"', text)
+    assert view, "matplotlib's SVG has a viewBox"
+    body = text[text.index(">") + 1 :]
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL).replace("xlink:href", "href")
+    body = re.sub(r'\bid="|(?<=href=")#|(?<=url\()#', lambda m: f"{m[0]}{name}-", body)  # ids are unique on the page
+    for variable in _VARIABLES:
+        body = body.replace(_code(variable), f"var(--{variable})")
+    return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{html.escape(description)}">{body}')
+
+
+def _code(variable: str) -> str:
+    """The placeholder colour of a CSS variable."""
+    return f"#0b{_VARIABLES.index(variable):02x}e7"
+
+
+def colours(names: Sequence[str]) -> Mapping[str, str]:
+    """A colour for each distinct name, in order; beyond the palette's end it starts again."""
+    return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(dict.fromkeys(names))}

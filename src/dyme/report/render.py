@@ -1,0 +1,74 @@
+"""Templates, and the few ways in which text, numbers and pictures enter a page. Everything else is escaped by Jinja2."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+_HERE = Path(__file__).parent
+_PLAIN = ("length", "tokens", "words", "seconds", "steps", "prompts", "reward", "rate_per_second")
+_SMALL_PNG = 24_000
+
+
+def render(template: str, out: Path, **values: Any) -> Path:
+    """Fill a template of this folder and write it to `out`; a value that is missing is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(figure=figure, interval=interval, style=_own("style.css"))
+    text = environment.get_template(template).render(**values)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8", errors="replace")  # a lone surrogate becomes "?"
+    return out
+
+
+def script(name: str) -> tuple[Markup, str]:
+    """A script of this folder, and the source expression that lets it alone run under a content security policy."""
+    text = _own(name)
+    return text, "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def script_json(value: Any) -> Markup:
+    """JSON for a script element: no <, > or &, so no tag can begin or end in it, and no U+2028 or U+2029, once line ends in scripts."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}))
+
+
+def data_uri(file: Path) -> str:
+    """A stored picture as a data URI, as JPEG where its PNG would be heavy."""
+    content = file.read_bytes()
+    if len(content) <= _SMALL_PNG:
+        return "data:image/png;base64," + base64.b64encode(content).decode()
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.convert("RGB").save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def figure(name: str, value: Any) -> str:
+    """A metric's value as shown: a share as percent, anything else as a number, what is missing as a dash."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "–" if value is None or isinstance(value, float) else str(value)
+    if 0 <= value <= 1 and not name.lower().endswith(_PLAIN):
+        return f"{100 * value:.1f} %"
+    return f"{value:,.1f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def interval(name: str, metric: Mapping[str, Any]) -> str:
+    """A metric's 95 % interval as shown, or nothing."""
+    low, high = metric.get("low"), metric.get("high")
+    return "" if low is None or high is None else f"{figure(name, low)} – {figure(name, high)}".replace(" % –", " –")
+
+
+def _own(name: str) -> Markup:
+    return Markup((_HERE / name).read_text(encoding="utf-8"))

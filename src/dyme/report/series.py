@@ -1,0 +1,97 @@
+"""What a run did at each step, added up from its rollouts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dyme.types import StepRecord
+
+MODES = ("memorize", "explore", "mixed", "skip")
+
+
+@dataclass
+class StepTotals:
+    """Sums over the groups of one step."""
+
+    step: int
+    modes: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return self.modes.total()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add one line of rollouts.jsonl."""
+        self.modes[row["mode"]] += 1
+        completions = row["completions"]
+        if completions:
+            self._put("any_right", any(c["correct"] for c in completions))
+        for c in completions:
+            self._put("accuracy", c["correct"])
+            self._put("parsed", c["parsed"])
+            self._put("tokens", c["tokens"])
+            self._put("reward", c["reward"])
+            for name, value in c["rewards"].items():
+                self._put(f"reward/{name}", value)
+
+    def mean(self, name: str) -> float:
+        """Mean of a figure over this step; nan if there is none (a failed judge counts neither way)."""
+        return self.sums[name] / self.counts[name] if self.counts[name] else math.nan
+
+    def share(self, mode: str) -> float:
+        """Share of the groups in this mode."""
+        return self.modes[mode] / self.groups if self.groups else math.nan
+
+    def _put(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self.sums[name] += value  # type: ignore[assignment]
+            self.counts[name] += 1
+
+
+def totals(rows: Iterable[Mapping[str, Any]]) -> list[StepTotals]:
+    """Totals of each step, in the order of steps."""
+    steps: dict[int, StepTotals] = {}
+    for row in rows:
+        steps.setdefault(row["step"], StepTotals(row["step"])).add(row)
+    return [steps[step] for step in sorted(steps)]
+
+
+def prompts_seen(records: Sequence[StepRecord], steps: Sequence[StepTotals]) -> dict[int, float]:
+    """Prompts seen by the end of each step: as the records say, else the groups counted up."""
+    counted = dict(zip((s.step for s in steps), itertools.accumulate(s.groups for s in steps), strict=True))
+    recorded = dict(zip((r.step for r in records), so_far([r.prompts for r in records]), strict=True))
+    return {**counted, **recorded}
+
+
+def so_far(values: Sequence[float]) -> list[float]:
+    """Running totals: the values themselves if they only ever grow (already totals), else their sums."""
+    if all(a < b for a, b in itertools.pairwise(values)):
+        return list(values)
+    return list(itertools.accumulate(values))
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Centred moving average over about a twelfth of the run (shorter at the ends); passes over nan."""
+    half = len(values) // 24
+    windows = (values[max(0, k - half) : k + half + 1] for k in range(len(values)))
+    return [mean(window) for window in windows]
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of the finite values; nan if there is none."""
+    finite = [v for v in values if math.isfinite(v)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """Means over the first and over the last tenth of a run (at least one step each)."""
+    tenth = max(1, len(values) // 10)
+    return mean(values[:tenth]), mean(values[-tenth:])

@@ -1,0 +1,1 @@
+"""Rollouts: samples in, groups of K completions out."""

@@ -1,0 +1,249 @@
+"""Comparisons: methods x traces x seeds from one base, on one data set, with one verifier and one budget.
+
+Each training is a process of its own and a run folder of its own, so a comparison that is stopped goes on where it was, and a
+crash costs one cell. The learning rate of each method comes from the same grid, chosen by think accuracy on the validation
+split at the first seed; the held-out split is only ever reported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dyme.config import Config, build
+from dyme.errors import ConfigError, DymeError
+from dyme.record import RunFolder
+from dyme.route import ROUTERS
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One training, or the base itself (method "base")."""
+
+    method: str
+    traces: str
+    seed: int
+    learning_rate: float
+    sft_learning_rate: float | None = None
+    split: str = "test"
+
+    @property
+    def name(self) -> str:
+        """Folder name of the cell."""
+        rate = f"-sft{self.sft_learning_rate:g}" if self.sft_learning_rate else ""
+        return f"{self.method}-{self.traces}-lr{self.learning_rate:g}{rate}-seed{self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What to compare and how."""
+
+    config: Config
+    methods: tuple[str, ...]
+    traces: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    out: Path
+    jobs: int = 1
+
+    def check(self) -> None:
+        """Raise ConfigError for unknown methods or empty lists."""
+        for method in self.methods:
+            if method != "base" and method not in ROUTERS:
+                raise ConfigError(f"unknown method {method!r}; choose from base, {', '.join(ROUTERS)}")
+        if not (self.methods and self.traces and self.seeds and self.rates):
+            raise ConfigError("a comparison needs at least one method, trace quality, seed and learning rate")
+
+
+def parse_budget(text: str) -> dict[str, float]:
+    """"120s" or "2000prompts" as settings of [train]; raises ConfigError for anything else."""
+    for unit, key in (("prompts", "max_prompts"), ("s", "max_seconds")):
+        number = text.removesuffix(unit)
+        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
+            return {"max_prompts": 0, "max_seconds": 0.0} | {key: float(number)}
+    raise ConfigError(f"budget {text!r} is not understood; write 120s or 2000prompts")
+
+
+def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
+    """Train and evaluate every cell that is not done yet; write and return `comparison.json`."""
+    study.check()
+    study.out.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    chosen = choose_rates(study, note)
+    cells = [
+        Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method, traces][0], sft_learning_rate=chosen[method, traces][1])
+        for method in study.methods for traces in traces_of(study, method) for seed in (study.seeds if method != "base" else study.seeds[:1])
+    ]  # fmt: skip
+    run_cells(study, cells, note)
+    rows = [row(study, cell) for cell in cells]
+    result = {
+        "command": command,
+        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {study.jobs} runs at a time",
+        "versions": RunFolder.open(study.out / cells[-1].name).versions(),
+        "seconds": round(time.time() - started, 1),
+        "learning_rates": {f"{m}/{t}": rate for (m, t), rate in chosen.items()},
+        "rows": rows,
+        "summary": summarize(rows),
+    }
+    (study.out / "comparison.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def traces_of(study: Study, method: str) -> tuple[str, ...]:
+    """Methods that never read a trace are run once, and reported as such."""
+    reads = method != "base" and (method != "grpo" or study.config.reward.thinking_against == "reference")
+    return study.traces if reads else ("any",)
+
+
+def choose_rates(study: Study, note: Note) -> dict[tuple[str, str], tuple[float, float | None]]:
+    """(learning rate, SFT learning rate) per method and traces, by validation accuracy at the first seed.
+
+    two_stage takes SFT's choice for its first stage and has its own grid for the second.
+    """
+    chosen: dict[tuple[str, str], tuple[float, float | None]] = {("base", "any"): (study.rates[0], None)}
+    ordered = sorted((m for m in study.methods if m != "base"), key=lambda m: m == "two_stage")
+    for batch in ([m for m in ordered if m != "two_stage"], [m for m in ordered if m == "two_stage"]):
+        grid = {
+            (method, traces): [
+                Cell(method=method, traces=traces, seed=study.seeds[0], learning_rate=rate, split="validation",
+                     sft_learning_rate=chosen.get(("sft", traces), (None, None))[0] if method == "two_stage" else None)
+                for rate in study.rates
+            ]
+            for method in batch for traces in traces_of(study, method)
+        }  # fmt: skip
+        if len(study.rates) > 1:
+            run_cells(study, [cell for cells in grid.values() for cell in cells], note)
+        for key, cells in grid.items():
+            best = max(cells, key=lambda c: _accuracy(study, c)) if len(cells) > 1 else cells[0]
+            chosen[key] = (best.learning_rate, best.sft_learning_rate)
+            note(f"{key[0]} ({key[1]} traces): learning rate {best.learning_rate:g}")
+    return chosen
+
+
+def _accuracy(study: Study, cell: Cell) -> float:
+    found = evaluation(study, cell)
+    return found["metrics"]["think_accuracy"]["value"] if found else -1.0
+
+
+def evaluation(study: Study, cell: Cell) -> dict[str, Any] | None:
+    """The cell's last evaluation on its split, if there is one."""
+    try:
+        found = [e for e in RunFolder.open(study.out / cell.name).evaluations() if e["name"] == cell.split]
+    except DymeError:
+        return None
+    return found[-1] if found else None
+
+
+def run_cells(study: Study, cells: Sequence[Cell], note: Note) -> None:
+    """Run the cells that have no result yet, `jobs` at a time; raises DymeError if one fails, naming its log."""
+    waiting = [c for c in dict.fromkeys(cells) if evaluation(study, c) is None]
+    running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
+    done = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < study.jobs:
+                cell = waiting.pop(0)
+                running.append((cell, _start(study, cell)))
+            time.sleep(0.2)
+            for cell, process in [r for r in running if r[1].poll() is not None]:
+                running.remove((cell, process))
+                done += 1
+                if process.returncode != 0:
+                    raise DymeError(f"{cell.name} failed (status {process.returncode}); see {study.out / (cell.name + '.log')}")
+                found = evaluation(study, cell)
+                value = found["metrics"]["think_accuracy"]["value"] if found else math.nan
+                note(f"[{done}/{done + len(waiting) + len(running)}] {cell.name}: {cell.split} think accuracy {value:.3f}")
+    finally:
+        for _, process in running:
+            process.terminate()
+
+
+def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
+    """A process that trains the cell (or goes on with it) and evaluates it on its split."""
+    folder = study.out / cell.name
+    recipe = study.out / f"{cell.name}.json"
+    recipe.write_text(json.dumps(cell_config(study, cell).to_dict()), encoding="utf-8")
+    threads = str(max(1, (os.cpu_count() or 1) // study.jobs))
+    environment = os.environ | {"OMP_NUM_THREADS": threads}
+    log = (study.out / f"{cell.name}.log").open("ab")
+    words = [sys.executable, "-m", "dyme.cli", "cell", str(recipe), cell.split, *(["--base"] if cell.method == "base" else [])]
+    if (folder / "config.json").exists():
+        words.append("--resume")
+    return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+
+def cell_config(study: Study, cell: Cell) -> Config:
+    """The recipe of a cell: the study's, with what the cell varies."""
+    config = study.config
+    traces = config.task.traces if cell.traces == "any" else cell.traces
+    return replace(
+        config,
+        run=replace(config.run, output=str(study.out / cell.name), seed=cell.seed),
+        task=replace(config.task, traces=traces),  # type: ignore[arg-type]
+        method=replace(config.method, name="dyme" if cell.method == "base" else cell.method, sft_learning_rate=cell.sft_learning_rate),
+        train=replace(config.train, learning_rate=cell.learning_rate),
+    )
+
+
+def read_cell(recipe: Path) -> Config:
+    """The config that `_start` wrote."""
+    return build(json.loads(recipe.read_text(encoding="utf-8")), where=str(recipe))
+
+
+def row(study: Study, cell: Cell) -> dict[str, Any]:
+    """A cell's figures and its curve of sampled accuracy over prompts."""
+    run = RunFolder.open(study.out / cell.name)
+    steps = run.steps()
+    found = evaluation(study, cell) or {"metrics": {}}
+    return {
+        "method": cell.method, "traces": cell.traces, "seed": cell.seed, "learning_rate": cell.learning_rate,
+        "sft_learning_rate": cell.sft_learning_rate,
+        "prompts": steps[-1].prompts if steps else 0, "seconds": round(steps[-1].seconds, 1) if steps else 0.0,
+        "metrics": found["metrics"],
+        "curve": [[s.prompts, s.metrics["accuracy"]] for s in steps if "accuracy" in s.metrics],
+        "run": cell.name,
+    }  # fmt: skip
+
+
+def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean over seeds, with a 95 % interval from both the seeds' spread and the items (added in quadrature).
+
+    With one seed only the items' share is known; `seeds` says how many there are.
+    """
+    out = []
+    for method, traces in dict.fromkeys((r["method"], r["traces"]) for r in rows):
+        own = [r["metrics"] for r in rows if (r["method"], r["traces"]) == (method, traces)]
+        metrics = {}
+        for name in own[0] if own else ():
+            figures = [m[name] for m in own]
+            metrics[name] = pooled(figures)
+        out.append({"method": method, "traces": traces, "metrics": metrics})
+    return out
+
+
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One figure from those of several seeds on the same items."""
+    values = [f["value"] for f in figures]
+    n, centre = len(values), math.fsum(values) / len(values)
+    items = math.fsum((f["high"] - f["low"]) / 2 for f in figures) / n
+    spread = 0.0
+    if n > 1:
+        deviation = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1))
+        spread = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * deviation / math.sqrt(n)
+    half = math.hypot(items, spread)
+    return {"value": centre, "low": centre - half, "high": centre + half, "n": figures[0]["n"], "seeds": n}

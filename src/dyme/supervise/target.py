@@ -1,0 +1,39 @@
+"""The target y* that a memorizing prompt imitates: thinking trace, marker, answer (paper, Eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dyme.errors import DataError
+from dyme.types import Sample
+
+
+def target_text(sample: Sample, marker: str) -> str:
+    """The reference trace; for a row without one, its facts in words; for a row with neither, the marker and answer alone."""
+    return f"{thinking_of(sample)} {marker} {sample.answer}".strip()
+
+
+def thinking_of(sample: Sample) -> str:
+    """The thinking part of a target, or ""."""
+    if sample.rationale:
+        return sample.rationale.strip()
+    return "Observation: " + ", ".join(f"{f.subject} {f.value}" for f in sample.facts) + "." if sample.facts else ""
+
+
+def check(samples: Sequence[Sample], marker: str) -> None:
+    """Raise DataError if a rationale holds the marker: the target would then have two answers."""
+    for sample in samples:
+        if sample.rationale and marker in sample.rationale:
+            raise DataError(f"{sample.id}: the rationale contains {marker!r}; leave the answer out of it or choose another task.marker")
+
+
+def warning(samples: Sequence[Sample]) -> str | None:
+    """One line if targets had to be made up from facts or from the bare answer, else None."""
+    bare = [s for s in samples if not s.rationale]
+    if not bare:
+        return None
+    empty = sum(not s.facts for s in bare)
+    return (
+        f"{len(bare)} of {len(samples)} rows have no rationale: their target is their facts in words and the answer"
+        + (f"; {empty} have no facts either: their target is the bare answer, which teaches no thinking" if empty else "")
+    )

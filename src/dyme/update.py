@@ -1,0 +1,137 @@
+"""One optimizer step: routed groups become trees, trees become micro-batches, gradients accumulate, the weights move.
+
+All ranks do the same number of forward passes whatever their routes: a rank with less work repeats a tree at weight zero. If
+no process has a live branch, nothing is computed and the weights stay bit-identical.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+
+from dyme.config import Config
+from dyme.objective import Totals, count, loss, token_weight
+from dyme.policy import Policy, Prompt
+from dyme.route import live_branches
+from dyme.supervise.target import target_text
+from dyme.tree import Limb, Tree, TreeBatch, collate, micro_batches
+from dyme.types import Branch, Group, Route
+
+
+class Updater:
+    """Owns the optimizer and, while a KL term asks for one, the reference model."""
+
+    def __init__(self, policy: Policy, config: Config, accelerator: Accelerator) -> None:
+        self.config, self.accelerator, self.bare = config, accelerator, policy
+        self.reference: Policy | None = None
+        self.policy, self.optimizer = accelerator.prepare(policy, build_optimizer(policy, config))
+
+    def begin_stage(self, rolls_out: bool) -> None:
+        """Forget the optimizer's moments; keep a copy of the policy as the reference if the stage has a KL term."""
+        self.optimizer.state.clear()
+        self.reference = copy.deepcopy(self.bare).eval().requires_grad_(False) if rolls_out and self.config.objective.beta else None
+
+    def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float) -> dict[str, float]:
+        """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts."""
+        tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
+        totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
+        trees = [t for p, r, row in zip(prompts, routes, tokens, strict=True) if (t := self._tree(p, r, row, totals)).limbs]
+        work = torch.tensor([len(trees)], device=self.accelerator.device)
+        if not int(reduce(work, "sum")):
+            return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+        batches = self._batches(trees, prompts[0])
+        metrics, old = {"trained_tokens": float(sum(len(t) for t in trees))}, [None] * len(batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        for _ in range(self.config.train.num_iterations):
+            metrics |= self._pass(batches, old)
+        return metrics
+
+    def save(self, state: Path, model: Path) -> None:
+        """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it)."""
+        self.accelerator.save_state(str(state))
+        weights = self.accelerator.get_state_dict(self.policy)
+        if self.accelerator.is_main_process:
+            self.bare.save(model, weights)
+            if self.reference is not None:
+                self.reference.save(state / "reference")
+        self.accelerator.wait_for_everyone()
+
+    def load(self, state: Path) -> None:
+        """Restore weights, optimizer and, if there is one, the reference model."""
+        self.accelerator.load_state(str(state))
+        if (state / "reference").exists():
+            self.reference = copy.deepcopy(self.bare).eval().requires_grad_(False)
+            self.reference.model = type(self.bare.model).from_pretrained(state / "reference", dtype=self.bare.model.dtype).eval()
+
+    def _pass(self, batches: Sequence[TreeBatch], old: list[torch.Tensor | None]) -> dict[str, float]:
+        """Forward and backward over all micro-batches, then one optimizer step; fills `old` at the first pass."""
+        temperature, objective = self.config.rollout.temperature, self.config.objective
+        self.policy.train()
+        total = torch.zeros((), device=self.accelerator.device)
+        for k, batch in enumerate(batches):
+            synchronise = k == len(batches) - 1
+            with nullcontext() if synchronise else self.accelerator.no_sync(self.policy):
+                logprob_N = self.policy(batch, temperature)
+                if old[k] is None:
+                    old[k] = logprob_N.detach()
+                reference_N = None
+                if self.reference is not None:
+                    with torch.no_grad():
+                        reference_N = self.reference(batch, temperature)
+                value = loss(logprob_N, batch, objective, old[k], reference_N)
+                self.accelerator.backward(value * self.accelerator.num_processes)  # data parallelism averages; the loss is a sum
+            total += value.detach()
+        norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.train.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"loss": float(reduce(total, "sum")), "grad_norm": float(norm)}
+
+    def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
+        if branch.completion is not None:
+            return group.completions[branch.completion].token_ids
+        return self.bare.target(target_text(group.sample, self.config.task.marker))
+
+    def _tree(self, prompt: Prompt, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
+        """The prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
+        live = set(map(id, live_branches(route, self.config.objective)))
+        limbs = []
+        for branch, ids in zip(route.branches, tokens, strict=True):
+            if id(branch) in live:
+                siblings = sum(b.term == branch.term for b in route.branches)
+                weight = token_weight(
+                    branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length
+                )
+                limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight))
+        return Tree(trunk=prompt.token_ids, limbs=tuple(limbs), vision=prompt.vision)
+
+    def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:
+        """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
+        device = self.accelerator.device
+        batches = [collate(b, self.bare.pad).to(device) for b in micro_batches(trees, self.config.train.max_tokens_per_batch)]
+        most = int(self.accelerator.gather(torch.tensor([len(batches)], device=device)).max())
+        idle = Limb(tokens=(self.bare.eos,), term="imitate", advantage=0.0, token_weight=0.0)
+        fill = Tree(trunk=spare.token_ids, limbs=(idle,), vision=spare.vision)
+        return batches + [collate([fill], self.bare.pad).to(device) for _ in range(most - len(batches))]
+
+    def _global(self, totals: Totals) -> Totals:
+        summed = reduce(torch.tensor(astuple(totals), dtype=torch.float64, device=self.accelerator.device), "sum")
+        return Totals(**dict(zip(Totals.__dataclass_fields__, summed.tolist(), strict=True)))
+
+
+def build_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; biases and norms are not decayed."""
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.train.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=all(p.is_floating_point() for p in trainable))
+

@@ -1,0 +1,50 @@
+"""Does a completion think and then answer? The format reward r_f of the reference code, and the gate before correctness.
+
+The reference code accepts "Answer: 5" with no thinking at all, and a right answer with no marker. Here a completion is formatted
+only if the marker occurs once, some words precede it and a one-line answer follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PUNCTUATION = " \t\n.,:;!?()[]{}\"'`"
+"""Nothing but these is no answer: a model that was shown the marker as (Answer: ..) likes to emit ")" and stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A completion taken apart: `answer` is None and `reason` says why if it is not formatted."""
+
+    thinking: str
+    """What precedes the (first) marker; the whole text if there is none."""
+    answer: str | None
+    formatted: bool
+    reason: str
+    """"" or: no marker, marker repeated, thinking too short, empty answer, answer runs on, cut off (set by `rules`)."""
+
+
+def parse(text: str, *, marker: str, min_thinking_words: int) -> Parsed:
+    """Take a completion apart at `marker` (not empty), which must occur exactly once, as written.
+
+    At least `min_thinking_words` words must come before it (a word has a letter or a digit in it), and a single line that is
+    not mere punctuation after it.
+    """
+    before, _, after = text.partition(marker)
+    thinking, answer = before.strip(), after.strip()
+    reason = ""
+    if marker not in text:
+        reason = "no marker"
+    elif marker in after:
+        reason = "marker repeated"
+    elif _words(thinking) < min_thinking_words:
+        reason = "thinking too short"
+    elif not answer.strip(_PUNCTUATION):
+        reason = "empty answer"
+    elif len(answer.splitlines()) > 1:
+        reason = "answer runs on"
+    return Parsed(thinking, None if reason else answer, not reason, reason)
+
+
+def _words(text: str) -> int:
+    return sum(any(map(str.isalnum, word)) for word in text.split())

@@ -1,0 +1,77 @@
+"""From completions to verdicts: parse, compare, weigh (paper, section 3.2 and Eq. 2).
+
+Correct means parsed *and* right. The reference code also takes a right answer without a marker, and lets wrong completions earn
+more than right ones; here a completion that does not parse is wrong and earns nothing, whatever it contains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dyme.config import RewardConfig
+from dyme.types import Completion, Group, Sample, Verdict
+from dyme.verify.answer import matches
+from dyme.verify.format import parse
+from dyme.verify.thinking import fact_f1, token_f1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What counts as right, in training and evaluation alike."""
+
+    marker: str
+    """Separates thinking from the final answer."""
+    tolerance: float
+    """Relative tolerance of numeric answers."""
+    reward: RewardConfig
+    """Weights and gates of the shaped reward."""
+
+
+def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
+    """The verdict on one completion of `sample`; a completion that was cut off does not parse, even if an answer is there."""
+    found = parse(completion.text, marker=rules.marker, min_thinking_words=rules.reward.min_thinking_words)
+    parsed = found.formatted and completion.finished
+    answer = found.answer if parsed else None
+    correct = answer is not None and matches(answer, sample.answer, tolerance=rules.tolerance)
+    counts = correct if rules.reward.thinking_gate == "correct" else parsed
+    rewards = {
+        "accuracy": float(correct),
+        "format": float(parsed),
+        "thinking": _thinking_reward(found.thinking, sample, rules.reward) if counts else 0.0,
+    }
+    wrong = "" if correct else "wrong answer"
+    return Verdict(
+        parsed=parsed,
+        correct=correct,
+        answer=answer,
+        thinking=found.thinking,
+        rewards=rewards,
+        reward=_weighted(rewards, rules.reward),
+        reason=(found.reason or wrong) if completion.finished else "cut off",
+    )
+
+
+def verify_group(group: Group, rules: Rules) -> Group:
+    """`group` with one verdict per completion, in their order."""
+    return replace(group, verdicts=tuple(verify(completion, group.sample, rules) for completion in group.completions))
+
+
+def verify_direct(text: str, sample: Sample, rules: Rules) -> bool:
+    """Whether `text`, an answer given without thinking, is right; it may open with the marker."""
+    return matches(text.strip().removeprefix(rules.marker), sample.answer, tolerance=rules.tolerance)
+
+
+def _thinking_reward(thinking: str, sample: Sample, reward: RewardConfig) -> float:
+    """r_t in [0, 1]: F1 against the facts or the reference trace; 0 for a sample that has neither."""
+    if reward.thinking_against == "facts" and sample.facts:
+        return fact_f1(thinking, sample.facts)
+    return token_f1(thinking, sample.rationale) if sample.rationale else 0.0
+
+
+def _weighted(rewards: dict[str, float], reward: RewardConfig) -> float:
+    """r of Eq. 2 with the format reward of the reference code."""
+    return (
+        reward.accuracy_weight * rewards["accuracy"]
+        + reward.thinking_weight * rewards["thinking"]
+        + reward.format_weight * rewards["format"]
+    )
