@@ -58,7 +58,7 @@ def test_an_empty_folder_is_fine_a_used_one_is_not(tmp_path: Path, run: RunFolde
     (tmp_path / "empty").mkdir()
     RunFolder.create(tmp_path / "empty", Config())
     before = (run.path / "config.json").read_bytes()
-    with pytest.raises(RunError, match="already holds a run; choose another --run.output, or continue it with --resume"):
+    with pytest.raises(RunError, match="already holds files; choose another --run.output, or continue a run with --resume"):
         RunFolder.create(run.path, Config())
     assert (run.path / "config.json").read_bytes() == before
 

@@ -23,21 +23,13 @@ from dyme.report.comparison import write_comparison
 from dyme.report.page import write_page
 from dyme.report.plots import Line, areas, bars, lines
 from dyme.report.render import data_uri, figure, interval, script_json
-from dyme.report.series import ends, smooth, so_far, totals
+from dyme.report.series import ends, prompts_seen, smooth, totals
 from dyme.tasks import charts
 from dyme.types import Branch, Completion, Group, Mode, Route, Sample, StepRecord, Verdict
 
 EVIL = "</script><img src=x onerror=alert(1)>"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = ["--headless", "--no-sandbox", "--no-first-run"]
+FLAGS += [f"--disable-{name}" for name in ("gpu", "quic", "background-networking", "component-update", "sync")]
 
 
 @dataclass(frozen=True)
@@ -77,13 +69,23 @@ def make_run(path: Path, steps: int = 6, config: Config | None = None) -> RunFol
         right = 2 * (step > steps // 2)
         batch = data[4 * step - 4 : 4 * step]
         run.log_rollouts(step, [group(s, right) for s in batch], [route(right)] * 4)
-        run.log_step(StepRecord(step=step, prompts=4 * step, epoch=0.1, seconds=1.5, metrics={"loss": 1 / step, "odd": float("nan")}))
+        run.log_step(
+            StepRecord(step=step, prompts=4 * step, epoch=0.1, seconds=1.5 * step, metrics={"loss": 1 / step, "odd": float("nan")})
+        )
         if step % 3 == 0:
             run.log_evaluation(step, "validation", {"metrics": {"think_accuracy": metric(step / 10)}})
     example = {"id": "t", "question": "How many?", "gold": "4", "completion": "four Answer: 4", "correct": True}
     example["image"] = run.store_image(data[0].images[0])
-    metrics = {"mean_length": {"value": 21.5}, "think_accuracy": metric(0.612), "pass_at_k": metric(0.9), "bare": 0.5}
-    run.log_evaluation(steps, "test", {"metrics": metrics, "examples": [example], "by_kind": {"read": {"value": 0.5, "n": 2}}})
+    metrics = {"mean_length": {"value": 21.5}, "think_accuracy": metric(0.612), "pass_at_8": metric(0.9), "bare": 0.5}
+    run.log_evaluation(
+        steps,
+        "test",
+        {
+            "metrics": metrics,
+            "examples": [example],
+            "by_kind": {"read": {"think_accuracy": {"value": 0.375, "n": 8}}, "sum": {"value": 0.5, "n": 2}},
+        },
+    )
     run.log_event("layout", chosen="tree")
     return run
 
@@ -121,11 +123,7 @@ class Tags(HTMLParser):
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            if tag in ("li", "tr", "tbody", "option") or tag == self.open[-1]:
-                assert self.open.pop() == tag
-            else:
-                raise AssertionError(f"</{tag}> closes <{self.open[-1]}>")
+        assert tag in self.VOID or self.open.pop() == tag
 
 
 @pytest.fixture
@@ -151,12 +149,24 @@ def test_the_page_is_well_formed_and_self_contained(page: str) -> None:
 
 def test_the_page_says_what_the_run_did(page: str) -> None:
     text = re.sub(r"<[^>]+>", " ", page)
-    for said in ("dyme on charts", "embedded", "61.2 %", "58.2 – 64.2 %", "think accuracy", "pass at k", "21.5", "learning_rate", "tree"):
+    for said in (
+        "dyme on charts",
+        "embedded",
+        "61.2 %",
+        "58.2 – 64.2 %",
+        "think accuracy",
+        "pass at 8",
+        "21.5",
+        "learning_rate",
+        "tree",
+        "37.5 %",
+        "50.0 %",
+    ):
         assert said in text, said
     for caption in ("Accuracy of sampled completions", "Reward and its parts", "Share of prompts by mode", "Length of completions"):
         assert caption in text, caption
     assert "Evaluation: validation" in text and "Evaluation: test" not in text, "one point is no course"
-    assert "loss" in text and "0.2 min" in text
+    assert "loss" in text and "0.1 min" in text
 
 
 def test_colours_follow_the_reader(page: str) -> None:
@@ -230,9 +240,6 @@ def test_script_json_is_json_without_markup() -> None:
 
 
 def test_the_choice_is_bounded_and_spread(tmp_path: Path) -> None:
-    assert samples.choose_steps(dict.fromkeys(range(1, 1001), 1)) == sorted(
-        {1, *samples.choose_steps(dict.fromkeys(range(1, 1001), 1)), 1000}
-    )
     chosen = samples.choose_steps({step: int(step % 50 == 1) for step in range(1, 1001)})
     assert chosen[0] == 1 and chosen[-1] == 1000 and len(chosen) <= samples.STEPS
     assert all(step % 50 == 1 for step in chosen[1:-1]), "steps with pictures are preferred"
@@ -264,7 +271,8 @@ def test_series() -> None:
     assert (one.step, one.groups, one.share("explore"), one.mean("any_right")) == (1, 2, 0.5, 0.5)
     assert one.mean("accuracy") == pytest.approx(1 / 3) and one.mean("reward") == 0.75, "a reward of None counts neither way"
     assert two.mean("accuracy") != two.mean("accuracy") and two.share("skip") == 1.0
-    assert so_far([4, 4, 4]) == [4, 8, 12] and so_far([4, 8, 12]) == [4, 8, 12] and so_far([]) == []
+    record = StepRecord(step=2, prompts=40, epoch=0, seconds=1, metrics={})
+    assert prompts_seen([record], [one, two]) == {1: 2, 2: 40}, "groups are counted where no record says"
     assert smooth([1.0, float("nan"), 3.0]) == pytest.approx([1.0, float("nan"), 3.0], nan_ok=True)
     assert smooth([0.0] * 24 + [1.0] * 24)[24] == pytest.approx(3 / 5)
     assert ends([1.0] * 10 + [3.0] * 10) == (1.0, 3.0)
@@ -274,20 +282,10 @@ def completion(correct: bool, reward: float | None) -> dict[str, Any]:
     return {"correct": correct, "parsed": True, "tokens": 3, "reward": reward, "rewards": {"accuracy": float(correct)}}
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("think_accuracy", 0.6123, "61.2 %"),
-        ("mean_length", 0.5, "0.5"),
-        ("mean_length", 1234.56, "1,234.6"),
-        ("loss", -0.01234, "-0.0123"),
-        ("accuracy", None, "–"),
-        ("accuracy", float("nan"), "–"),
-        ("name", "text", "text"),
-    ],
-)
-def test_figures(name: str, value: Any, shown: str) -> None:
-    assert figure(name, value) == shown
+def test_figures() -> None:
+    assert figure("think_accuracy", 0.6123) == "61.2 %" and figure("mean_length", 0.5) == "0.5"
+    assert figure("mean_length", 1234.56) == "1,234.6" and figure("loss", -0.01234) == "-0.0123"
+    assert figure("accuracy", None) == figure("accuracy", float("nan")) == "–" and figure("name", "text") == "text"
 
 
 def test_intervals() -> None:
@@ -311,14 +309,9 @@ def comparison_rows() -> Iterator[dict[str, Any]]:
     for method, value in (("sft", 0.4), ("dyme", 0.6)):
         for traces in ("low", "high"):
             for seed in (0, 1):
-                yield {
-                    "method": method,
-                    "traces": traces,
-                    "seed": seed,
-                    "metrics": {"mean_length": metric(20), "think_accuracy": metric(value + seed / 10)},
-                    "curve": [[500, 0.1], [1000, value]],
-                    "run": f"runs/{method}-{traces}-{seed}",
-                }
+                metrics = {"mean_length": metric(20), "think_accuracy": metric(value + seed / 10)}
+                cell = {"method": method, "traces": traces, "seed": seed, "run": f"runs/{method}-{traces}-{seed}"}
+                yield {**cell, "metrics": metrics, "curve": [[500, 0.1], [1000, value]]}
 
 
 def compare(tmp_path: Path, data: Any) -> str:
@@ -326,6 +319,11 @@ def compare(tmp_path: Path, data: Any) -> str:
     text = write_comparison(tmp_path / "results.json", tmp_path / "out.html").read_text()
     Tags(text)
     return text
+
+
+def links(text: str) -> list[str]:
+    """Addresses that lead out of the page."""
+    return [a for a in Tags(text).addresses if not a.startswith(("#", "data:"))]
 
 
 def test_comparison(tmp_path: Path) -> None:
@@ -337,8 +335,8 @@ def test_comparison(tmp_path: Path) -> None:
         {"command": "dyme study", "hardware": "2 cores", "versions": {"torch": "2"}, "rows": [*comparison_rows()], "summary": summary},
     )
     assert "65.0 %" in text and "62.0 – 68.0 %" in text and "dyme study" in text and "2 cores" in text
-    assert "Accuracy while training, low traces" in text and "Think accuracy, 95 % intervals" in text
-    assert Tags(text).addresses == ["data:,", "./runs/dyme-low-0/report.html"], "only pages that exist are linked"
+    assert "Accuracy of sampled completions, low traces" in text and "Think accuracy, 95 % intervals" in text
+    assert links(text) == ["./runs/dyme-low-0/report.html"], "only pages that exist are linked"
 
 
 def test_comparison_without_a_summary_averages_seeds(tmp_path: Path) -> None:
@@ -354,7 +352,7 @@ def test_comparison_tolerates_missing_keys(tmp_path: Path, data: Any) -> None:
 def test_comparison_escapes(tmp_path: Path) -> None:
     row = {"method": EVIL, "traces": EVIL, "metrics": {EVIL: {"value": 0.5}}, "curve": [[1, 0.5]], "run": "javascript:alert(1)"}
     text = compare(tmp_path, {"command": EVIL, "hardware": {EVIL: EVIL}, "versions": {EVIL: EVIL}, "rows": [row]})
-    assert EVIL not in text and "<img src=x" not in text and Tags(text).addresses == ["data:,"]
+    assert EVIL not in text and "<img src=x" not in text and "img" not in Tags(text).names and links(text) == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": []}'])

@@ -116,7 +116,8 @@ class Policy(torch.nn.Module):
         logits_NV = self.model.get_output_embeddings()(hidden_BLD[batch.row_N, batch.column_N]).float()
         if temperature != 1.0:
             logits_NV = logits_NV / torch.where(batch.imitate_N, 1.0, temperature)[:, None]
-        return logits_NV.log_softmax(-1).gather(1, batch.target_N[:, None])[:, 0]
+        logprob_N: torch.Tensor = logits_NV.log_softmax(-1).gather(1, batch.target_N[:, None])[:, 0]
+        return logprob_N
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write a folder that plain transformers loads: safetensors, config, processor."""

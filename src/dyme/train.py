@@ -17,8 +17,7 @@ from accelerate.utils import gather_object, set_seed
 from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
-from dyme.policy import Policy
-from dyme.record import RunFolder
+from dyme.policy import Policy, Prompt
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context, Stage, standard_deviation
 from dyme.schedule import Position
@@ -95,7 +94,7 @@ def enter_stage(stages: Sequence[Stage], position: Position, config: Config, tot
 
 
 def roll_out(
-    policy: Policy, updater: Updater, prompts: Sequence[hf.Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int
+    policy: Policy, updater: Updater, prompts: Sequence[Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int
 ) -> list[Group]:
     """A group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:

@@ -47,7 +47,8 @@ class Updater:
         if not int(reduce(work, "sum")):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
         batches = self._batches(trees, prompts[0])
-        metrics, old = {"trained_tokens": float(sum(len(t) for t in trees))}, [None] * len(batches)
+        metrics = {"trained_tokens": float(sum(len(t) for t in trees))}
+        old: list[torch.Tensor | None] = [None] * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         for _ in range(self.config.train.num_iterations):

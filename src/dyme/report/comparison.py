@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from dyme.errors import DataError
-from dyme.report.plots import Line, Plot, bars, colours, curves
-from dyme.report.render import render
+from dyme.report.plots import Line, Plot, bars, colours, lines
+from dyme.report.render import OTHER, measured, rank, render, words
 from dyme.report.series import mean
 
-_FIRST = ("think_accuracy", "direct_accuracy", "pass_at_k")
+_COLUMNS = ("seed", "prompts", "seconds", "learning_rate", "sft_learning_rate")
+_ANY = "any"
+"""Traces of a method that reads none."""
 
 
 def write_comparison(results: Path, out: Path) -> Path:
@@ -30,6 +33,7 @@ def write_comparison(results: Path, out: Path) -> Path:
     rows = data.get("rows") or []
     summary = data.get("summary") or _summarize(rows)
     names = _names([*summary, *rows])
+    columns = [column for column in _COLUMNS if any(row.get(column) is not None for row in rows)]
     palette = colours([_method(row) for row in [*summary, *rows]])
     return render(
         "comparison.html.jinja",
@@ -37,10 +41,11 @@ def write_comparison(results: Path, out: Path) -> Path:
         title=data.get("title") or "Methods compared",
         command=data.get("command"),
         hardware=data.get("hardware"),
-        versions=data.get("versions") or {},
-        names=[(name, name.replace("_", " ")) for name in names],
+        versions={key: value for key, value in (data.get("versions") or {}).items() if key != "command"},
+        names=[(name, words(name)) for name in names],
+        columns=[words(column) for column in columns],
         summary=[_cells(row, names) for row in summary],
-        rows=[{**_cells(row, names), "link": _link(row.get("run"), results, out)} for row in rows],
+        rows=[{**_cells(row, names, columns), "link": _link(row.get("run"), results, out)} for row in rows],
         several=len({_traces(row) for row in [*summary, *rows]}) > 1,
         plots=[*_bars(summary, names, palette), *_curves(rows, palette)],
     )
@@ -55,23 +60,25 @@ def _traces(row: Mapping[str, Any]) -> str:
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A row's metrics; a bare number is one without an interval."""
-    metrics = (row.get("metrics") or {}).items()
-    return {name: {"value": None, **(m if isinstance(m, Mapping) else {"value": m})} for name, m in metrics}
+    return {name: measured(metric) for name, metric in (row.get("metrics") or {}).items()}
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every metric's name, the accuracies first."""
-    found = dict.fromkeys(name for row in rows for name in _metrics(row))
-    return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    return sorted(dict.fromkeys(name for row in rows for name in _metrics(row)), key=rank)
 
 
-def _cells(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _cells(row: Mapping[str, Any], names: Sequence[str], columns: Sequence[str] = ()) -> dict[str, Any]:
     metrics = _metrics(row)
-    keys = ("seed", "prompts", "seconds", "learning_rate", "run")
     seeds = next((m["seeds"] for m in metrics.values() if m.get("seeds")), None)
-    cells = [(name, metrics.get(name, {"value": None})) for name in names]
-    return {"method": _method(row), "traces": _traces(row), "cells": cells, "seeds": seeds, **{k: row.get(k) for k in keys}}
+    return {
+        "method": _method(row),
+        "traces": _traces(row),
+        "columns": [row.get(column) for column in columns],
+        "cells": [(name, metrics.get(name, measured(None))) for name in names],
+        "seeds": seeds,
+        "run": row.get("run"),
+    }
 
 
 def _summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -93,38 +100,40 @@ def _summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: Mapping[str, str]) -> list[Plot]:
     """A bar chart of each accuracy, or of the first metric if there is none."""
     out = []
-    for k, name in enumerate([n for n in names if n in _FIRST] or names[:1]):
+    for k, name in enumerate([n for n in names if rank(n) < OTHER] or names[:1]):
         found = [(row, metric) for row in summary if (metric := _metrics(row).get(name)) and metric["value"] is not None]
         values = [(_label(row), palette[_method(row)], float(m["value"]), m.get("low"), m.get("high")) for row, m in found]
         if values:
             percent = all(0 <= value[2] <= 1 for value in values)
-            out.append(bars(f"bars{k}", f"{name.replace('_', ' ')}, 95 % intervals".capitalize(), values, percent=percent))
+            out.append(bars(f"bars{k}", f"{words(name)}, 95 % intervals".capitalize(), values, percent=percent))
     return out
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    label = " · ".join(part for part in (_method(row), _traces(row)) if part)
+    label = " · ".join(part for part in (_method(row), _traces(row)) if part not in ("", _ANY))
     return label if len(label) <= 28 else label[:27] + "…"
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], palette: Mapping[str, str]) -> list[Plot]:
     """Accuracy over prompts for each quality of traces, one line per method: the mean over its seeds."""
+    qualities = list(dict.fromkeys(_traces(row) for row in rows if _traces(row) != _ANY)) or [_ANY]
     out = []
-    for k, traces in enumerate(dict.fromkeys(_traces(row) for row in rows)):
-        series = []
-        for method, colour in palette.items():
-            points: dict[float, list[float]] = {}
-            for row in rows:
-                if (_method(row), _traces(row)) == (method, traces):
-                    for at, value in row.get("curve") or ():
-                        points.setdefault(float(at), []).append(float("nan") if value is None else float(value))
-            if points:
-                x = sorted(points)
-                series.append(Line(method, [mean(points[at]) for at in x], colour, x=x))
+    for k, traces in enumerate(qualities):
+        shown = [row for row in rows if _traces(row) in (traces, _ANY)]
+        series = [line for method, colour in palette.items() if (line := _curve(method, colour, shown))]
         if series:
-            caption = "Accuracy while training" + (f", {traces} traces" if traces else "")
-            out.append(curves(f"curve{k}", caption, series, xlabel="prompts seen"))
+            caption = "Accuracy of sampled completions" + (f", {traces} traces" if traces not in ("", _ANY) else "")
+            out.append(lines(f"curve{k}", caption, (), series, xlabel="prompts seen", percent=True))
     return out
+
+
+def _curve(method: str, colour: str, rows: Sequence[Mapping[str, Any]]) -> Line | None:
+    points: dict[float, list[float]] = {}
+    for row in rows:
+        for at, value in (row.get("curve") or ()) if _method(row) == method else ():
+            points.setdefault(float(at), []).append(math.nan if value is None else float(value))
+    x = sorted(points)
+    return Line(method, [mean(points[at]) for at in x], colour, x=x) if x else None
 
 
 def _link(run: object, results: Path, out: Path) -> str | None:

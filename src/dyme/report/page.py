@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 from dyme.record import RunFolder
 from dyme.report import samples
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
-from dyme.report.render import figure, interval, render, script, script_json
-from dyme.report.series import MODES, StepTotals, ends, prompts_seen, so_far, totals
+from dyme.report.render import OTHER, figure, interval, measured, rank, render, script, script_json, words
+from dyme.report.series import MODES, StepTotals, ends, prompts_seen, totals
 from dyme.types import StepRecord
 
 _EXAMPLES = 24
 _MOST_FIGURES = 36
-_CURVES = ("think_accuracy", "direct_accuracy", "pass_at_k", "true_statements")
 _MODE_COLOURS = dict(zip(MODES, ("c2", "c1", "c4", "c5"), strict=True))
 
 
@@ -81,7 +80,7 @@ def _tiles(
     if prompts:
         tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps"))
     if records:
-        seconds = so_far([r.seconds for r in records])[-1]
+        seconds = records[-1].seconds
         tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step"))
     return tiles
 
@@ -96,33 +95,31 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{seconds / 60:.1f} min"
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("/", ": ")
-
-
 def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
     examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in row.get("examples", [])[:_EXAMPLES]]
-    by_kind = {kind: _metric(metric) for kind, metric in row.get("by_kind", {}).items()}
-    return {"name": row["name"], "step": row["step"], "metrics": _metrics(row), "by_kind": by_kind, "examples": examples}
+    kinds = {kind: m if isinstance(m, Mapping) and "value" not in m else {"accuracy": m} for kind, m in row.get("by_kind", {}).items()}
+    names = sorted({name: None for metrics in kinds.values() for name in metrics}, key=rank)
+    return {
+        "name": row["name"],
+        "step": row["step"],
+        "metrics": _metrics(row),
+        "kind_names": [(name, words(name)) for name in names],
+        "kinds": {kind: [(name, measured(metrics.get(name))) for name in names] for kind, metrics in kinds.items()},
+        "examples": examples,
+    }
 
 
 def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     """(name, label, metric) of an evaluation, the accuracies first."""
     metrics = row.get("metrics", {})
-    names = sorted(metrics, key=lambda name: _CURVES.index(name) if name in _CURVES else len(_CURVES))
-    return [(name, _words(name), _metric(metrics[name])) for name in names]
-
-
-def _metric(metric: Any) -> dict[str, Any]:
-    """A metric with all its keys; a bare number is one without an interval."""
-    return {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
+    return [(name, words(name), measured(metrics[name])) for name in sorted(metrics, key=rank)]
 
 
 def _plots(steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]) -> list[Plot]:
     x = [prompts[s.step] for s in steps]
 
     def means(*named: tuple[str, str, str]) -> list[Line]:
-        return [line for line in (Line(label, [s.mean(name) for s in steps], c) for label, name, c in named) if _measured(line.y)]
+        return [line for line in (Line(label, [s.mean(name) for s in steps], c) for label, name, c in named) if _any_finite(line.y)]
 
     out = []
     accuracy = means(("a completion is right", "accuracy", "c1"), ("any of its group is right", "any_right", "c2"))
@@ -152,21 +149,22 @@ def _courses(evaluations: Iterable[Mapping[str, Any]], prompts: Mapping[int, flo
         rows.setdefault(row["name"], []).append(row)
     out = []
     for k, (name, points) in enumerate(rows.items()):
-        series = [_course(metric, points, prompts, colour) for metric, colour in colours(_CURVES).items()]
-        series = [line for line in series if _measured(line.y)]
+        metrics = sorted({m for row in points for m in row.get("metrics", {}) if rank(m) < OTHER}, key=lambda m: (rank(m), m))
+        series = [_course(metric, points, prompts, colour) for metric, colour in colours(metrics).items()]
+        series = [line for line in series if _any_finite(line.y)]
         if series and len({row["step"] for row in points}) > 1:
             out.append(curves(f"evaluation{k}", f"Evaluation: {name}", series, xlabel="prompts seen"))
     return out
 
 
 def _course(metric: str, points: Sequence[Mapping[str, Any]], prompts: Mapping[int, float], colour: str) -> Line:
-    found = [(prompts.get(row["step"], 0.0), _metric(row["metrics"][metric])) for row in points if metric in row.get("metrics", {})]
+    found = [(prompts.get(row["step"], 0.0), measured(row["metrics"][metric])) for row in points if metric in row.get("metrics", {})]
     found.sort(key=lambda pair: pair[0])
 
     def bound(name: str) -> list[float]:
         return [math.nan if m.get(name) is None else float(m[name]) for _, m in found]
 
-    return Line(_words(metric), bound("value"), colour, bound("low"), bound("high"), [at for at, _ in found])
+    return Line(words(metric), bound("value"), colour, bound("low"), bound("high"), [at for at, _ in found])
 
 
 def _figures(records: Sequence[StepRecord], prompts: Mapping[int, float]) -> list[Plot]:
@@ -174,8 +172,8 @@ def _figures(records: Sequence[StepRecord], prompts: Mapping[int, float]) -> lis
     names = list(dict.fromkeys(name for r in records for name in r.metrics))[:_MOST_FIGURES]
     x = [prompts[r.step] for r in records]
     series = [Line(name, [r.metrics.get(name, math.nan) for r in records], "c1") for name in names]
-    return [lines(f"figure{k}", line.label, x, [line], xlabel="prompts seen") for k, line in enumerate(series) if _measured(line.y)]
+    return [lines(f"figure{k}", line.label, x, [line], xlabel="prompts seen") for k, line in enumerate(series) if _any_finite(line.y)]
 
 
-def _measured(values: Iterable[float]) -> bool:
+def _any_finite(values: Iterable[float]) -> bool:
     return any(math.isfinite(v) for v in values)

@@ -57,11 +57,12 @@ class Plot:
 
 
 def lines(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str, percent: bool = False) -> Plot:
-    """Noisy series over a run: the raw values faint, a moving average on top."""
+    """Noisy series over a run: the raw values faint, a moving average on top. `x` serves the series without their own."""
     figure, axes = _axes(xlabel, percent)
     for line in series:
-        axes.plot(x, line.y, color=_code(line.colour), linewidth=0.7, alpha=0.3)
-        axes.plot(x, smooth(line.y), color=_code(line.colour), linewidth=1.6, marker="o" if len(x) == 1 else None)
+        at = line.x or x
+        axes.plot(at, line.y, color=_code(line.colour), linewidth=0.7, alpha=0.3)
+        axes.plot(at, smooth(line.y), color=_code(line.colour), linewidth=1.6, marker="o" if len(at) == 1 else None)
     _zero_based(axes, [v for line in series for v in line.y], percent)
     return _plot(name, caption, figure, series)
 

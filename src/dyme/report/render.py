@@ -16,8 +16,10 @@ from markupsafe import Markup
 from PIL import Image
 
 _HERE = Path(__file__).parent
-_PLAIN = ("length", "tokens", "words", "seconds", "steps", "prompts", "reward", "rate_per_second")
+_PLAIN = ("length", "tokens", "words", "seconds", "steps", "prompts", "reward")
 _SMALL_PNG = 24_000
+OTHER = 3
+"""The rank of a metric that is neither an accuracy nor pass@k."""
 
 
 def render(template: str, out: Path, **values: Any) -> Path:
@@ -30,6 +32,21 @@ def render(template: str, out: Path, **values: Any) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8", errors="replace")  # a lone surrogate becomes "?"
     return out
+
+
+def rank(name: str) -> int:
+    """Place of a metric where metrics are listed: the accuracies first, then pass@k; the others keep their order after them."""
+    return 0 if name == "think_accuracy" else 1 if name == "direct_accuracy" else 2 if name.startswith("pass_at_") else OTHER
+
+
+def words(name: str) -> str:
+    """A metric's name as shown."""
+    return name.replace("_", " ").replace("/", ": ")
+
+
+def measured(metric: Any) -> dict[str, Any]:
+    """A metric with all its keys; a bare number is one without an interval."""
+    return {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
 
 
 def script(name: str) -> tuple[Markup, str]:

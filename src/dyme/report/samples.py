@@ -34,7 +34,9 @@ def choose_steps(pictured: Mapping[int, int]) -> list[int]:
 def choose(run: RunFolder) -> dict[str, Any]:
     """The payload of the page: groups, their pictures, and what there is to filter by."""
     pictured: Counter[int] = Counter()
+    total = 0
     for row in run.rollouts():
+        total += 1
         pictured[row["step"]] += _has_picture(run, row)
     steps = choose_steps(pictured)
     rows = _rows(run, steps)
@@ -46,7 +48,7 @@ def choose(run: RunFolder) -> dict[str, Any]:
         "steps": sorted({g["step"] for g in groups}),
         "modes": _distinct(g["mode"] for g in groups),
         "kinds": _distinct(g["kind"] for g in groups if g["kind"]),
-        "total": sum(1 for _ in run.rollouts()),
+        "total": total,
         "marker": run.settings().get("task", {}).get("marker", ""),
     }
 

@@ -67,15 +67,7 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> list[StepTotals]:
 def prompts_seen(records: Sequence[StepRecord], steps: Sequence[StepTotals]) -> dict[int, float]:
     """Prompts seen by the end of each step: as the records say, else the groups counted up."""
     counted = dict(zip((s.step for s in steps), itertools.accumulate(s.groups for s in steps), strict=True))
-    recorded = dict(zip((r.step for r in records), so_far([r.prompts for r in records]), strict=True))
-    return {**counted, **recorded}
-
-
-def so_far(values: Sequence[float]) -> list[float]:
-    """Running totals: the values themselves if they only ever grow (already totals), else their sums."""
-    if all(a < b for a, b in itertools.pairwise(values)):
-        return list(values)
-    return list(itertools.accumulate(values))
+    return {**counted, **{r.step: r.prompts for r in records}}
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -8,7 +8,8 @@ paper uses it, with the trace qualities of its Table 1.
 Licence: the pictures and texts are made by this file (Apache-2.0). Metric: exact match of the number or list.
 
 Answers are hard to guess by design: a guesser who knows the question type and the names in the chart and draws from the
-distribution of that type's answers, but has not seen the values, is right less than 2 % of the time (`tests/test_charts.py` measures it). Splits
+distribution of that type's answers, but has not seen the values, is right less than 2 % of the time, which
+`tests/test_charts.py` measures. Splits
 share no chart: a hash of the table decides where it belongs.
 """
 

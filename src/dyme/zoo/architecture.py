@@ -65,14 +65,15 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGen
         scale_factor=SHUFFLE,
         pad_token_id=token(PAD),
         tie_word_embeddings=True,
-        vision_config=dict(
-            hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, image_size=SIZE, patch_size=PATCH
-        ),
-        text_config=dict(
-            model_type="llama", vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=4,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, rms_norm_eps=1e-5,
-            pad_token_id=token(PAD), eos_token_id=token(EOS), bos_token_id=None, tie_word_embeddings=True,
-        ),
+        vision_config={
+            "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "image_size": SIZE, "patch_size": PATCH,
+        },
+        text_config={
+            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
+            "pad_token_id": token(PAD), "eos_token_id": token(EOS), "bos_token_id": None, "tie_word_embeddings": True,
+        },
     )  # fmt: skip
     model = Idefics3ForConditionalGeneration(config)
     model.generation_config.eos_token_id = token(EOS)

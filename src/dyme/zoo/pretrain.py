@@ -1,7 +1,7 @@
 """Makes the embedded base from scratch: `python -m dyme.zoo.pretrain --out DIR` (CPU, two cores).
 
-Stages, by step: captions and look-ups first, then the mix (short answers, look-ups, a little loose thinking), with text-only
-practice beside both. Muon for the matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
+Stages, by step: text alone (look-ups, statements, arithmetic: what a language model brings along), then captions and look-ups
+in pictures, then the mix (short answers, captions, a little loose thinking); some text goes on to the end. Muon for the matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Feed:
     """Endless training batches (input_ids [B, T], labels [B, T], pixel_values or None), from a seed."""
 
     def __init__(self, processor: Idefics3Processor, seed: int, rows: int, thinking: float) -> None:
+        """`rows` conversations a batch, a share `thinking` of the mix being loose thinking."""
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.rng, self.rows, self.thinking = random.Random(seed), rows, thinking
         self.image = architecture.FAKE + architecture.GLOBAL + architecture.IMAGE * architecture.IMAGE_TOKENS + architecture.FAKE
@@ -104,16 +105,16 @@ def train(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log, started = (args.out / "pretrain.jsonl").open("a"), time.time()
     for step in range(args.steps):
-        scale = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / args.steps - 0.4) / 0.6)))
+        scale = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / args.steps - 0.6) / 0.4)))
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             for group, lr in zip(optimizer.param_groups, peak, strict=True):
                 group["lr"] = lr * scale
-        captions = step < args.caption_steps
-        is_text = coin.random() < (0.5 if captions else args.text)
-        ids, labels, pictures = feed.text() if is_text else feed.charts("caption" if captions else "mix")
+        stage = "text" if step < args.text_steps else "caption" if step < args.text_steps + args.caption_steps else "mix"
+        is_text = stage == "text" or coin.random() < args.text
+        ids, labels, pictures = feed.text() if is_text else feed.charts(stage)
         loss = loss_of(model, ids, labels, pictures)
         model.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -128,7 +129,9 @@ def train(args: argparse.Namespace) -> None:
             save(model, processor, args.out)
 
 
-def loss_of(model: Idefics3ForConditionalGeneration, ids: torch.Tensor, labels: torch.Tensor, pictures: torch.Tensor | None) -> torch.Tensor:
+def loss_of(
+    model: Idefics3ForConditionalGeneration, ids: torch.Tensor, labels: torch.Tensor, pictures: torch.Tensor | None
+) -> torch.Tensor:
     """Mean cross-entropy over the labelled tokens; logits are computed for those alone."""
     hidden = model.model(input_ids=ids, pixel_values=pictures, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
@@ -145,16 +148,17 @@ def parse_args() -> argparse.Namespace:
     """The command line; the defaults made the shipped base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--steps", type=int, default=2300)
-    parser.add_argument("--caption-steps", type=int, default=900, help="steps on captions, look-ups and text alone")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--text-steps", type=int, default=500, help="steps on text alone")
+    parser.add_argument("--caption-steps", type=int, default=600, help="steps on captions and look-ups after that")
     parser.add_argument("--rows", type=int, default=48, help="conversations per step")
-    parser.add_argument("--text", type=float, default=0.3, help="share of text-only steps after the captions")
+    parser.add_argument("--text", type=float, default=0.2, help="share of text-only steps after the first stage")
     parser.add_argument("--thinking", type=float, default=0.12, help="share of loose thinking in the mix")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--save-every", type=int, default=100)
     return parser.parse_args()
 
 
