@@ -14,7 +14,8 @@ def advice(figures: Mapping[str, float], k: int) -> list[str]:
     ]
     if figures["sampled_format_rate"] < 0.05:
         lines.append(
-            "The answer marker is hardly ever written: GRPO alone may never find it. Memorizing teaches it; check the prompt and marker too."
+            "The answer marker is hardly ever written: GRPO alone may never find it. Memorizing teaches it; "
+            "check task.think_prompt and task.marker too."
         )
     if figures["direct_accuracy"] > figures["think_accuracy"] + 0.02:
         lines.append(

@@ -6,8 +6,10 @@ Order of writing: model, state, then the mark that it is complete; a run that is
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -15,7 +17,6 @@ from types import FrameType, TracebackType
 from accelerate import Accelerator
 
 from dyme.config import Config
-from dyme.errors import RunError
 from dyme.record import RunFolder
 from dyme.schedule import Position
 from dyme.update import Updater
@@ -51,6 +52,7 @@ def due(config: Config, position: Position) -> bool:
 
 def save(run: RunFolder, updater: Updater, position: Position, *, final: bool = False) -> Path:
     """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights each time
     folder, main = run.checkpoint_dir(position.step), updater.accelerator.is_main_process
     if main and not (folder / "complete.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,25 +66,34 @@ def save(run: RunFolder, updater: Updater, position: Position, *, final: bool = 
     updater.accelerator.wait_for_everyone()
     if not final:
         return folder / "model"
-    if main:
-        shutil.copytree(folder / "model", run.path / "model", dirs_exist_ok=True)
+    if main and not (run.path / "model").exists():
+        shutil.rmtree(run.path / ".model.tmp", ignore_errors=True)
+        shutil.copytree(folder / "model", run.path / ".model.tmp")
+        (run.path / ".model.tmp").rename(run.path / "model")
     updater.accelerator.wait_for_everyone()
     return run.path / "model"
 
 
 def _prune(run: RunFolder) -> None:
-    keep = run.config().run.keep_checkpoints
-    complete = sorted(f.parent for f in run.path.glob("checkpoints/*/complete.json"))
-    for folder in complete[: -max(1, keep)]:
-        (folder / "complete.json").unlink()
+    """Delete all but the last complete checkpoints, with what a killed process left half-written or half-deleted."""
+    complete = sorted(f.parent for f in run.path.glob("checkpoints/step-*/complete.json"))
+    kept = complete[-run.config().run.keep_checkpoints :]
+    for folder in set(run.path.glob("checkpoints/step-*")) - set(kept):
+        (folder / "complete.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
 
 
 class Interrupt:
-    """While open, SIGINT and SIGTERM set `requested` instead of ending the process; a second one ends it at once."""
+    """While open, SIGINT and SIGTERM set `requested` instead of ending the process; another one, later, ends it at once.
+
+    Signals less than GRACE seconds after the first count as one: launchers send on what the terminal has sent to all.
+    """
+
+    GRACE = 2.0
 
     def __init__(self) -> None:
         self.requested = False
+        self._since = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupt:
@@ -99,6 +110,7 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise RunError("stopped at once; the last checkpoint is intact")
-        self.requested = True
+        if not self.requested:
+            self.requested, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > self.GRACE:
+            raise KeyboardInterrupt("stopped at once; the last checkpoint is intact")

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from dyme import cpu
+from dyme.config import documentation, nearest
 from dyme.errors import ConfigError, DymeError
 
 _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026).
 
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
+_EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
+COMMANDS = ("demo", "train", "eval", "diagnose", "compare", "report", "tasks", "methods", "settings")
+"""What a user can type after `dyme`."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all other errors do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands with their help."""
-    parser = argparse.ArgumentParser(prog="dyme", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser = _Parser(
+        prog="dyme", description=_DESCRIPTION, epilog=_EXIT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, text: str, *, settings: bool = False) -> argparse.ArgumentParser:
         epilog = _OVERRIDES if settings else None
-        return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=epilog)
+        return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=epilog, allow_abbrev=False)
 
     demo = add("demo", "watch the embedded model learn to think: base, DyME, table, page", settings=True)
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
-    train = add("train", "train by a recipe, or go on with a run", settings=True)
+    train = add("train", "train by a recipe, or go on with a run; Ctrl-C saves and says how to go on", settings=True)
     train.add_argument("recipe", nargs="?", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
     evaluate = add("eval", "evaluate a model: thinking, direct, pass@K, format, true statements, length", settings=True)
@@ -36,21 +52,25 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("model", help="a checkpoint folder, a run folder, a hub id, or embedded")
         command.add_argument("--task", help="task (`dyme tasks` lists them); default: the run's own, or charts")
         command.add_argument("--recipe", help="take the other settings from this TOML recipe")
-        command.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s")
+        command.add_argument(
+            "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
+        )
         command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
         command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s)")
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
-    compare.add_argument("recipe", help="a TOML recipe")
-    compare.add_argument("--methods", default="base,sft,grpo,two_stage,dyme", help="default: %(default)s")
-    compare.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
+    compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
+    compare.add_argument(
+        "--methods", default="base,sft,grpo,two_stage,dyme", help="what to compare; base is the untrained model (default: %(default)s)"
+    )
+    compare.add_argument("--seeds", default="0,1,2", help="one training for each seed (default: %(default)s)")
     compare.add_argument("--budget", default="", help="120s or 2000prompts, for each training (default: the recipe's)")
     compare.add_argument("--traces", default="", help="qualities of the charts' traces, e.g. low,high (default: the recipe's)")
     compare.add_argument("--learning-rates", default="", help="a grid to choose from on the validation split, e.g. 1e-4,3e-4,1e-3")
     compare.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")
     compare.add_argument("--out", default="runs/compare", help="folder of the comparison; done cells are kept (default: %(default)s)")
     report = add("report", "write the HTML page of a run folder")
-    report.add_argument("run", type=Path, help="a run folder")
+    report.add_argument("run", type=Path, help="a run folder, e.g. runs/demo")
     add("tasks", "list the tasks")
     add("methods", "list the methods")
     add("settings", "list every setting of a recipe with its default")
@@ -62,23 +82,57 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command's own words, and the overrides (--section.key value) from wherever they stand among them."""
+    own, overrides, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, _ = word.partition("=")
+        if not (name.startswith("--") and "." in name):
+            own.append(word)
+            continue
+        overrides.append(word)
+        if not equals and rest:
+            overrides.append(rest.pop(0))
+    return own, overrides
+
+
+def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raise ConfigError for words that the command does not take, naming the nearest option or setting."""
+    settings = args.command in ("demo", "train", "eval", "diagnose", "compare")
+    for word in [*rest, *([] if settings else overrides)]:
+        keys = {key: f"--{section}.{key}" for section, table in reversed(documentation().items()) for key in table} if settings else {}
+        names = keys | {name: "--" + name.replace("_", "-") for name in vars(args)}
+        near = difflib.get_close_matches(word.strip("-").replace("-", "_"), names, n=1) if word.startswith("-") else []
+        hint = f"did you mean {names[near[0]]}?" if near else f"see dyme {args.command} --help"
+        raise ConfigError(f"dyme {args.command} does not take {word!r}; {hint}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend."""
+    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args, rest = build_parser().parse_known_args(words)
-    cpu.tune()
+    if not words:
+        words = ["--help"]
     try:
-        if rest and args.command in ("report", "tasks", "methods", "settings", "cell"):
-            raise ConfigError(f"dyme {args.command} does not take {rest[0]!r}; see dyme {args.command} --help")
+        if not words[0].startswith("-") and words[0] not in (*COMMANDS, "cell"):
+            raise ConfigError(f"unknown command {words[0]!r}; {nearest(words[0], COMMANDS)}")
+        words, overrides = split_overrides(words)
+        args, rest = build_parser().parse_known_args(words)
+        _refuse(args, rest, overrides)
+        cpu.tune()
         from dyme import commands
 
-        command: int = getattr(commands, args.command)(args, rest)
-        return command
+        status: int = getattr(commands, args.command)(args, overrides)
+        sys.stdout.flush()
+        return status
     except DymeError as error:
-        print(f"dyme: {error}", file=sys.stderr)
+        print("dyme: " + " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("dyme: interrupted", file=sys.stderr)
+    except BrokenPipeError:  # `dyme settings | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt as stop:
+        print(f"dyme: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
 
 

@@ -9,10 +9,11 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -216,6 +217,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:
     """A checked Config from nested mappings and command-line overrides."""
     merged: dict[str, dict[str, Any]] = {}
+    classes = typing.get_type_hints(Config)
     sections = {f.name: f for f in dataclasses.fields(Config)}
     for name, table in tree.items():
         _known(name, sections, f"{where}: section [{name}]", "section")
@@ -224,8 +226,8 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
         merged[name] = dict(table)
     for section, key, text in _overrides(overrides):
         _known(section, sections, f"--{section}.{key}", "section")
+        _known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
         merged.setdefault(section, {})[key] = text
-    classes = typing.get_type_hints(Config)
     config = Config(**{name: _section(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
     check(config)
     return config
@@ -238,13 +240,22 @@ def check(config: Config) -> None:
         "rollout.max_completion_length must be at least 1": config.rollout.max_completion_length >= 1,
         "rollout.temperature must be above 0": config.rollout.temperature > 0,
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
+        "rollout.top_k must not be negative": config.rollout.top_k >= 0,
         "train.prompts_per_step must be at least 1": config.train.prompts_per_step >= 1,
+        "train.max_prompts and train.max_seconds must not be negative": min(config.train.max_prompts, config.train.max_seconds) >= 0,
+        "train.num_train_epochs must be above 0": config.train.num_train_epochs > 0,
         "train.learning_rate must be above 0": config.train.learning_rate > 0,
+        "method.sft_learning_rate must be above 0": config.method.sft_learning_rate is None or config.method.sft_learning_rate > 0,
+        "train.weight_decay and train.warmup_steps must not be negative": min(config.train.weight_decay, config.train.warmup_steps) >= 0,
+        "train.max_grad_norm must be above 0": config.train.max_grad_norm > 0,
+        "run.save_every must not be negative": config.run.save_every >= 0,
+        "run.keep_checkpoints must be at least 1": config.run.keep_checkpoints >= 1,
         "train.num_iterations must be at least 1": config.train.num_iterations >= 1,
         "train.max_tokens_per_batch must be at least 1": config.train.max_tokens_per_batch >= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "method.memorize_weight must not be negative": config.method.memorize_weight >= 0,
         "task.marker must not be empty": bool(config.task.marker.strip()),
+        "task.tolerance must not be negative": (config.task.tolerance or 0) >= 0,
         "task sizes must not be negative": min(config.task.train_size, config.task.validation_size, config.task.test_size) >= 0,
         "objective.beta must not be negative": config.objective.beta >= 0,
     }
@@ -269,6 +280,13 @@ def documentation() -> dict[str, dict[str, tuple[str, str]]]:
     return out
 
 
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest right one, or all of them."""
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+
+
 def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:
     out, rest = [], list(words)
     while rest:
@@ -287,9 +305,7 @@ def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:
 
 def _known(name: str, names: Mapping[str, Any], what: str, noun: str) -> None:
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
-        raise ConfigError(f"{what}: unknown {noun} {name!r}; {hint}")
+        raise ConfigError(f"{what}: unknown {noun} {name!r}; {nearest(name, names)}")
 
 
 def _section(cls: type, table: Mapping[str, Any], where: str) -> Any:
@@ -310,18 +326,17 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             return None
         return _value(value, next(a for a in typing.get_args(hint) if a is not type(None)), where)
     if hint is bool:
-        truth = {True: True, False: False, "true": True, "false": False}
-        if value in truth and not (isinstance(value, int) and not isinstance(value, bool)):
-            return truth[value]
+        if isinstance(value, bool) or value in ("true", "false"):
+            return value in (True, "true")
         raise ConfigError(f"{where}: {value!r} is not true or false")
     if hint in (int, float) and not isinstance(value, bool):
         try:
             number = float(value)
-            if hint is float or number.is_integer():
+            if math.isfinite(number) and (hint is float or number.is_integer()):
                 return hint(number)
         except (TypeError, ValueError, OverflowError):
             pass
         raise ConfigError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}")
     if hint is str and isinstance(value, str):
         return value
-    raise ConfigError(f"{where}: {value!r} is not a {hint.__name__}")
+    raise ConfigError(f"{where}: {value!r} is not {'a number' if hint in (int, float) else 'text; put it in quotes'}")

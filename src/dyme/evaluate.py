@@ -1,7 +1,8 @@
 """Evaluation: every figure with its 95 % interval and its count, from the same verifier that training uses.
 
-Shares have Wilson score intervals, means normal ones. Accuracy when told to think and when told to answer at once are always
-both reported, for a small model often does better without thinking.
+Shares have Wilson score intervals, means normal ones. Observations that are not independent (the statements of one
+completion, the completions of one prompt) count as their effective number (Kish, 1965). Accuracy when told to think and when
+told to answer at once are always both reported, for a small model often does better without thinking.
 """
 
 from __future__ import annotations
@@ -33,13 +34,30 @@ class Figure:
     n: int
 
 
-def wilson(successes: float, n: int) -> Figure:
+def wilson(successes: int, n: int) -> Figure:
     """A share with its Wilson score interval; n = 0 gives the empty statement 0 in [0, 1]."""
-    if n == 0:
-        return Figure(0.0, 0.0, 1.0, 0)
-    p, z2 = successes / n, Z95**2
+    return Figure(successes / n, *_wilson_bounds(successes / n, n), n) if n else Figure(0.0, 0.0, 1.0, 0)
+
+
+def _wilson_bounds(p: float, n: float) -> tuple[float, float]:
+    z2 = Z95**2
     centre, half = (p + z2 / (2 * n)) / (1 + z2 / n), Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Figure(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def clustered(hits: Sequence[float], sizes: Sequence[int]) -> Figure:
+    """A share of observations that come in clusters: hits[i] of sizes[i] in cluster i; n counts the observations.
+
+    The interval is Wilson's at the number of independent observations that would have the same variance, which is that of a
+    ratio estimate over clusters; where it is 0, each cluster counts as one observation.
+    """
+    n, total = len(sizes), sum(sizes)
+    if not total:
+        return wilson(0, 0)
+    ratio = math.fsum(hits) / total
+    variance = math.fsum((h - ratio * s) ** 2 for h, s in zip(hits, sizes, strict=True)) * n / max(1, n - 1) / total**2
+    effective = min(total, ratio * (1 - ratio) / variance) if variance > 1e-12 else sum(s > 0 for s in sizes)
+    return Figure(ratio, *_wilson_bounds(ratio, effective), total)
 
 
 def mean(values: Sequence[float]) -> Figure:
@@ -59,15 +77,8 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 def share_of_true(groups: Sequence[Group]) -> Figure:
     """Share of the statements in the thinking that are true of the facts; the interval treats each completion as one cluster."""
-    counts = [
-        true_statements(v.thinking, g.sample.facts) for g in groups if g.sample.facts for v in g.verdicts
-    ]
-    true, stated = sum(t for t, _ in counts), sum(s for _, s in counts)
-    if not stated:
-        return wilson(0, 0)
-    ratio, n = true / stated, len(counts)
-    spread = math.sqrt(math.fsum((t - ratio * s) ** 2 for t, s in counts) * n / max(1, n - 1)) / stated
-    return Figure(ratio, max(0.0, ratio - Z95 * spread), min(1.0, ratio + Z95 * spread), stated)
+    counts = [true_statements(v.thinking, g.sample.facts) for g in groups if g.sample.facts for v in g.verdicts]
+    return clustered([true for true, _ in counts], [stated for _, stated in counts])
 
 
 def answer(policy: Policy, samples: Sequence[Sample], config: Config, instruction: str, *, greedy: bool, progress: Progress | None = None,
@@ -87,7 +98,7 @@ def answer(policy: Policy, samples: Sequence[Sample], config: Config, instructio
 
 def evaluate(policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, k: int = 8, sampled: int = 300,
              progress: Progress | None = None) -> dict[str, Any]:  # fmt: skip
-    """All figures of a model on `samples`; pass@1 and pass@k come from k samples for each of the first `sampled` ones.
+    """All figures of a model on `samples`; pass@1, 2, 4, ... k come from k samples for each of the first `sampled` ones.
 
     Returns {"metrics": name -> Figure as a dict, "by_kind": ..., "examples": [...]}, ready for JSON.
     """
@@ -121,12 +132,17 @@ def evaluate(policy: Policy, samples: Sequence[Sample], config: Config, rules: R
 
 
 def sampled_figures(groups: Sequence[Group], k: int) -> dict[str, Figure]:
-    """pass@1, pass@k and the shares of all-wrong, mixed and all-right prompts among groups of k completions."""
+    """pass@1, 2, 4, ... k, format rate and the shares of all-wrong, mixed and all-right prompts among groups of k; n counts prompts."""
     n = len(groups)
+
+    def share(hits: Sequence[float]) -> Figure:
+        return replace(clustered(hits, [k] * n), n=n)
+
+    drawn = {j: share([k * pass_at_k(k, g.solved, j) for g in groups]) for j in (1, 2, 4, 8, 16, 32, 64) if j < k}
     return {
-        "pass_at_1": mean([g.solved / len(g.verdicts) for g in groups]),
+        **{f"pass_at_{j}": figure for j, figure in drawn.items()},
         f"pass_at_{k}": wilson(sum(g.solved > 0 for g in groups), n),
-        "sampled_format_rate": mean([sum(v.parsed for v in g.verdicts) / len(g.verdicts) for g in groups]),
+        "sampled_format_rate": share([sum(v.parsed for v in g.verdicts) for g in groups]),
         "all_wrong": wilson(sum(g.solved == 0 for g in groups), n),
         "all_right": wilson(sum(g.solved == len(g.verdicts) for g in groups), n),
         "mixed": wilson(sum(0 < g.solved < len(g.verdicts) for g in groups), n),

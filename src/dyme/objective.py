@@ -72,7 +72,8 @@ def loss(
     """The scalar loss of a batch: sum over tokens of weight x (clipped surrogate + beta KL, or NLL).
 
     `old_logprob_N` are those of the sampling policy (None: on-policy, ratio 1 with its gradient); `reference_logprob_N`
-    those of the reference model, for Schulman's k3 estimate of the KL divergence as in GRPO.
+    those of the reference model, for Schulman's k3 estimate of the KL divergence. As in TRL, it is multiplied by the ratio,
+    which makes its gradient that of the reverse KL (DeepSeek-V3.2, arXiv 2512.02556); on-policy its value is that of GRPO.
     """
     old = logprob_N.detach() if old_logprob_N is None else old_logprob_N
     ratio = torch.exp(torch.where(batch.imitate_N, torch.zeros_like(logprob_N), logprob_N - old))
@@ -81,5 +82,5 @@ def loss(
     explored = -torch.minimum(ratio * batch.advantage_N, clipped * batch.advantage_N)
     if config.beta and reference_logprob_N is not None:
         gap = torch.where(batch.imitate_N, torch.zeros_like(logprob_N), reference_logprob_N - logprob_N)
-        explored = explored + config.beta * (torch.exp(gap) - gap - 1)
+        explored = explored + config.beta * ratio * (torch.exp(gap) - gap - 1)
     return (batch.weight_N * torch.where(batch.imitate_N, -logprob_N, explored)).sum()

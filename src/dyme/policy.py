@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
@@ -53,12 +56,17 @@ class Policy(torch.nn.Module):
             shape = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
             multimodal = hasattr(shape, "vision_config")
             loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-            processor = (AutoProcessor if multimodal else AutoTokenizer).from_pretrained(
-                path, trust_remote_code=config.trust_remote_code, **({"backend": "pil"} if multimodal else {})
+            read = _processor if multimodal else AutoTokenizer.from_pretrained
+            processor = read(path, trust_remote_code=config.trust_remote_code)
+            model, found = loader.from_pretrained(
+                path, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code, output_loading_info=True
             )
-            model = loader.from_pretrained(path, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{config.path}: cannot load the model: {_first_line(error)}") from error
+        if missing := sorted(found["missing_keys"]):
+            raise ModelError(
+                f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete"
+            )
         if getattr(processor, "chat_template", None) is None:
             raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
         if "mrope" in str(getattr(shape.get_text_config(), "rope_parameters", "")):
@@ -108,7 +116,7 @@ class Policy(torch.nn.Module):
         """
         hidden_BLD = self.model.base_model(
             input_ids=batch.input_ids_BL,
-            attention_mask=batch.mask_B1LL,
+            attention_mask=self._mask(batch),
             position_ids=batch.position_ids_BL,
             use_cache=False,
             **batch.vision,
@@ -118,6 +126,13 @@ class Policy(torch.nn.Module):
             logits_NV = logits_NV / torch.where(batch.imitate_N, 1.0, temperature)[:, None]
         logprob_N: torch.Tensor = logits_NV.log_softmax(-1).gather(1, batch.target_N[:, None])[:, 0]
         return logprob_N
+
+    def _mask(self, batch: TreeBatch) -> torch.Tensor:
+        """The tree's mask as the attention wants it: eager attention adds masks to scores, so it must not be given booleans."""
+        if self.model.config.get_text_config()._attn_implementation != "eager":
+            return batch.mask_B1LL
+        dtype = self.model.dtype
+        return torch.zeros_like(batch.mask_B1LL, dtype=dtype).masked_fill(~batch.mask_B1LL, torch.finfo(dtype).min)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write a folder that plain transformers loads: safetensors, config, processor."""
@@ -157,7 +172,8 @@ class Policy(torch.nn.Module):
         mask[len(self.tokenizer) :] = True
         config = self.model.config
         placeholders = [getattr(config, f"{kind}_token_{word}", None) for kind in ("image", "video") for word in ("id", "index")]
-        for token in [*self.tokenizer.all_special_ids, *placeholders]:
+        special = [token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special]  # <row_1_col_1> and its like
+        for token in [*self.tokenizer.all_special_ids, *special, *placeholders]:
             if token is not None and token != self.eos and token < size:
                 mask[token] = True
         return mask
@@ -183,6 +199,23 @@ def resolve(config: ModelConfig) -> str:
     if not config.trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
         raise ModelError(f"{config.path}: wants to run its own Python code; if you trust it, add --model.trust_remote_code true")
     return str(folder)
+
+
+def _processor(path: str, trust_remote_code: bool) -> Any:
+    """The processor with its PIL image half; a video half needs torchvision, so where it cannot load only its settings are kept."""
+    options = {"backend": "pil", "trust_remote_code": trust_remote_code}
+    try:
+        return AutoProcessor.from_pretrained(path, **options)
+    except ImportError:
+        shape = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(shape.model_type, ""), None)
+        if kind is None or "video_processor" not in kind.get_attributes():
+            raise
+    kept = [name for name in kind.get_attributes() if name != "video_processor"]
+    video = {k: v for k, v in kind.get_processor_dict(path)[0].items() if k == "video_processor"}
+    members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
+    slim: Any = type(kind.__name__, (kind,), members)
+    return slim.from_pretrained(path, **options)
 
 
 def _first_line(error: BaseException) -> str:

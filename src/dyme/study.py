@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dyme.config import Config, build
+from dyme.config import Config, build, nearest
 from dyme.errors import ConfigError, DymeError
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
@@ -58,20 +59,24 @@ class Study:
     jobs: int = 1
 
     def check(self) -> None:
-        """Raise ConfigError for unknown methods or empty lists."""
+        """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
         for method in self.methods:
             if method != "base" and method not in ROUTERS:
-                raise ConfigError(f"unknown method {method!r}; choose from base, {', '.join(ROUTERS)}")
+                raise ConfigError(f"unknown method {method!r}; {nearest(method, ('base', *ROUTERS))}")
         if not (self.methods and self.traces and self.seeds and self.rates):
             raise ConfigError("a comparison needs at least one method, trace quality, seed and learning rate")
+        if self.jobs < 1:
+            raise ConfigError("--jobs must be at least 1")
+        for traces in self.traces:
+            for rate in self.rates:
+                build(self.config.to_dict(), [f"--task.traces={traces}", f"--train.learning_rate={rate}"], where="compare")
 
 
-def parse_budget(text: str) -> dict[str, float]:
-    """"120s" or "2000prompts" as settings of [train]; raises ConfigError for anything else."""
-    for unit, key in (("prompts", "max_prompts"), ("s", "max_seconds")):
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
-            return {"max_prompts": 0, "max_seconds": 0.0} | {key: float(number)}
+def parse_budget(text: str) -> dict[str, Any]:
+    """Settings of [train] for "120s" or "2000prompts"; raises ConfigError for anything else."""
+    found = re.fullmatch(r"(\d+)prompts|(\d+(?:\.\d+)?)s", text.strip(), re.ASCII)
+    if found and float(found[1] or found[2]) > 0:
+        return {"max_prompts": int(found[1] or 0), "max_seconds": float(found[2] or 0)}
     raise ConfigError(f"budget {text!r} is not understood; write 120s or 2000prompts")
 
 
@@ -83,8 +88,10 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
     chosen = choose_rates(study, note)
     cells = [
         Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method, traces][0], sft_learning_rate=chosen[method, traces][1])
-        for method in study.methods for traces in traces_of(study, method) for seed in (study.seeds if method != "base" else study.seeds[:1])
-    ]  # fmt: skip
+        for method in study.methods
+        for traces in traces_of(study, method)
+        for seed in (study.seeds if method != "base" else study.seeds[:1])
+    ]
     run_cells(study, cells, note)
     rows = [row(study, cell) for cell in cells]
     result = {
@@ -117,7 +124,7 @@ def choose_rates(study: Study, note: Note) -> dict[tuple[str, str], tuple[float,
         grid = {
             (method, traces): [
                 Cell(method=method, traces=traces, seed=study.seeds[0], learning_rate=rate, split="validation",
-                     sft_learning_rate=chosen.get(("sft", traces), (None, None))[0] if method == "two_stage" else None)
+                     sft_learning_rate=_sft_rate(study, method, chosen.get(("sft", traces), (None, None))[0]))
                 for rate in study.rates
             ]
             for method in batch for traces in traces_of(study, method)
@@ -129,6 +136,12 @@ def choose_rates(study: Study, note: Note) -> dict[tuple[str, str], tuple[float,
             chosen[key] = (best.learning_rate, best.sft_learning_rate)
             note(f"{key[0]} ({key[1]} traces): learning rate {best.learning_rate:g}")
     return chosen
+
+
+def _sft_rate(study: Study, method: str, chosen: float | None) -> float | None:
+    """Learning rate of stages that only imitate: the recipe's unless there is a grid; for two_stage else what SFT has chosen."""
+    own = study.config.method.sft_learning_rate if len(study.rates) == 1 else None
+    return {"sft": own, "two_stage": own or chosen}.get(method)
 
 
 def _accuracy(study: Study, cell: Cell) -> float:
@@ -147,6 +160,8 @@ def evaluation(study: Study, cell: Cell) -> dict[str, Any] | None:
 
 def run_cells(study: Study, cells: Sequence[Cell], note: Note) -> None:
     """Run the cells that have no result yet, `jobs` at a time; raises DymeError if one fails, naming its log."""
+    for cell in cells:
+        _check_folder(study, cell)
     waiting = [c for c in dict.fromkeys(cells) if evaluation(study, c) is None]
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
     done = 0
@@ -160,13 +175,29 @@ def run_cells(study: Study, cells: Sequence[Cell], note: Note) -> None:
                 running.remove((cell, process))
                 done += 1
                 if process.returncode != 0:
-                    raise DymeError(f"{cell.name} failed (status {process.returncode}); see {study.out / (cell.name + '.log')}")
+                    log = study.out / f"{cell.name}.log"
+                    last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+                    raise DymeError(f"{cell.name} failed (status {process.returncode}): {last}; see {log}")
                 found = evaluation(study, cell)
                 value = found["metrics"]["think_accuracy"]["value"] if found else math.nan
                 note(f"[{done}/{done + len(waiting) + len(running)}] {cell.name}: {cell.split} think accuracy {value:.3f}")
     finally:
         for _, process in running:
             process.terminate()
+        for _, process in running:
+            process.wait()
+
+
+def _check_folder(study: Study, cell: Cell) -> None:
+    """Raise ConfigError if the cell's folder holds a run with other settings; clear what a process killed at birth left."""
+    folder = study.out / cell.name
+    if not (folder / "config.json").exists():
+        for name in ("versions.json", ".versions.json.tmp", ".config.json.tmp"):
+            (folder / name).unlink(missing_ok=True)
+        return
+    wanted, held = cell_config(study, cell), RunFolder.open(folder).config()
+    if replace(held, run=wanted.run) != wanted or held.run.seed != wanted.run.seed:
+        raise ConfigError(f"{folder} holds a run with other settings; choose another --out, or repeat the command that made it")
 
 
 def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
@@ -175,12 +206,12 @@ def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
     recipe = study.out / f"{cell.name}.json"
     recipe.write_text(json.dumps(cell_config(study, cell).to_dict()), encoding="utf-8")
     threads = str(max(1, (os.cpu_count() or 1) // study.jobs))
-    environment = os.environ | {"OMP_NUM_THREADS": threads}
-    log = (study.out / f"{cell.name}.log").open("ab")
+    environment = {"OMP_NUM_THREADS": threads} | os.environ
     words = [sys.executable, "-m", "dyme.cli", "cell", str(recipe), cell.split, *(["--base"] if cell.method == "base" else [])]
     if (folder / "config.json").exists():
         words.append("--resume")
-    return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+    with (study.out / f"{cell.name}.log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
 
 def cell_config(study: Study, cell: Cell) -> Config:

@@ -17,6 +17,7 @@ from accelerate.utils import gather_object, set_seed
 from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
+from dyme.errors import ConfigError
 from dyme.policy import Policy, Prompt
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context, Stage, standard_deviation
@@ -28,28 +29,33 @@ from dyme.update import Updater
 from dyme.verify.rules import Rules, verify_group
 
 
-def train(config: Config, *, resume: bool = False, display: Display | None = None) -> Path:
-    """Train by a recipe and return the folder of the final model.
+def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
+    """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
 
     With `resume`, continue the run in `config.run.output` from its last checkpoint; on one CPU process the final weights are
     bit-identical to those of an uninterrupted run. Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
     display = display or Display.quiet()
-    samples = TASKS[config.task.name].load(config.task, "train")
+    samples = samples or TASKS[config.task.name].load(config.task, "train")
     target.check(samples, config.task.marker)
     stages = ROUTERS[config.method.name].stages(config)
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all(s.images for s in samples))])
-    run = checkpoint.open_run(config, accelerator, resume)
+    partial = not config.model.freeze_vision or not all(s.images for s in samples)  # some parameters may get no gradient
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)])
     set_seed(config.run.seed)
     policy = Policy.load(config.model)
+    policy.encode(samples[0], config.task.think_prompt)  # what the model cannot read shows before the run folder is made
+    if accelerator.num_processes > config.train.prompts_per_step:
+        raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
+    run = checkpoint.open_run(config, accelerator, resume)
     updater = Updater(policy, config, accelerator)
     position = checkpoint.restore(run, updater) if resume else Position()
     if note := target.warning(samples):
         display.note(note)
     rules, total = rules_of(config), schedule.budget(config, len(samples))
+    stopped = False
     with checkpoint.Interrupt() as interrupt, display.training(config, total):
-        while position.progress(config, total) < 1 and not interrupt.requested:
+        while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
             batch = list(schedule.next_samples(samples, position, config))
@@ -64,7 +70,8 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             metrics = updater.step(prompts, groups, routes, rate)
             seconds = {"seconds_rollout": sampled - started, "seconds_update": time.perf_counter() - sampled}
             everyone = list(zip(gather_object(groups), gather_object(routes), strict=True))
-            position = position.advance(len(batch), time.perf_counter() - started)
+            clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
+            position, stopped = position.advance(len(batch), max(s for s, _ in clocks)), any(r for _, r in clocks)
             if accelerator.is_main_process:
                 record = summarize(position, everyone, metrics | seconds | {"learning_rate": rate}, len(samples))
                 run.log_step(record)
@@ -72,8 +79,8 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
                 display.step(record, stage.name)
             if checkpoint.due(config, position):
                 checkpoint.save(run, updater, position)
-        final = checkpoint.save(run, updater, position, final=not interrupt.requested)
-    if interrupt.requested:
+        final = checkpoint.save(run, updater, position, final=not stopped)
+    if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
     return final
 

@@ -43,11 +43,11 @@ class Updater:
         tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
         totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
         trees = [t for p, r, row in zip(prompts, routes, tokens, strict=True) if (t := self._tree(p, r, row, totals)).limbs]
-        work = torch.tensor([len(trees)], device=self.accelerator.device)
-        if not int(reduce(work, "sum")):
+        work = reduce(torch.tensor([len(trees), sum(map(len, trees))], device=self.accelerator.device), "sum")
+        if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
         batches = self._batches(trees, prompts[0])
-        metrics = {"trained_tokens": float(sum(len(t) for t in trees))}
+        metrics = {"trained_tokens": float(work[1])}
         old: list[torch.Tensor | None] = [None] * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

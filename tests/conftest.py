@@ -1,0 +1,74 @@
+"""Tiny checkpoints of real architectures as fixtures, made once a session; torch is imported by those tests alone that need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dyme import cpu
+
+if TYPE_CHECKING:
+    from dyme.policy import Policy
+
+cpu.tune()
+for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}.items():
+    os.environ.setdefault(name, value)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a family's checkpoint (`tiny.FAMILIES` names them); do not write into it."""
+    import tiny
+
+    made: dict[str, Path] = {}
+
+    def folder(family: str) -> Path:
+        if family not in made:
+            made[family] = tiny.checkpoint(family, tmp_path_factory.mktemp(family))
+        return made[family]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def policies(checkpoints: Callable[[str], Path]) -> Callable[[str], Policy]:
+    """A family's policy with a frozen vision tower, loaded once; copy it before you train it."""
+    from dyme.config import ModelConfig
+    from dyme.policy import Policy
+
+    loaded: dict[str, Policy] = {}
+
+    def load(family: str) -> Policy:
+        if family not in loaded:
+            loaded[family] = Policy.load(ModelConfig(path=str(checkpoints(family))))
+        return loaded[family]
+
+    return load
+
+
+@pytest.fixture
+def tiny_idefics3(checkpoints: Callable[[str], Path]) -> Path:
+    """SmolVLM's class (SmolVLM-256M-Instruct and -500M-Instruct)."""
+    return checkpoints("idefics3")
+
+
+@pytest.fixture
+def tiny_llava(checkpoints: Callable[[str], Path]) -> Path:
+    """LLaVA 1.5's class."""
+    return checkpoints("llava")
+
+
+@pytest.fixture
+def tiny_llava_onevision(checkpoints: Callable[[str], Path]) -> Path:
+    """LLaVA-OneVision's class."""
+    return checkpoints("llava_onevision")
+
+
+@pytest.fixture
+def tiny_llama(checkpoints: Callable[[str], Path]) -> Path:
+    """A text-only model."""
+    return checkpoints("llama")

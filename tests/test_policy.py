@@ -1,0 +1,294 @@
+"""The policy: one prompt for every purpose, targets where the template puts them, a frozen tower, plain folders, clear refusals."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from tiny import FAMILIES, PLAIN, Picture, grads, group, prompts, row_logprobs, samples, step, words
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from dyme import evaluate
+from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
+from dyme.errors import DataError, ModelError
+from dyme.policy import Policy, Prompt, resolve
+from dyme.rollout import hf
+from dyme.route import ROUTERS, Context
+from dyme.types import Sample
+from dyme.update import Updater
+
+Load = Callable[[str], Policy]
+SEEING = [family for family in FAMILIES if family != "llama"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sft_rollout_and_evaluation_see_the_same_prompt(family: str, policies: Load) -> None:
+    """The tokens and pixels that reach the model itself, for one sample; the reference code shows SFT another context."""
+    policy = policies(family)
+    sample, config = samples(policy, 1)[0], Config(task=TaskConfig(think_prompt="Think."), rollout=RolloutConfig(max_completion_length=2))
+    seen: list[tuple[list[int], dict[str, torch.Tensor]]] = []
+
+    def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        vision = {k: v for k, v in kwargs.items() if k in prompt.vision and v is not None}
+        seen.append((kwargs["input_ids"][0].tolist(), vision))
+
+    prompt = policy.encode(sample, "Think.")
+    handle = policy.model.base_model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        hf.sample(policy, [prompt], [0], config.rollout)
+        rollout = seen[0]
+        seen.clear()
+        evaluate.answer(policy, [sample], config, config.task.think_prompt, greedy=True)
+        evaluation = seen[0]
+        seen.clear()
+        route = ROUTERS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
+        step(Updater(policy, config, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
+        sft = seen[0]
+    finally:
+        handle.remove()
+    target = policy.target("It is . Answer: 0")
+    assert rollout[0] == evaluation[0] == list(prompt.token_ids)
+    assert sft[0] == [*prompt.token_ids, *target[:-1]]
+    for name, pixels in prompt.vision.items():
+        assert all(torch.equal(vision[name], pixels) for _, vision in (rollout, evaluation, sft)), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("text", ["It is 12. Answer: 7", "7", "So, 1/2!"])
+def test_targets_are_where_the_template_puts_answers(family: str, text: str, policies: Load) -> None:
+    policy = policies(family)
+    sample = samples(policy, 1)[0]
+    prompt, target = policy.encode(sample, "Think."), policy.target(text)
+    question = {"type": "text", "text": f"{sample.question} Think."}
+    images = [image.load() for image in sample.images]
+    if policy.takes_images:
+        asked: Any = [{"type": "image"}, question]
+        told = [{"role": "user", "content": asked}, {"role": "assistant", "content": [{"type": "text", "text": text}]}]
+        whole = policy.processor.apply_chat_template(told, tokenize=False)
+        ids = policy.processor(text=[whole], images=[images], return_tensors="pt", add_special_tokens=False)["input_ids"][0].tolist()
+    else:
+        told = [{"role": "user", "content": question["text"]}, {"role": "assistant", "content": text}]
+        ids = policy.tokenizer(policy.tokenizer.apply_chat_template(told, tokenize=False), add_special_tokens=False)["input_ids"]
+    both = [*prompt.token_ids, *target]
+    assert ids[: len(both)] == both, "end token included"
+    assert target[-1] == policy.eos == policy.tokenizer.eos_token_id
+    assert policy.decode(target).strip() == text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_holds_its_picture_and_question(family: str, policies: Load) -> None:
+    policy = policies(family)
+    sample = samples(policy, 1)[0]
+    prompt = policy.encode(sample, "Think.")
+    assert f"{sample.question} Think." in policy.decode(prompt.token_ids)
+    assert bool(prompt.vision) == policy.takes_images
+    placeholder = policy.tokenizer.convert_tokens_to_ids("<image>")
+    assert (prompt.token_ids.count(placeholder) >= 4) == policy.takes_images
+    assert policy.encode(replace(sample, images=()), "Think.").vision == {}
+    assert "attention_mask" not in prompt.vision and "input_ids" not in prompt.vision
+    assert policy.encode(sample, "").token_ids != prompt.token_ids
+
+
+def test_a_text_model_refuses_pictures(policies: Load) -> None:
+    sample = Sample(id="row 7", question="?", answer="1", images=(Picture(0),))
+    with pytest.raises(DataError, match=r"row 7: has an image, but LlamaForCausalLM reads text only"):
+        policies("llama").encode(sample, "Think.")
+
+
+@pytest.mark.parametrize("family", SEEING)
+def test_a_frozen_tower_gets_no_gradient_and_the_projector_does(family: str, checkpoints: Callable[[str], Path]) -> None:
+    for freeze in (True, False):
+        policy = Policy.load(ModelConfig(path=str(checkpoints(family)), freeze_vision=freeze))
+        target = policy.target("It is 12. Answer: 7")
+        row_logprobs(policy.model, prompts(policy, 1)[0], target).sum().backward()
+        got = {name for name, gradient in grads(policy).items() if gradient.any()}
+        tower = {name for name in got if "vision_model" in name or "vision_tower" in name}
+        assert bool(tower) is not freeze
+        assert any("connector" in name or "multi_modal_projector" in name for name in got)
+        assert any("layers.1" in name and name not in tower for name in got)
+
+
+@pytest.mark.parametrize("family", SEEING)
+def test_a_step_moves_the_projector_and_not_the_tower(family: str, checkpoints: Callable[[str], Path]) -> None:
+    policy = Policy.load(ModelConfig(path=str(checkpoints(family))))
+    before = {name: weight.clone() for name, weight in policy.state_dict().items()}
+    sample, config = samples(policy, 1)[0], Config()
+    route = ROUTERS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
+    step(Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 1), [group(sample, [], [])], [route], lr=1e-2)
+    moved = {name for name, weight in policy.state_dict().items() if not torch.equal(weight, before[name])}
+    assert moved and not any("vision_model" in name or "vision_tower" in name for name in moved)
+    assert any("connector" in name or "multi_modal_projector" in name for name in moved)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_folder_loads_with_plain_transformers(family: str, policies: Load, tmp_path: Path) -> None:
+    policy = policies(family)
+    policy.save(tmp_path, {k: v.clone() for k, v in policy.state_dict().items()})
+    assert list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.bin"))
+    loader = AutoModelForImageTextToText if policy.takes_images else AutoModelForCausalLM
+    model = loader.from_pretrained(tmp_path).eval()
+    prompt = prompts(policy, 1)[0]
+    ids = torch.tensor([prompt.token_ids])
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids, **prompt.vision).logits, policy.eval().model(input_ids=ids, **prompt.vision).logits)
+    again = Policy.load(ModelConfig(path=str(tmp_path)))
+    assert prompts(again, 3)[2].token_ids == prompts(policy, 3)[2].token_ids
+    assert (again.eos, again.pad, again.lead) == (policy.eos, policy.pad, policy.lead)
+    assert torch.equal(again.forbidden, policy.forbidden)
+    if family == "llava_onevision":  # AutoProcessor itself needs torchvision here; its settings are kept for machines that have it
+        assert "LlavaOnevisionVideoProcessor" in (tmp_path / "processor_config.json").read_text()
+        return
+    processor = AutoProcessor.from_pretrained(tmp_path, backend="pil") if policy.takes_images else AutoTokenizer.from_pretrained(tmp_path)
+    assert processor.chat_template == policy.processor.chat_template
+
+
+def test_the_lead_is_what_the_template_writes_before_an_answer(policies: Load) -> None:
+    assert {family: policies(family).lead for family in FAMILIES} == {
+        "idefics3": " ", "smolvlm": " ", "llava": " ", "llava_onevision": "", "llama": "",
+    }  # fmt: skip
+
+
+def test_a_models_own_end_token_wins_over_a_list(checkpoints: Callable[[str], Path]) -> None:
+    """Published chat models list several; the tokenizer's own is the one that ends a turn."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoints("llama"))
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints("llama"))
+    own = tokenizer.eos_token_id
+    for listed, expected in (([1, own], own), ([3, 1], 3), (None, own), (own, own)):
+        model.generation_config.eos_token_id = listed
+        assert Policy(model, tokenizer).eos == expected
+    model.generation_config.eos_token_id = tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="end token"):
+        Policy(model, tokenizer)
+
+
+def folder(tmp_path: Path, source: Path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "model"))
+
+
+def test_resolve_takes_folders_runs_and_names(tiny_llama: Path, tmp_path: Path) -> None:
+    assert resolve(ModelConfig(path=str(tiny_llama))) == str(tiny_llama)
+    assert resolve(ModelConfig(path="HuggingFaceTB/SmolVLM-256M-Instruct")) == "HuggingFaceTB/SmolVLM-256M-Instruct"
+    assert (Path(resolve(ModelConfig())) / "config.json").exists()
+    run = tmp_path / "run"
+    shutil.copytree(tiny_llama, run / "model")
+    (run / "config.json").write_text("{}")  # a run folder has a config.json of its own
+    assert resolve(ModelConfig(path=str(run))) == str(run / "model")
+    (run / "config.json").unlink()
+    assert resolve(ModelConfig(path=str(run))) == str(run / "model")
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "nosuchfolder", "./a/b", "a/b/c"])
+def test_a_missing_folder(path: str) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        resolve(ModelConfig(path=path))
+
+
+def without_config(path: Path) -> None:
+    (path / "config.json").unlink()
+
+
+def without_weights(path: Path) -> None:
+    (path / "model.safetensors").unlink()
+
+
+def zero_byte_weights(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"")
+
+
+def own_code(path: Path) -> None:
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(settings | {"auto_map": {"AutoConfig": "evil.Config"}}))
+    (path / "evil.py").write_text("raise SystemExit('ran')")
+
+
+def truncated_weights(path: Path) -> None:
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def misshapen_weights(path: Path) -> None:
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(settings | {"intermediate_size": 48}))
+
+
+def some_weights(path: Path) -> None:
+    weights = load_file(path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def broken_config(path: Path) -> None:
+    (path / "config.json").write_text("{")
+
+
+def without_template(path: Path) -> None:
+    (path / "chat_template.jinja").unlink()
+
+
+def without_tokenizer(path: Path) -> None:
+    for file in path.glob("tokenizer*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without_config, "has no config.json"),
+        (without_weights, "has no weights"),
+        (zero_byte_weights, "has no weights"),
+        (own_code, "trust_remote_code"),
+        (truncated_weights, "cannot load the model"),
+        (misshapen_weights, "cannot load the model"),
+        (some_weights, r"lacks 1 of the model's weights \(model.layers.1.mlp.up_proj.weight"),
+        (broken_config, "cannot load the model"),
+        (without_template, "no chat template"),
+        (without_tokenizer, "cannot load the model"),
+    ],
+)
+def test_folders_that_cannot_be_used(spoil: Callable[[Path], None], message: str, tiny_llama: Path, tmp_path: Path) -> None:
+    path = folder(tmp_path, tiny_llama)
+    spoil(path)
+    with pytest.raises(ModelError, match=message) as caught:
+        Policy.load(ModelConfig(path=str(path)))
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_processor_without_its_picture_half(tiny_llava: Path, tmp_path: Path) -> None:
+    path = folder(tmp_path, tiny_llava)
+    (path / "processor_config.json").unlink()
+    with pytest.raises(ModelError, match="cannot load the model"):
+        Policy.load(ModelConfig(path=str(path)))
+
+
+def test_three_dimensional_positions_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    path = folder(tmp_path, tiny_llama)
+    settings = json.loads((path / "config.json").read_text())
+    settings["rope_parameters"] |= {"mrope_section": [2, 1, 1]}
+    (path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="three-dimensional"):
+        Policy.load(ModelConfig(path=str(path)))
+
+
+def test_the_template_decides_the_context(tiny_llava: Path, tmp_path: Path) -> None:
+    """A folder's own chat template is used as it is, and nothing is added to it."""
+    path = folder(tmp_path, tiny_llava)
+    (path / "chat_template.jinja").write_text(PLAIN.replace("ASSISTANT:", "REPLY:"))
+    policy = Policy.load(ModelConfig(path=str(path)))
+    text = policy.tokenizer.decode(prompts(policy, 1)[0].token_ids)
+    assert text.endswith("Think. REPLY:") and text.startswith("USER: <image>")
+
+
+def test_words_are_drawn_from_what_may_be_sampled(policies: Load) -> None:
+    policy = policies("idefics3")
+    drawn = words(policy, 50, random.Random(0))
+    assert drawn[-1] == policy.eos and not policy.forbidden[list(drawn)].any()
+    assert isinstance(Prompt(token_ids=drawn, vision={}).token_ids, tuple)

@@ -1,0 +1,181 @@
+"""Trees: packed log-probabilities and gradients are those of separate rows, whatever the family, pictures, branches and padding."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import FAMILIES, Picture, gap, grads, prompts, row_logprobs, words
+
+from dyme.config import ModelConfig
+from dyme.policy import Policy, Prompt
+from dyme.tree import Limb, Tree, TreeBatch, collate, micro_batches, stack_vision, tree_mask
+from dyme.types import Sample
+
+SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
+"""Lengths of the limbs, per tree."""
+
+
+def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[int]] = SHAPES) -> list[Tree]:
+    rng = random.Random(0)
+    return [
+        Tree(
+            trunk=trunk.token_ids, vision=trunk.vision,
+            limbs=tuple(
+                Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
+                for n in lengths
+            ),
+        )
+        for trunk, lengths in zip(trunks, itertools.cycle(shapes), strict=False)
+    ]  # fmt: skip
+
+
+def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:
+    return torch.cat([row_logprobs(policy.model, Prompt(token_ids=t.trunk, vision=t.vision), b.tokens) for t in forest for b in t.limbs])
+
+
+def awkward(policy: Policy) -> list[Prompt]:
+    """Five prompts: pictures of different sizes, one prompt without a picture, one with two."""
+    out = prompts(policy, 4)
+    bare = Sample(id="bare", question="How many?", answer="1")
+    pair = replace(bare, images=(Picture(7, (16, 16)), Picture(8, (30, 12))) if policy.takes_images else ())
+    return [*out[:2], policy.encode(bare, "Think."), *out[2:], policy.encode(pair, "Think.")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tree_equals_its_rows(family: str, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family).train()
+    forest = trees(policy, awkward(policy))
+    batch = collate(forest, policy.pad)
+    packed, rows = policy(batch), in_rows(policy, forest)
+    assert rows.std() > 0.5, "the model must have opinions for this to mean anything"
+    torch.testing.assert_close(packed, rows, atol=1e-5, rtol=0)
+    weight = torch.randn(len(rows), generator=torch.Generator().manual_seed(0))
+    (packed * weight).sum().backward()
+    ours = grads(policy)
+    (rows * weight).sum().backward()
+    reference = grads(policy)
+    assert gap(ours, reference) < 1e-5
+    for name, expected in reference.items():
+        assert (ours[name] - expected).norm() <= 1e-4 * expected.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_branch_and_all_branches(family: str, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family)
+    (trunk,) = prompts(policy, 1)
+    (tree,) = trees(policy, [trunk], [(3, 1, 5, 2, 4, 1, 6, 3)])
+    whole = policy(collate([tree], policy.pad))
+    alone = torch.cat([policy(collate([replace(tree, limbs=(limb,))], policy.pad)) for limb in tree.limbs])
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_never_matters(family: str, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family)
+    forest = trees(policy, awkward(policy))
+    batch = collate(forest, policy.pad)
+    alone = torch.cat([policy(collate([tree], policy.pad)) for tree in forest])
+    torch.testing.assert_close(policy(batch), alone, atol=1e-5, rtol=0)
+    filled = torch.tensor([[k < len(tree) for k in range(batch.input_ids_BL.shape[1])] for tree in forest])
+    assert not filled.all()
+    noise = torch.where(filled, batch.input_ids_BL, policy.eos)
+    torch.testing.assert_close(policy(replace_ids(batch, noise)), policy(batch), atol=1e-6, rtol=0)
+
+
+def replace_ids(batch: TreeBatch, ids: torch.Tensor) -> TreeBatch:
+    return TreeBatch(**{name: getattr(batch, name) for name in TreeBatch.__slots__} | {"input_ids_BL": ids})
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_mask_holds_for_each_attention(attention: str, tiny_llama: Path) -> None:
+    policy = Policy.load(ModelConfig(path=str(tiny_llama)))
+    policy.model.set_attn_implementation(attention)
+    forest = trees(policy, prompts(policy, 3))
+    torch.testing.assert_close(policy(collate(forest, policy.pad)), in_rows(policy, forest), atol=1e-5, rtol=0)
+
+
+def test_temperature_is_for_explored_tokens_alone(policies: Callable[[str], Policy]) -> None:
+    policy = policies("llama")
+    forest = trees(policy, prompts(policy, 3))
+    batch = collate(forest, policy.pad)
+    assert 0 < batch.imitate_N.sum() < len(batch.imitate_N)
+    expected = torch.cat(
+        [
+            row_logprobs(policy.model, Prompt(token_ids=t.trunk, vision={}), b.tokens, 1.0 if b.term == "imitate" else 0.7)
+            for t in forest for b in t.limbs
+        ]
+    )  # fmt: skip
+    torch.testing.assert_close(policy(batch, 0.7), expected, atol=1e-5, rtol=0)
+
+
+def limb(*tokens: int, weight: float = 1.0) -> Limb:
+    return Limb(tokens=tokens, term="policy", advantage=2.0, token_weight=weight)
+
+
+def test_layout_by_hand() -> None:
+    """The drawing of the module's docstring, with the last token of each branch predicted and never read."""
+    tree = Tree(trunk=(10, 11, 12), limbs=(limb(20, 21, 22, 23), limb(30, 31, 32, weight=0.5), limb(40)))
+    other = Tree(trunk=(50,), limbs=(Limb(tokens=(51, 52), term="imitate", advantage=1.0, token_weight=3.0),))
+    batch = collate([tree, other], pad=0)
+    assert len(tree) == 8
+    assert batch.input_ids_BL.tolist() == [[10, 11, 12, 20, 21, 22, 30, 31], [50, 51, 0, 0, 0, 0, 0, 0]]
+    assert batch.position_ids_BL[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4] and batch.position_ids_BL[1, :2].tolist() == [0, 1]
+    assert batch.row_N.tolist() == [0] * 8 + [1] * 2
+    assert batch.column_N.tolist() == [2, 3, 4, 5, 2, 6, 7, 2, 0, 1]
+    assert batch.target_N.tolist() == [20, 21, 22, 23, 30, 31, 32, 40, 51, 52]
+    assert batch.weight_N.tolist() == [1.0] * 4 + [0.5] * 3 + [1.0] + [3.0] * 2
+    assert batch.advantage_N.tolist() == [2.0] * 8 + [1.0] * 2
+    assert batch.imitate_N.tolist() == [False] * 8 + [True] * 2
+    seen = ["".join(".x"[int(cell)] for cell in row) for row in batch.mask_B1LL[0, 0]]
+    assert seen == ["x.......", "xx......", "xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxx...x.", "xxx...xx"]
+
+
+def test_names_tell_shapes() -> None:
+    forest = [Tree(trunk=(1, 2), limbs=(limb(3, 4), limb(5))), Tree(trunk=(1,), limbs=(limb(3),))]
+    batch = collate(forest, pad=0)
+    sizes = {"B": 2, "L": 3, "1": 1, "N": 4}
+    named = [name for name in TreeBatch.__slots__ if name != "vision"]
+    for name in named:
+        assert getattr(batch, name).shape == tuple(sizes[letter] for letter in name.rpartition("_")[2]), name
+    moved = batch.to("cpu")
+    assert all(torch.equal(getattr(moved, name), getattr(batch, name)) for name in named)
+
+
+SEGMENTS = st.lists(st.integers(0, 4), min_size=4, max_size=4).map(lambda row: [-1 if s == 4 else s for s in sorted(row)])
+
+
+@given(st.lists(SEGMENTS, min_size=1))
+def test_mask_by_definition(segments: list[list[int]]) -> None:
+    mask = tree_mask(torch.tensor(segments))
+    for b, row in enumerate(segments):
+        for q, k in itertools.product(range(4), repeat=2):
+            expected = q == k or (k < q and min(row[q], row[k]) >= 0 and row[k] in (0, row[q]))
+            assert mask[b, 0, q, k] == expected
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=20), st.integers(1, 200))
+def test_micro_batches_keep_each_tree_and_the_budget(sizes: list[tuple[int, int]], budget: int) -> None:
+    forest = [Tree(trunk=(1,) * stem, limbs=(limb(*[2] * branch),)) for stem, branch in sizes]
+    batches = list(micro_batches(forest, budget))
+    assert sorted(id(tree) for batch in batches for tree in batch) == sorted(map(id, forest))
+    assert all(batches)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= budget
+    for before, after in itertools.pairwise(batches):
+        assert (len(before) + 1) * len(after[0]) > budget, "a batch closes only when it is full"
+
+
+def test_vision_inputs_of_different_shapes_are_padded_with_zeros() -> None:
+    one, two = {"pixels": torch.ones(1, 2, 3), "sizes": torch.tensor([[4]])}, {"pixels": torch.full((2, 1, 4), 2.0)}
+    out = stack_vision([one, {}, two])
+    assert out["pixels"].shape == (3, 2, 4) and out["sizes"].tolist() == [[4]]
+    assert out["pixels"][0].tolist() == [[1, 1, 1, 0]] * 2
+    assert out["pixels"][1].tolist() == [[2, 2, 2, 2], [0, 0, 0, 0]]
