@@ -59,8 +59,8 @@ class RunFolder:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{run.path}: cannot make the run folder ({error.strerror}); choose another --run.output") from error
-        _write(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
         _write(run.path / "config.json", _pretty(config.to_dict()))
+        _write(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
         return run
 
     @staticmethod

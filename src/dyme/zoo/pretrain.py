@@ -1,7 +1,8 @@
 """Makes the embedded base from scratch: `python -m dyme.zoo.pretrain --out DIR` (CPU, two cores).
 
 Stages, by step: text alone (look-ups, statements, arithmetic: what a language model brings along), then captions and look-ups
-in pictures, then the mix (short answers, captions, a little loose thinking); some text goes on to the end. Muon for the matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
+in pictures, then the mix (short answers, captions, a little loose thinking); some text goes on to the end. Muon for the
+matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
 """
 
 from __future__ import annotations
