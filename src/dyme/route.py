@@ -136,6 +136,4 @@ ROUTERS: dict[str, Router] = {
 
 def live_branches(route: Route, objective: ObjectiveConfig) -> tuple[Branch, ...]:
     """The branches that carry gradient: zero weights and, without a KL term, zero advantages are left out."""
-    return tuple(
-        b for b in route.branches if b.weight != 0 and (b.term == "imitate" or b.advantage != 0 or objective.beta > 0)
-    )
+    return tuple(b for b in route.branches if b.weight != 0 and (b.term == "imitate" or b.advantage != 0 or objective.beta > 0))

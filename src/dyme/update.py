@@ -107,9 +107,7 @@ class Updater:
         for branch, ids in zip(route.branches, tokens, strict=True):
             if id(branch) in live:
                 siblings = sum(b.term == branch.term for b in route.branches)
-                weight = token_weight(
-                    branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length
-                )
+                weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
                 limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight))
         return Tree(trunk=prompt.token_ids, limbs=tuple(limbs), vision=prompt.vision)
 
@@ -135,4 +133,3 @@ def build_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=all(p.is_floating_point() for p in trainable))
-

@@ -33,7 +33,6 @@ def warning(samples: Sequence[Sample]) -> str | None:
     if not bare:
         return None
     empty = sum(not s.facts for s in bare)
-    return (
-        f"{len(bare)} of {len(samples)} rows have no rationale: their target is their facts in words and the answer"
-        + (f"; {empty} have no facts either: their target is the bare answer, which teaches no thinking" if empty else "")
+    return f"{len(bare)} of {len(samples)} rows have no rationale: their target is their facts in words and the answer" + (
+        f"; {empty} have no facts either: their target is the bare answer, which teaches no thinking" if empty else ""
     )

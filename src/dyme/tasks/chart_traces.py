@@ -28,7 +28,7 @@ def trace(chart: Chart, quality: str, rng: random.Random) -> str:
 
 
 def listing(table: Table) -> str:
-    """"fig 82, oat 13"."""
+    """ "fig 82, oat 13"."""
     return ", ".join(f"{name} {value}" for name, value in table)
 
 
@@ -36,8 +36,7 @@ def misread(table: Table, probability: float, rng: random.Random) -> Table:
     """The table with each value misread with `probability`, as one misreads digits: near by, or in the tens."""
     offsets = (-30, -20, -10, -7, -3, 4, 8, 10, 20, 30)
     return tuple(
-        (name, max(LOWEST, min(HIGHEST, value + rng.choice(offsets))) if rng.random() < probability else value)
-        for name, value in table
+        (name, max(LOWEST, min(HIGHEST, value + rng.choice(offsets))) if rng.random() < probability else value) for name, value in table
     )
 
 
