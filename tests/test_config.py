@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import ROOT
 
-from dyme.config import Config, build, documentation, load_recipe
+from dyme.config import Config, TrainConfig, build, documentation, load_recipe
 from dyme.errors import ConfigError
 from dyme.route import ROUTERS
 from dyme.tasks import TASKS
@@ -148,7 +148,7 @@ def test_recipes_write_to_folders_of_their_own() -> None:
 def test_charts_recipes_differ_in_the_method_alone() -> None:
     for path in RECIPES:
         if path.stem.startswith("charts-"):
-            config, plain = load_recipe(path), Config()
+            config, plain = load_recipe(path), Config(train=TrainConfig(learning_rate=1e-3))
             assert config.method.name.replace("_", "-") == path.stem.removeprefix("charts-")
             changed = dataclasses.replace(config, run=plain.run, method=dataclasses.replace(config.method, name=plain.method.name))
             assert changed == plain

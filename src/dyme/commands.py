@@ -37,7 +37,12 @@ INTERRUPTED = 130
 
 def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """The embedded base, then DyME from it, then both side by side."""
-    config = build({"run": {"output": args.out, "save_every": 0}, "task": {"test_size": 300}, "train": {"max_prompts": DEMO_PROMPTS}}, rest)
+    recipe = {
+        "run": {"output": args.out, "save_every": 0},
+        "task": {"traces": "high", "test_size": 300},
+        "train": {"max_prompts": DEMO_PROMPTS, "learning_rate": 1e-3},
+    }
+    config = build(recipe, rest)
     _check(config)
     display = _display()
     _fresh(config)
@@ -45,7 +50,9 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
     before = _evaluate(config, config.model.path, test, display)
     show_results(display.console, {"base": before})
-    display.note(f"\nDyME: {config.train.max_prompts} prompts x {config.rollout.num_generations} completions. Ctrl-C saves and stops.")
+    display.note(
+        f"\nDyME, traces of {config.task.traces} quality: {config.train.max_prompts} prompts x {config.rollout.num_generations} completions. Ctrl-C saves and stops."
+    )
     folder = _train(config, None, display)
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":
