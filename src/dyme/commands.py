@@ -50,9 +50,8 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
     before = _evaluate(config, config.model.path, test, display)
     show_results(display.console, {"base": before})
-    display.note(
-        f"\nDyME, traces of {config.task.traces} quality: {config.train.max_prompts} prompts x {config.rollout.num_generations} completions. Ctrl-C saves and stops."
-    )
+    size = f"{config.train.max_prompts} prompts x {config.rollout.num_generations} completions"
+    display.note(f"\nDyME on {config.task.traces} quality traces: {size}. Ctrl-C saves and stops.")
     folder = _train(config, None, display)
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":
