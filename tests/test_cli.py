@@ -71,7 +71,7 @@ def unfinished(folder: Path) -> Path:
 
 
 def other_comparison(folder: Path) -> list[object]:
-    RunFolder.create(folder / "out/base-any-lr0.0003-seed0", small(folder / "x", "train.max_prompts=8"))
+    RunFolder.create(folder / "out/base-any-lr8e-05-seed0", small(folder / "x", "train.max_prompts=8"))
     return ["compare", plain(folder), "--methods", "base", "--seeds", "0", "--out", folder / "out"]
 
 

@@ -322,7 +322,7 @@ def test_tasks() -> None:
 def test_charts_sizes() -> None:
     config = TaskConfig(train_size=3, validation_size=0, test_size=2, traces="high", seed=5)
     assert charts.load(config, "train") == charts.samples("train", 3, traces="high", seed=5)
-    assert len(charts.load(config, "validation")) == TaskConfig().validation_size
+    assert len(charts.load(config, "validation")) == 300
     assert [s.id for s in charts.load(config, "test")] == ["charts/test/5/0", "charts/test/5/1"]
 
 

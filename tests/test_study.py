@@ -325,7 +325,7 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cells == [("base", 0, 0), ("sft", 0, 8), ("sft", 1, 8), ("dyme", 0, 8), ("dyme", 1, 8)]
     assert all({"think_accuracy", "direct_accuracy"} <= row["metrics"].keys() for row in result["rows"])
     assert "<html" in (tmp_path / "out/comparison.html").read_text(encoding="utf-8")
-    first, second = (tmp_path / f"out/sft-low-lr0.0003-seed{seed}/model/model.safetensors" for seed in (0, 1))
+    first, second = (tmp_path / f"out/sft-low-lr8e-05-seed{seed}/model/model.safetensors" for seed in (0, 1))
     assert first.read_bytes() != second.read_bytes()
     monkeypatch.setattr(study, "_start", lambda *_: pytest.fail("started again"))
     assert main(words) == 0

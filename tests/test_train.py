@@ -129,7 +129,7 @@ def test_two_stage_switches_at_its_share(tmp_path: Path) -> None:
     rows = lines(tmp_path / "run/rollouts.jsonl")
     assert [bool(row["completions"]) for row in rows] == [False] * 4 + [True] * 12
     rates = [row["metrics"]["learning_rate"] for row in lines(tmp_path / "run/metrics.jsonl")]
-    assert rates == pytest.approx([3e-4, 3e-4, 2e-4, 1e-4])
+    assert rates == pytest.approx([8e-5 * share for share in (1, 1, 2 / 3, 1 / 3)])
 
 
 def test_solved_prompts_are_skipped_counted_and_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
