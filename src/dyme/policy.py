@@ -52,6 +52,7 @@ class Policy(torch.nn.Module):
     def load(cls, config: ModelConfig) -> Policy:
         """Load weights and processor; raises ModelError in one line for a folder that cannot be used."""
         path = resolve(config)
+        transformers.utils.logging.disable_progress_bar()  # it breaks the live display
         try:
             shape = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
             multimodal = hasattr(shape, "vision_config")
