@@ -14,9 +14,7 @@ import torch
 
 from dyme.config import ObjectiveConfig
 from dyme.tree import TreeBatch
-from dyme.types import Branch, Mode, Route, Term
-
-COUNTS = ("prompts", "active", "policy_prompts", "imitate_prompts", "policy_tokens", "imitate_tokens")
+from dyme.types import Branch, Route, Term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +38,8 @@ def count(routes: Sequence[Route], lengths: Sequence[Sequence[int]]) -> Totals:
             own = [n for b, n in zip(route.branches, sizes, strict=True) if b.term == term]
             prompts[term] += bool(own)
             tokens[term] += sum(own)
-    skip: Mode = "skip"
     return Totals(
-        prompts=len(routes), active=sum(r.mode != skip for r in routes),
+        prompts=len(routes), active=sum(r.mode != "skip" for r in routes),
         policy_prompts=prompts["policy"], imitate_prompts=prompts["imitate"],
         policy_tokens=tokens["policy"], imitate_tokens=tokens["imitate"],
     )  # fmt: skip

@@ -50,8 +50,9 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     run = checkpoint.open_run(config, accelerator, resume)
     updater = Updater(policy, config, accelerator)
     position = checkpoint.restore(run, updater) if resume else Position()
-    if note := target.warning(samples):
+    if (note := target.warning(samples)) and accelerator.is_main_process:
         display.note(note)
+        run.log_event("targets", message=note)
     rules, total = rules_of(config), schedule.budget(config, len(samples))
     stopped = False
     with checkpoint.Interrupt() as interrupt, display.training(config, total):
