@@ -131,6 +131,30 @@ def test_grpo_reads_traces_where_they_earn_its_reward(tmp_path: Path) -> None:
     assert study.traces_of(own, "base") == ("any",)
 
 
+def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake(monkeypatch)
+    written = "dyme+method.memorize_weight=0.125+reward.thinking_against=reference"
+    own = plan(tmp_path, methods=("dyme", written), seeds=(0,))
+    result = run_study(own, quiet, "")
+    assert [row["method"] for row in result["summary"]] == ["dyme", written]
+    plain, changed = (RunFolder.open(tmp_path / row["run"]).config() for row in result["rows"])
+    assert (changed.method.memorize_weight, changed.reward.thinking_against) == (0.125, "reference")
+    assert replace(changed, run=plain.run, method=plain.method, reward=plain.reward) == plain
+    read = plan(tmp_path, traces=("low", "high"))
+    assert study.traces_of(read, "grpo+reward.thinking_against=reference") == ("low", "high")
+    assert study.traces_of(read, "grpo+reward.thinking_against=reference+reward.thinking_weight=0") == ("any",)
+    with pytest.raises(ConfigError, match="memorize_weight"):
+        plan(tmp_path, methods=("dyme+method.memorise_weight=1",)).check()
+
+
+def test_the_grid_is_on_the_first_traces_and_serves_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, lambda cell: cell.learning_rate)
+    run_study(plan(tmp_path, methods=("dyme",), traces=("low", "high"), seeds=(0,), rates=(1e-4, 1e-3)), quiet, "")
+    assert [(c.traces, c.learning_rate, c.split) for c in fake.started] == [
+        ("low", 1e-4, "validation"), ("low", 1e-3, "validation"), ("low", 1e-3, "test"), ("high", 1e-3, "test"),
+    ]  # fmt: skip
+
+
 def test_no_more_than_the_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(monkeypatch)
     run_study(plan(tmp_path, jobs=2, seeds=(0, 1, 2)), quiet, "")
@@ -159,7 +183,8 @@ def test_rates_are_chosen_on_the_validation_split_alone(tmp_path: Path, monkeypa
     assert {(c.method, c.learning_rate) for c in tested} == set(best.items())
     assert max(fake.started.index(c) for c in grid) < min(fake.started.index(c) for c in tested)
     assert {c.sft_learning_rate for c in fake.started if c.method == "two_stage"} == {1e-4}, "what SFT has chosen"
-    assert result["learning_rates"]["dyme/low"] == (1e-3, None)
+    assert result["learning_rates"]["dyme"] == (1e-3, None)
+    assert result["validation"] == {c.name: score(c) for c in grid}
     for cell in grid:
         names = [e["name"] for e in RunFolder.open(tmp_path / cell.name).evaluations()]
         assert names == (["validation", "test"] if cell.learning_rate == best[cell.method] else ["validation"])

@@ -61,7 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
     compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     compare.add_argument(
-        "--methods", default="base,sft,grpo,two_stage,dyme", help="what to compare; base is the untrained model (default: %(default)s)"
+        "--methods",
+        default="base,sft,grpo,two_stage,dyme",
+        help="what to compare; base is the untrained model; grpo+reward.thinking_weight=0 is grpo with a setting of its own "
+        "(default: %(default)s)",
     )
     compare.add_argument("--seeds", default="0,1,2", help="one training for each seed (default: %(default)s)")
     compare.add_argument("--budget", default="", help="120s or 2000prompts, for each training (default: the recipe's)")

@@ -2,7 +2,9 @@
 
 Each training is a process of its own and a run folder of its own, so a comparison that is stopped goes on where it was, and a
 crash costs one cell. The learning rate of each method comes from the same grid, chosen by think accuracy on the validation
-split at the first seed; the held-out split is only ever reported.
+split at the first seed and the first trace quality; the held-out split is only ever reported.
+
+A method may carry settings of its own, written grpo+reward.thinking_weight=0, and is then a row of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One training, or the base itself (method "base")."""
+    """One training, or the base itself (method "base"); the method as written, with its settings."""
 
     method: str
     traces: str
@@ -61,8 +63,10 @@ class Study:
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
         for method in self.methods:
-            if method != "base" and method not in ROUTERS:
-                raise ConfigError(f"unknown method {method!r}; {nearest(method, ('base', *ROUTERS))}")
+            name, settings = parse_method(method)
+            if name != "base" and name not in ROUTERS:
+                raise ConfigError(f"unknown method {name!r}; {nearest(name, ('base', *ROUTERS))}")
+            build(self.config.to_dict(), settings, where=f"method {method}")
         if not (self.methods and self.traces and self.seeds and self.rates):
             raise ConfigError("a comparison needs at least one method, trace quality, seed and learning rate")
         if self.jobs < 1:
@@ -70,6 +74,12 @@ class Study:
         for traces in self.traces:
             for rate in self.rates:
                 build(self.config.to_dict(), [f"--task.traces={traces}", f"--train.learning_rate={rate}"], where="compare")
+
+
+def parse_method(text: str) -> tuple[str, list[str]]:
+    """The method's name and its own settings as overrides: "dyme+method.memorize_weight=0.125" has one."""
+    name, *settings = text.split("+")
+    return name, [f"--{setting}" for setting in settings]
 
 
 def parse_budget(text: str) -> dict[str, Any]:
@@ -85,9 +95,9 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
     study.check()
     study.out.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    chosen = choose_rates(study, note)
+    chosen, tried = choose_rates(study, note)
     cells = [
-        Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method, traces][0], sft_learning_rate=chosen[method, traces][1])
+        Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method][0], sft_learning_rate=chosen[method][1])
         for method in study.methods
         for traces in traces_of(study, method)
         for seed in (study.seeds if method != "base" else study.seeds[:1])
@@ -99,7 +109,8 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
         "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {study.jobs} runs at a time",
         "versions": RunFolder.open(study.out / cells[-1].name).versions(),
         "seconds": round(time.time() - started, 1),
-        "learning_rates": {f"{m}/{t}": rate for (m, t), rate in chosen.items()},
+        "learning_rates": chosen,
+        "validation": tried,
         "rows": rows,
         "summary": summarize(rows),
     }
@@ -109,39 +120,45 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
 
 def traces_of(study: Study, method: str) -> tuple[str, ...]:
     """Methods that never read a trace are run once, and reported as such."""
-    reads = method != "base" and (method != "grpo" or study.config.reward.thinking_against == "reference")
-    return study.traces if reads else ("any",)
+    name, settings = parse_method(method)
+    reward = build(study.config.to_dict(), settings).reward
+    compared = reward.thinking_against == "reference" and reward.thinking_weight != 0
+    return study.traces if name not in ("base", "grpo") or (name == "grpo" and compared) else ("any",)
 
 
-def choose_rates(study: Study, note: Note) -> dict[tuple[str, str], tuple[float, float | None]]:
-    """(learning rate, SFT learning rate) per method and traces, by validation accuracy at the first seed.
+def choose_rates(study: Study, note: Note) -> tuple[dict[str, tuple[float, float | None]], dict[str, float]]:
+    """(learning rate, SFT learning rate) per method, by validation accuracy at the first seed and the first trace quality.
 
-    two_stage takes SFT's choice for its first stage and has its own grid for the second.
+    two_stage takes SFT's choice for its first stage and has its own grid for the second. Also returns the validation accuracy
+    of every cell that was tried.
     """
-    chosen: dict[tuple[str, str], tuple[float, float | None]] = {("base", "any"): (study.rates[0], None)}
-    ordered = sorted((m for m in study.methods if m != "base"), key=lambda m: m == "two_stage")
-    for batch in ([m for m in ordered if m != "two_stage"], [m for m in ordered if m == "two_stage"]):
+    chosen: dict[str, tuple[float, float | None]] = {}
+    tried: dict[str, float] = {}
+    ordered = sorted(study.methods, key=lambda m: parse_method(m)[0] == "two_stage")
+    for batch in ([m for m in ordered if not m.startswith("two_stage")], [m for m in ordered if m.startswith("two_stage")]):
         grid = {
-            (method, traces): [
-                Cell(method=method, traces=traces, seed=study.seeds[0], learning_rate=rate, split="validation",
-                     sft_learning_rate=_sft_rate(study, method, chosen.get(("sft", traces), (None, None))[0]))
-                for rate in study.rates
+            method: [
+                Cell(method=method, traces=traces_of(study, method)[0], seed=study.seeds[0], learning_rate=rate, split="validation",
+                     sft_learning_rate=_sft_rate(study, method, chosen.get("sft", (None, None))[0]))
+                for rate in (study.rates if method != "base" else study.rates[:1])
             ]
-            for method in batch for traces in traces_of(study, method)
+            for method in batch
         }  # fmt: skip
         if len(study.rates) > 1:
-            run_cells(study, [cell for cells in grid.values() for cell in cells], note)
-        for key, cells in grid.items():
-            best = max(cells, key=lambda c: _accuracy(study, c)) if len(cells) > 1 else cells[0]
-            chosen[key] = (best.learning_rate, best.sft_learning_rate)
-            note(f"{key[0]} ({key[1]} traces): learning rate {best.learning_rate:g}")
-    return chosen
+            run_cells(study, [cell for cells in grid.values() for cell in cells if cell.method != "base"], note)
+        for method, cells in grid.items():
+            scores = {c: _accuracy(study, c) for c in cells} if len(cells) > 1 else {cells[0]: 0.0}
+            best = max(scores, key=lambda c: scores[c])
+            chosen[method] = (best.learning_rate, best.sft_learning_rate)
+            tried |= {c.name: score for c, score in scores.items() if len(cells) > 1}
+            note(f"{method}: learning rate {best.learning_rate:g}")
+    return chosen, tried
 
 
 def _sft_rate(study: Study, method: str, chosen: float | None) -> float | None:
     """Learning rate of stages that only imitate: the recipe's unless there is a grid; for two_stage else what SFT has chosen."""
     own = study.config.method.sft_learning_rate if len(study.rates) == 1 else None
-    return {"sft": own, "two_stage": own or chosen}.get(method)
+    return {"sft": own, "two_stage": own or chosen}.get(parse_method(method)[0])
 
 
 def _accuracy(study: Study, cell: Cell) -> float:
@@ -216,13 +233,14 @@ def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
 
 def cell_config(study: Study, cell: Cell) -> Config:
     """The recipe of a cell: the study's, with what the cell varies."""
-    config = study.config
+    name, settings = parse_method(cell.method)
+    config = build(study.config.to_dict(), settings)
     traces = config.task.traces if cell.traces == "any" else cell.traces
     return replace(
         config,
         run=replace(config.run, output=str(study.out / cell.name), seed=cell.seed),
         task=replace(config.task, traces=traces),  # type: ignore[arg-type]
-        method=replace(config.method, name="dyme" if cell.method == "base" else cell.method, sft_learning_rate=cell.sft_learning_rate),
+        method=replace(config.method, name="dyme" if name == "base" else name, sft_learning_rate=cell.sft_learning_rate),
         train=replace(config.train, learning_rate=cell.learning_rate),
     )
 

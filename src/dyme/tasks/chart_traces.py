@@ -99,8 +99,8 @@ def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random) -> str
     return opening + facts + rng.choice(("", f". {done}", f" so {done}", ". I compare them", f". Then {done}")) + "."
 
 
-def base_thinking(chart: Chart, rng: random.Random, *, formatted: float = 0.12) -> str:
-    """What the base has seen of thinking: free form, noisy, seldom ended by the marker and often by a wrong answer."""
+def base_thinking(chart: Chart, rng: random.Random, *, formatted: float = 0.35) -> str:
+    """What the base has seen of thinking: free form, noisy, often wrong; about a third ends with the marker."""
     seen = misread(chart.table, 0.25, rng)
     wrong = misread(chart.table, 1.0, rng)
     answer = chart.question.solve(seen if rng.random() < 0.7 else wrong)

@@ -149,7 +149,7 @@ def parse_args() -> argparse.Namespace:
     """The command line; the defaults made the shipped base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=2100)
     parser.add_argument("--text-steps", type=int, default=400, help="steps on text alone")
     parser.add_argument("--caption-steps", type=int, default=500, help="steps on captions and look-ups after that")
     parser.add_argument("--rows", type=int, default=48, help="conversations per step")
