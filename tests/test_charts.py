@@ -7,7 +7,9 @@ from itertools import islice
 import pytest
 
 from dyme.config import RewardConfig
-from dyme.tasks.charts import HIGHEST, LOWEST, NAMES, QUALITIES, SPLITS, WEIGHTS, charts, samples, split_of
+from dyme.tasks.chart_questions import HIGHEST, LOWEST, NAMES, SPLITS, WEIGHTS, split_of
+from dyme.tasks.chart_traces import QUALITIES
+from dyme.tasks.charts import charts, samples
 from dyme.types import Completion, Sample
 from dyme.verify.answer import matches
 from dyme.verify.rules import Rules, verify, verify_direct

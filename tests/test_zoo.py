@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from dyme.config import ModelConfig
 from dyme.policy import Policy, resolve
-from dyme.tasks import charts
+from dyme.tasks import chart_questions, charts
 from dyme.zoo import architecture, practice, pretrain
 from dyme.zoo.profile import profile
 
@@ -46,7 +46,7 @@ def shipped_tokenizer():
 
 
 def test_words_and_numbers_of_the_task_are_single_tokens(policy):
-    for word in (*charts.NAMES, *map(str, range(400))):
+    for word in (*chart_questions.NAMES, *map(str, range(400))):
         assert len(policy.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]) == 1, word
 
 
@@ -67,7 +67,7 @@ def test_pretraining_sees_no_chart_of_another_split(policy, monkeypatch):
     monkeypatch.setattr(pretrain, "random_chart", practice.random_chart)
     feed = pretrain.Feed(policy.processor, seed=0, rows=20, thinking=0.5)
     feed.charts("caption"), feed.charts("mix"), feed.text()
-    assert len(seen) > 40 and {charts.split_of(c.table) for c in seen} == {"pretrain"}
+    assert len(seen) > 40 and {chart_questions.split_of(c.table) for c in seen} == {"pretrain"}
 
 
 def test_the_base_has_the_profile_that_the_comparison_needs():

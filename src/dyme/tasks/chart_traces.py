@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 
-from dyme.tasks.charts import HIGHEST, LOWEST, Chart, Table
+from dyme.tasks.chart_questions import HIGHEST, LOWEST, Chart, Table
 
+QUALITIES = ("low", "medium", "high")
 MISREAD = {"low": 0.3, "medium": 0.08, "high": 0.0}
 """Probability that a value in a trace is not the chart's."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dyme.tasks.chart_traces import base_thinking, free_form, listing, trace, work
-from dyme.tasks.charts import NAMES, QUALITIES, WEIGHTS, Chart, Table, random_chart, random_question
+from dyme.tasks.chart_questions import NAMES, WEIGHTS, Chart, Table, random_chart, random_question
+from dyme.tasks.chart_traces import QUALITIES, base_thinking, free_form, listing, trace, work
 
 THINK = "Think step by step, then write Answer:"
 DIRECT = "Answer briefly."

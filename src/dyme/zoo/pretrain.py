@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
-from dyme.tasks.charts import random_chart
+from dyme.tasks.chart_questions import random_chart
 from dyme.zoo import architecture, practice
 
 
