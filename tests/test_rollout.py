@@ -61,7 +61,7 @@ def test_greedy_equals_generate(family: str, policies: Load) -> None:
     asked = prompts(policy, 6)
     assert len({len(p.token_ids) for p in asked}) > 2, "padding must be at work"
     uneven = 0
-    for love in (0.0, 1.5, 2.0, 2.5, 3.0):
+    for love in (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5):
         with rigged(policy, bias(policy, love, policy.eos)):
             ours = [c for (c,) in hf.sample(policy, asked, SEEDS, config(max_completion_length=12), greedy=True)]
             assert [c.token_ids for c in ours] == [generate(policy, p, 12) for p in asked]
