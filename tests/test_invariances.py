@@ -211,7 +211,7 @@ def test_clipping_equals_trl(policies: Load, tmp_path: Path) -> None:
         Limb(tokens=ids, term="policy", advantage=b.advantage, token_weight=token_weight(b, len(ids), 4, totals, settings.objective, 9))
         for (_, ids), b in zip(pairs, [b for r in routes for b in r.branches], strict=True)
     ]
-    batch = collate([Tree(trunk=asked[k].token_ids, limbs=tuple(limbs[4 * k : 4 * k + 4])) for k in range(2)], policy.pad)
+    batch = collate([Tree(trunk=asked[k], limbs=tuple(limbs[4 * k : 4 * k + 4])) for k in range(2)], policy.pad)
     value = loss(policy(batch), batch, settings.objective, rows + shift)
     value.backward()
     assert value.item() == pytest.approx(theirs["loss"], rel=1e-5)
@@ -346,7 +346,7 @@ def test_the_update_sees_the_picture(family: str, policies: Load) -> None:
     limbs = tuple(Limb(tokens=c.token_ids, term="policy", advantage=1.0, token_weight=1.0) for c in groups(policy, REWARDS)[0].completions)
 
     def scores(*seen: Prompt) -> list[torch.Tensor]:
-        trees = [Tree(trunk=p.token_ids, limbs=limbs, vision=p.vision) for p in seen]
+        trees = [Tree(trunk=p, limbs=limbs) for p in seen]
         with torch.no_grad():
             return list(policy(collate(trees, policy.pad)).chunk(len(seen)))
 

@@ -11,7 +11,7 @@ import torch
 
 from dyme.config import ObjectiveConfig
 from dyme.objective import Totals, count, loss, token_weight
-from dyme.tree import Limb, Tree, TreeBatch, collate
+from dyme.tree import Limb, Prompt, Tree, TreeBatch, collate
 from dyme.types import Branch, Route, Term
 
 POLICY, IMITATE = Branch(term="policy", completion=0), Branch(term="imitate")
@@ -20,7 +20,7 @@ POLICY, IMITATE = Branch(term="policy", completion=0), Branch(term="imitate")
 def batch(*limbs: tuple[Term, int, float, float]) -> TreeBatch:
     """One tree; limbs are (term, length, advantage, token weight)."""
     made = tuple(Limb(tokens=(1,) * n, term=term, advantage=a, token_weight=w) for term, n, a, w in limbs)
-    return collate([Tree(trunk=(1,), limbs=made)], pad=0)
+    return collate([Tree(trunk=Prompt(token_ids=(1,)), limbs=made)], pad=0)
 
 
 def logprobs(*values: float) -> torch.Tensor:

@@ -78,7 +78,7 @@ def test_recorded_logprobs_are_those_of_the_update(family: str, temperature: flo
     with rigged(policy, bias(policy, 4.0, policy.eos)):
         groups = hf.sample(policy, asked, SEEDS[:3], settings)
         limbs = [tuple(Limb(tokens=c.token_ids, term="policy", advantage=1, token_weight=1) for c in group) for group in groups]
-        trees = [Tree(trunk=p.token_ids, vision=p.vision, limbs=own) for p, own in zip(asked, limbs, strict=True)]
+        trees = [Tree(trunk=p, limbs=own) for p, own in zip(asked, limbs, strict=True)]
         scored = policy(collate(trees, policy.pad), temperature)
     recorded = [x for group in groups for c in group for x in c.logprobs]
     assert len({len(c.token_ids) for g in groups for c in g}) > 1

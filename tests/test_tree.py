@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tiny import FAMILIES, Picture, gap, grads, prompts, row_logprobs, words
 
 from dyme.config import ModelConfig
-from dyme.policy import Policy, Prompt
-from dyme.tree import Limb, Tree, TreeBatch, collate, micro_batches, stack_vision, tree_mask
+from dyme.policy import Policy
+from dyme.tree import Limb, Prompt, Tree, TreeBatch, collate, micro_batches, stack_vision, tree_mask
 from dyme.types import Sample
 
 SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
@@ -27,7 +27,7 @@ def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[in
     rng = random.Random(0)
     return [
         Tree(
-            trunk=trunk.token_ids, vision=trunk.vision,
+            trunk=trunk,
             limbs=tuple(
                 Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
                 for n in lengths
@@ -38,7 +38,7 @@ def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[in
 
 
 def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:
-    return torch.cat([row_logprobs(policy.model, Prompt(token_ids=t.trunk, vision=t.vision), b.tokens) for t in forest for b in t.limbs])
+    return torch.cat([row_logprobs(policy.model, t.trunk, b.tokens) for t in forest for b in t.limbs])
 
 
 def awkward(policy: Policy) -> list[Prompt]:
@@ -91,7 +91,7 @@ def test_padding_never_matters(family: str, policies: Callable[[str], Policy]) -
 
 
 def replace_ids(batch: TreeBatch, ids: torch.Tensor) -> TreeBatch:
-    return TreeBatch(**{name: getattr(batch, name) for name in TreeBatch.__slots__} | {"input_ids_BL": ids})
+    return replace(batch, input_ids_BL=ids)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -109,7 +109,7 @@ def test_temperature_is_for_explored_tokens_alone(policies: Callable[[str], Poli
     assert 0 < batch.imitate_N.sum() < len(batch.imitate_N)
     expected = torch.cat(
         [
-            row_logprobs(policy.model, Prompt(token_ids=t.trunk, vision={}), b.tokens, 1.0 if b.term == "imitate" else 0.7)
+            row_logprobs(policy.model, t.trunk, b.tokens, 1.0 if b.term == "imitate" else 0.7)
             for t in forest for b in t.limbs
         ]
     )  # fmt: skip
@@ -122,27 +122,27 @@ def limb(*tokens: int, weight: float = 1.0) -> Limb:
 
 def test_layout_by_hand() -> None:
     """The drawing of the module's docstring, with the last token of each branch predicted and never read."""
-    tree = Tree(trunk=(10, 11, 12), limbs=(limb(20, 21, 22, 23), limb(30, 31, 32, weight=0.5), limb(40)))
-    other = Tree(trunk=(50,), limbs=(Limb(tokens=(51, 52), term="imitate", advantage=1.0, token_weight=3.0),))
+    tree = Tree(trunk=Prompt(token_ids=(10, 11, 12)), limbs=(limb(20, 21, 22, 23), limb(30, 31, 32, weight=0.5), limb(40)))
+    other = Tree(trunk=Prompt(token_ids=(50,)), limbs=(Limb(tokens=(51, 52), term="imitate", advantage=1.0, token_weight=3.0),))
     batch = collate([tree, other], pad=0)
     assert len(tree) == 8
     assert batch.input_ids_BL.tolist() == [[10, 11, 12, 20, 21, 22, 30, 31], [50, 51, 0, 0, 0, 0, 0, 0]]
-    assert batch.position_ids_BL[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4] and batch.position_ids_BL[1, :2].tolist() == [0, 1]
+    assert batch.position_ids[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4] and batch.position_ids[1, :2].tolist() == [0, 1]
     assert batch.row_N.tolist() == [0] * 8 + [1] * 2
     assert batch.column_N.tolist() == [2, 3, 4, 5, 2, 6, 7, 2, 0, 1]
     assert batch.target_N.tolist() == [20, 21, 22, 23, 30, 31, 32, 40, 51, 52]
     assert batch.weight_N.tolist() == [1.0] * 4 + [0.5] * 3 + [1.0] + [3.0] * 2
     assert batch.advantage_N.tolist() == [2.0] * 8 + [1.0] * 2
     assert batch.imitate_N.tolist() == [False] * 8 + [True] * 2
-    seen = ["".join(".x"[int(cell)] for cell in row) for row in batch.mask_B1LL[0, 0]]
+    seen = ["".join(".x"[int(cell)] for cell in row) for row in tree_mask(batch.segment_BL)[0, 0]]
     assert seen == ["x.......", "xx......", "xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxx...x.", "xxx...xx"]
 
 
 def test_names_tell_shapes() -> None:
-    forest = [Tree(trunk=(1, 2), limbs=(limb(3, 4), limb(5))), Tree(trunk=(1,), limbs=(limb(3),))]
+    forest = [Tree(trunk=Prompt(token_ids=(1, 2)), limbs=(limb(3, 4), limb(5))), Tree(trunk=Prompt(token_ids=(1,)), limbs=(limb(3),))]
     batch = collate(forest, pad=0)
-    sizes = {"B": 2, "L": 3, "1": 1, "N": 4}
-    named = [name for name in TreeBatch.__slots__ if name != "vision"]
+    sizes = {"B": 2, "L": 3, "N": 4}
+    named = [field.name for field in fields(TreeBatch) if field.name.rpartition("_")[2].isupper()]
     for name in named:
         assert getattr(batch, name).shape == tuple(sizes[letter] for letter in name.rpartition("_")[2]), name
     moved = batch.to("cpu")
@@ -163,7 +163,7 @@ def test_mask_by_definition(segments: list[list[int]]) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=20), st.integers(1, 200))
 def test_micro_batches_keep_each_tree_and_the_budget(sizes: list[tuple[int, int]], budget: int) -> None:
-    forest = [Tree(trunk=(1,) * stem, limbs=(limb(*[2] * branch),)) for stem, branch in sizes]
+    forest = [Tree(trunk=Prompt(token_ids=(1,) * stem), limbs=(limb(*[2] * branch),)) for stem, branch in sizes]
     batches = list(micro_batches(forest, budget))
     assert sorted(id(tree) for batch in batches for tree in batch) == sorted(map(id, forest))
     assert all(batches)

@@ -47,6 +47,12 @@ class ModelConfig:
     """Keep the vision tower as it is, as the paper does."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
+    layout: Literal["auto", "tree", "rows", "reference"] = "auto"
+    """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
+    vision_cache: Literal["off", "memory", "disk"] = "off"
+    """Keep the frozen tower's outputs across steps; within a step they are always shared."""
+    vision_cache_mib: int = 4096
+    """Size of that cache; the least recently used outputs leave first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def answer(policy: Policy, samples: Sequence[Sample], config: Config, instructio
            what: str = "") -> list[tuple[Completion, ...]]:  # fmt: skip
     """Completions for each sample: one greedy, or K sampled with seeds of their own."""
     out: list[tuple[Completion, ...]] = []
-    chunk = 256 if greedy else 64
+    chunk = 64
     for start in range(0, len(samples), chunk):
         part = samples[start : start + chunk]
         prompts = [policy.encode(sample, instruction) for sample in part]

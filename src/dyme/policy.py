@@ -6,8 +6,9 @@ same context. Targets are tokenized as the template would place them after the g
 
 from __future__ import annotations
 
+import inspect
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,26 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.tree import TreeBatch
+from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
 from dyme.types import Sample
+from dyme.vision import Shelf, Tower, fingerprint, tower_of
 
+HEAD_BYTES = 2**28
+"""Log-probabilities are computed in pieces whose float32 logits take no more than this."""
+_TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """A tokenized prompt with its vision inputs (as the processor made them, batch size 1)."""
-
-    token_ids: tuple[int, ...]
-    vision: dict[str, torch.Tensor]
 
 
 class Policy(torch.nn.Module):
     """A model with its processor. `forward` takes a TreeBatch, so that data-parallel wrappers see every update."""
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(self, model: Any, processor: Any, shelf: Shelf | None = None) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
@@ -47,6 +45,8 @@ class Policy(torch.nn.Module):
         self.eos = self._eos()
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
         self.forbidden = self._forbidden()
+        self.tower = Tower(model, shelf)
+        self._accepted = set(inspect.signature(model.forward).parameters)
 
     @classmethod
     def load(cls, config: ModelConfig) -> Policy:
@@ -70,19 +70,16 @@ class Policy(torch.nn.Module):
             )
         if getattr(processor, "chat_template", None) is None:
             raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
-        if "mrope" in str(getattr(shape.get_text_config(), "rope_parameters", "")):
-            raise ModelError(f"{config.path}: {shape.model_type} needs three-dimensional rotary positions, which dyme does not lay out yet")
-        policy = cls(model, processor)
+        policy = cls(model, processor, _shelf(config))
         if config.freeze_vision:
             policy.freeze_vision()
         return policy
 
     def freeze_vision(self) -> None:
         """Stop gradients in the vision tower (the projector still trains, as in the paper)."""
-        for name in ("vision_model", "vision_tower", "visual"):
-            tower = getattr(self.model.base_model, name, None)
-            if tower is not None:
-                tower.requires_grad_(False)
+        tower = tower_of(self.model)
+        if tower is not None:
+            tower.requires_grad_(False)
 
     def encode(self, sample: Sample, instruction: str) -> Prompt:
         """Render and tokenize one prompt: images, question, instruction.
@@ -98,8 +95,23 @@ class Policy(torch.nn.Module):
             return Prompt(token_ids=tuple(self._tokenize(rendered)), vision={})
         images = {"images": [[source.load() for source in sample.images]]} if sample.images else {}
         out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
-        vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")}
-        return Prompt(token_ids=tuple(out["input_ids"][0].tolist()), vision=vision)
+        types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
+        vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", *_TOKEN_TYPES)}
+        ids = out["input_ids"]
+        return Prompt(
+            token_ids=tuple(ids[0].tolist()), vision=vision, images=fingerprint(vision), types=types,
+            positions_CP=self._positions(ids, types, vision),
+        )  # fmt: skip
+
+    def _positions(self, ids: torch.Tensor, types: dict[str, torch.Tensor], vision: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """[C, P] for families whose images have rotary positions on several axes (Qwen2-VL and later), else None."""
+        layout = getattr(self.model.base_model, "get_rope_index", None)
+        if layout is None or not vision:
+            return None
+        positions: torch.Tensor = layout(ids, mm_token_type_ids=types["mm_token_type_ids"][None], **{
+            k: v for k, v in vision.items() if k.endswith("grid_thw")
+        })[0][:, 0]  # fmt: skip
+        return positions
 
     def target(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template places it, with the end token."""
@@ -115,25 +127,54 @@ class Policy(torch.nn.Module):
 
         Explored tokens are scored at the sampling `temperature`, imitated ones at 1.
         """
-        hidden_BLD = self.model.base_model(
-            input_ids=batch.input_ids_BL,
-            attention_mask=self._mask(batch),
-            position_ids=batch.position_ids_BL,
-            use_cache=False,
-            **batch.vision,
-        ).last_hidden_state
-        logits_NV = self.model.get_output_embeddings()(hidden_BLD[batch.row_N, batch.column_N]).float()
+        with self.tower.serving(batch.images):
+            if batch.layout == "reference":
+                return self._reference(batch, temperature)
+            hidden_BLD = self.model.base_model(
+                input_ids=batch.input_ids_BL, attention_mask=self._mask(batch), use_cache=False,
+                **self._extras(batch), **batch.vision,
+            ).last_hidden_state  # fmt: skip
+        scale_N = torch.where(batch.imitate_N, 1.0, temperature) if temperature != 1.0 else None
+        return token_logprobs(hidden_BLD[batch.row_N, batch.column_N], self.model.get_output_embeddings(), batch.target_N, scale_N)
+
+    def _extras(self, batch: TreeBatch) -> dict[str, torch.Tensor]:
+        """Positions and token types: in a tree positions are given; in rows the model counts, unless it has several axes."""
+        several = batch.position_ids.ndim == 3
+        given = {"position_ids": batch.position_ids} if batch.layout == "tree" or several else {}
+        return given | ({} if several else self.types(batch.types))
+
+    @property
+    def answer_types(self) -> dict[str, int]:
+        """Value of per-token inputs at an answer's tokens; PaliGemma marks the suffix, which it reads causally, with 1."""
+        return {"token_type_ids": 1} if "paligemma" in self.model.config.model_type else {}
+
+    def types(self, types: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Those per-token inputs that the model's forward takes."""
+        return {k: v for k, v in types.items() if k in self._accepted}
+
+    def _reference(self, batch: TreeBatch, temperature: float) -> torch.Tensor:
+        """The model's own forward, mask, positions and head: what `layout.py` holds the layouts against."""
+        mask_BL = (batch.segment_BL >= 0).long()
+        logits = self.model(
+            input_ids=batch.input_ids_BL, attention_mask=mask_BL, use_cache=False, **self.types(batch.types), **batch.vision
+        ).logits
+        logits_NV = logits[batch.row_N, batch.column_N].float()
         if temperature != 1.0:
             logits_NV = logits_NV / torch.where(batch.imitate_N, 1.0, temperature)[:, None]
-        logprob_N: torch.Tensor = logits_NV.log_softmax(-1).gather(1, batch.target_N[:, None])[:, 0]
-        return logprob_N
+        return _chosen(logits_NV, batch.target_N)
 
-    def _mask(self, batch: TreeBatch) -> torch.Tensor:
-        """The tree's mask as the attention wants it: eager attention adds masks to scores, so it must not be given booleans."""
-        if self.model.config.get_text_config()._attn_implementation != "eager":
-            return batch.mask_B1LL
-        dtype = self.model.dtype
-        return torch.zeros_like(batch.mask_B1LL, dtype=dtype).masked_fill(~batch.mask_B1LL, torch.finfo(dtype).min)
+    def _mask(self, batch: TreeBatch) -> Any:
+        """Rows: which tokens are there. Tree: its mask, in the form that the model's attention takes."""
+        if batch.layout == "rows":
+            return (batch.segment_BL >= 0).long()
+        attention = self.model.config.get_text_config()._attn_implementation
+        if attention == "flex_attention":
+            return block_mask(batch.segment_BL)
+        mask = tree_mask(batch.segment_BL)
+        if attention != "eager":
+            return mask
+        dtype = self.model.dtype  # eager attention adds the mask to the scores
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write a folder that plain transformers loads: safetensors, config, processor."""
@@ -178,6 +219,41 @@ class Policy(torch.nn.Module):
             if token is not None and token != self.eos and token < size:
                 mask[token] = True
         return mask
+
+
+def _shelf(config: ModelConfig) -> Shelf | None:
+    if config.vision_cache == "off":
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="dyme-vision-")) if config.vision_cache == "disk" else None
+    return Shelf(config.vision_cache_mib * 2**20, folder)
+
+
+def token_logprobs(
+    hidden_ND: torch.Tensor, head: torch.nn.Module, target_N: torch.Tensor, scale_N: torch.Tensor | None = None, limit: int = HEAD_BYTES
+) -> torch.Tensor:
+    """Log-probabilities [N], float32, of target tokens from hidden states and the output embedding, at temperatures `scale_N`.
+
+    The float32 logits of a piece take at most `limit` bytes; where there are several pieces, each is computed again in the
+    backward pass, so that [N, V] never exists at once.
+    """
+    size = max(1, limit // (4 * head.get_parameter("weight").shape[0]))
+
+    def score(hidden: torch.Tensor, target: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+        logits = head(hidden).float()
+        return _chosen(logits if scale is None else logits / scale[:, None], target)
+
+    if len(target_N) <= size:
+        return score(hidden_ND, target_N, scale_N)
+    pieces = [slice(k, k + size) for k in range(0, len(target_N), size)]
+    return torch.cat([
+        checkpoint(score, hidden_ND[p], target_N[p], None if scale_N is None else scale_N[p], use_reentrant=False) for p in pieces
+    ])  # fmt: skip
+
+
+def _chosen(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each target."""
+    picked: torch.Tensor = logits_NV.gather(1, target_N[:, None])[:, 0]
+    return picked - logits_NV.logsumexp(-1)
 
 
 def resolve(config: ModelConfig) -> str:

@@ -18,12 +18,13 @@ from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
 from dyme.errors import ConfigError
-from dyme.policy import Policy, Prompt
+from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context, Stage, standard_deviation
 from dyme.schedule import Position
 from dyme.supervise import target
 from dyme.tasks import TASKS
+from dyme.tree import Prompt
 from dyme.types import Group, Sample, StepRecord, mode_shares
 from dyme.update import Updater
 from dyme.verify.rules import Rules, verify_group
@@ -48,11 +49,16 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     if accelerator.num_processes > config.train.prompts_per_step:
         raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
     run = checkpoint.open_run(config, accelerator, resume)
-    updater = Updater(policy, config, accelerator)
+
+    def note(line: str) -> None:
+        if accelerator.is_main_process:
+            display.note(line)
+            run.log_event("note", message=line)
+
+    updater = Updater(policy, config, accelerator, note)
     position = checkpoint.restore(run, updater) if resume else Position()
-    if (note := target.warning(samples)) and accelerator.is_main_process:
-        display.note(note)
-        run.log_event("targets", message=note)
+    if warning := target.warning(samples):
+        note(warning)
     rules, total = rules_of(config), schedule.budget(config, len(samples))
     stopped = False
     with checkpoint.Interrupt() as interrupt, display.training(config, total):

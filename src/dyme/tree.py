@@ -7,17 +7,43 @@ gradients equal those of a separate row (trunk + branch) up to rounding, while t
     positions   0  1  2 |  3  4  5 |  3  4
 
 Token n of a branch is predicted at the position before it: the trunk's last token for n = 0.
+
+Families that cannot take such a mask get the same branches as rows, each behind a copy of its trunk (`layout.py` decides).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from dyme.types import Term
+
+Layout = Literal["tree", "rows", "reference"]
+"""tree: packed; rows: a row per branch; reference: rows through the model's own forward, positions and head, to check the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A tokenized prompt of P tokens with what the processor made of its images (batch size 1)."""
+
+    token_ids: tuple[int, ...]
+    vision: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Inputs about images: pixels, sizes, grids."""
+    images: str = ""
+    """Identity of `vision`: equal names mean equal values; empty without an image."""
+    types: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Inputs of one number per token, [P], such as token_type_ids."""
+    positions_CP: torch.Tensor | None = None
+    """Rotary positions on C axes, for families that have several; None: 0 ... P - 1."""
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first token of an answer, on every axis."""
+        return len(self.token_ids) if self.positions_CP is None else int(self.positions_CP.max()) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,26 +58,31 @@ class Limb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """A trunk (prompt tokens and its vision inputs) and its limbs."""
+    """A trunk and its limbs."""
 
-    trunk: tuple[int, ...]
+    trunk: Prompt
     limbs: tuple[Limb, ...]
-    vision: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
-        return len(self.trunk) + sum(len(limb.tokens) - 1 for limb in self.limbs)
+        return len(self.trunk.token_ids) + sum(len(limb.tokens) - 1 for limb in self.limbs)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBatch:
-    """Trees as tensors. B trees, L positions, N predicted tokens."""
+    """Trees as tensors. B sequences (trees or rows), L positions, N predicted tokens."""
 
+    layout: Layout
     input_ids_BL: torch.Tensor
-    position_ids_BL: torch.Tensor
-    mask_B1LL: torch.Tensor
-    """True where a query (row) may attend to a key (column)."""
+    segment_BL: torch.Tensor
+    """0 for a trunk, k for its k-th limb, -1 for padding."""
+    position_ids: torch.Tensor
+    """[B, L], or [C, B, L] for families with C rotary axes."""
+    types: dict[str, torch.Tensor]
+    """Inputs of one number per token, [B, L]."""
     vision: dict[str, torch.Tensor]
+    images: tuple[str, ...]
+    """Identity of each sequence's vision inputs, in order; sequences without an image are left out."""
     row_N: torch.Tensor
     column_N: torch.Tensor
     """Where each predicted token is read off: hidden state [row, column]."""
@@ -63,54 +94,87 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> TreeBatch:
         """The same batch on a device."""
-        moved: dict[str, Any] = {}
-        for name in self.__slots__:
-            value = getattr(self, name)
-            moved[name] = {k: v.to(device) for k, v in value.items()} if isinstance(value, dict) else value.to(device)
-        return TreeBatch(**moved)
+        return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
 
 
-def micro_batches(trees: Sequence[Tree], max_tokens: int) -> Iterator[list[Tree]]:
-    """Trees of like length together, each batch within `max_tokens` (padding included) or a single tree."""
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, dict):
+        return {k: _moved(v, device) for k, v in value.items()}
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+
+def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree") -> Iterator[list[Tree]]:
+    """Trees of like length together, each batch within `max_tokens` (padding included) or a single tree.
+
+    In rows, a tree whose own rows exceed the budget is split into several with some of its limbs each.
+    """
+    if layout != "tree":
+        trees = [part for tree in trees for part in _split(tree, max_tokens)]
     batch: list[Tree] = []
-    for tree in sorted(trees, key=len):  # ascending: the newest is the longest
-        if batch and len(tree) * (len(batch) + 1) > max_tokens:
+    rows = 0
+    for tree in sorted(trees, key=lambda tree: _width(tree, layout)):  # ascending: the newest is the widest
+        own = 1 if layout == "tree" else len(tree.limbs)
+        if batch and _width(tree, layout) * (rows + own) > max_tokens:
             yield batch
-            batch = []
+            batch, rows = [], 0
         batch.append(tree)
+        rows += own
     if batch:
         yield batch
 
 
-def collate(trees: Sequence[Tree], pad: int) -> TreeBatch:
-    """Pack trees side by side, padded on the right with `pad`."""
-    longest, n = max(map(len, trees)), len(trees)
+def _width(tree: Tree, layout: Layout) -> int:
+    """Length of the tree's longest sequence."""
+    return len(tree) if layout == "tree" else len(tree.trunk.token_ids) + max(len(limb.tokens) for limb in tree.limbs) - 1
+
+
+def _split(tree: Tree, max_tokens: int) -> Iterator[Tree]:
+    most = max(1, max_tokens // _width(tree, "rows"))
+    for start in range(0, len(tree.limbs), most):
+        yield replace(tree, limbs=tree.limbs[start : start + most])
+
+
+def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_types: dict[str, int] | None = None) -> TreeBatch:
+    """Pack trees side by side, padded on the right with `pad`; unless the layout is "tree", each limb is a row of its own.
+
+    `answer_types` gives the value of per-token inputs at the answers' tokens (0 unless named).
+    """
+    rows = trees if layout == "tree" else [replace(tree, limbs=(limb,)) for tree in trees for limb in tree.limbs]
+    longest, n = max(map(len, rows)), len(rows)
     ids = torch.full((n, longest), pad)
-    positions = torch.zeros((n, longest), dtype=torch.long)
+    axes = max(1 if row.trunk.positions_CP is None else len(row.trunk.positions_CP) for row in rows)
+    positions = torch.zeros((axes, n, longest), dtype=torch.long)
     segment = torch.full((n, longest), -1)
+    types = {name: torch.zeros((n, longest), dtype=torch.long) for name in rows[0].trunk.types}
     columns: list[int] = []
-    rows: list[int] = []
+    place: list[int] = []
     limbs: list[Limb] = []
-    for b, tree in enumerate(trees):
-        stem, end = len(tree.trunk), len(tree.trunk)
-        ids[b, :stem] = torch.tensor(tree.trunk)
-        positions[b, :stem] = torch.arange(stem)
+    for b, row in enumerate(rows):
+        stem = end = len(row.trunk.token_ids)
+        ids[b, :stem] = torch.tensor(row.trunk.token_ids)
+        positions[:, b, :stem] = torch.arange(stem) if row.trunk.positions_CP is None else row.trunk.positions_CP
         segment[b, :stem] = 0
-        for k, limb in enumerate(tree.limbs, start=1):
+        for name, values in types.items():
+            values[b, :stem] = row.trunk.types[name]
+            values[b, stem : len(row)] = (answer_types or {}).get(name, 0)
+        for k, limb in enumerate(row.limbs, start=1):
             read = len(limb.tokens) - 1
             ids[b, end : end + read] = torch.tensor(limb.tokens[:-1], dtype=torch.long)
-            positions[b, end : end + read] = torch.arange(stem, stem + read)
+            positions[:, b, end : end + read] = torch.arange(read) + row.trunk.next_position
             segment[b, end : end + read] = k
             columns += [stem - 1, *range(end, end + read)]
-            rows += [b] * len(limb.tokens)
+            place += [b] * len(limb.tokens)
             limbs.append(limb)
             end += read
     return TreeBatch(
+        layout=layout,
         input_ids_BL=ids,
-        position_ids_BL=positions,
-        mask_B1LL=tree_mask(segment),
-        vision=stack_vision([tree.vision for tree in trees]),
-        row_N=torch.tensor(rows),
+        segment_BL=segment,
+        position_ids=positions[0] if axes == 1 else positions,
+        types=types,
+        vision=stack_vision([row.trunk.vision for row in rows]),
+        images=tuple(row.trunk.images for row in rows if row.trunk.vision),
+        row_N=torch.tensor(place),
         column_N=torch.tensor(columns),
         target_N=torch.tensor([t for limb in limbs for t in limb.tokens]),
         weight_N=torch.tensor([limb.token_weight for limb in limbs for _ in limb.tokens]),
@@ -120,15 +184,28 @@ def collate(trees: Sequence[Tree], pad: int) -> TreeBatch:
 
 
 def tree_mask(segment_BL: torch.Tensor) -> torch.Tensor:
-    """[B, 1, L, L] from segments (0 trunk, 1.. branches, -1 padding): causal, and within the trunk or the same branch.
+    """[B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk or the same branch.
 
     Padding attends to itself alone, so that no row of the softmax is empty.
     """
-    length = segment_BL.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    index = torch.arange(segment_BL.shape[1], device=segment_BL.device)
     query, key = segment_BL[:, :, None], segment_BL[:, None, :]
-    seen = ((key == 0) | (key == query)) & causal & (query >= 0) & (key >= 0)
-    return (seen | torch.eye(length, dtype=torch.bool))[:, None]
+    return _seen(query, key, index[:, None], index[None, :])[:, None]
+
+
+def block_mask(segment_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
+    """The same mask for FlexAttention, which skips blocks that no branch sees."""
+    sequences, length = segment_BL.shape
+
+    def mask_mod(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return _seen(segment_BL[b, q], segment_BL[b, k], q, k)
+
+    return create_block_mask(mask_mod, sequences, None, length, length, device=segment_BL.device, BLOCK_SIZE=block_size)
+
+
+def _seen(query: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The rule of both masks, from the segments and indices of queries and keys."""
+    return (((key == 0) | (key == query)) & (k <= q) & (query >= 0) & (key >= 0)) | (q == k)
 
 
 def stack_vision(inputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ no process has a live branch, nothing is computed and the weights stay bit-ident
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import astuple
 from pathlib import Path
@@ -16,21 +16,24 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
 
+from dyme import layout
 from dyme.config import Config
 from dyme.objective import Totals, count, loss, token_weight
-from dyme.policy import Policy, Prompt
+from dyme.policy import Policy
 from dyme.route import live_branches
 from dyme.supervise.target import target_text
-from dyme.tree import Limb, Tree, TreeBatch, collate, micro_batches
+from dyme.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
 from dyme.types import Branch, Group, Route
 
 
 class Updater:
     """Owns the optimizer and, while a KL term asks for one, the reference model."""
 
-    def __init__(self, policy: Policy, config: Config, accelerator: Accelerator) -> None:
-        self.config, self.accelerator, self.bare = config, accelerator, policy
+    def __init__(self, policy: Policy, config: Config, accelerator: Accelerator, note: Callable[[str], None] = lambda line: None) -> None:
+        self.config, self.accelerator, self.bare, self.note = config, accelerator, policy, note
         self.reference: Policy | None = None
+        self.layout: layout.Choice | None = None
+        """How branches are laid out; decided on the first batch unless the recipe says."""
         self.policy, self.optimizer = accelerator.prepare(policy, build_optimizer(policy, config))
 
     def begin_stage(self, rolls_out: bool) -> None:
@@ -46,6 +49,9 @@ class Updater:
         work = reduce(torch.tensor([len(trees), sum(map(len, trees))], device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+        self.bare.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
+        if self.layout is None:
+            self.layout = self._choose(trees, prompts[0])
         batches = self._batches(trees, prompts[0])
         metrics = {"trained_tokens": float(work[1])}
         old: list[torch.Tensor | None] = [None] * len(batches)
@@ -109,16 +115,39 @@ class Updater:
                 siblings = sum(b.term == branch.term for b in route.branches)
                 weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
                 limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight))
-        return Tree(trunk=prompt.token_ids, limbs=tuple(limbs), vision=prompt.vision)
+        return Tree(trunk=prompt, limbs=tuple(limbs))
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:
         """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
-        device = self.accelerator.device
-        batches = [collate(b, self.bare.pad).to(device) for b in micro_batches(trees, self.config.train.max_tokens_per_batch)]
+        device, kind = self.accelerator.device, self.layout.layout if self.layout else "tree"
+        batches = [self._collate(b, kind) for b in micro_batches(trees, self.config.train.max_tokens_per_batch, kind)]
         most = int(self.accelerator.gather(torch.tensor([len(batches)], device=device)).max())
-        idle = Limb(tokens=(self.bare.eos,), term="imitate", advantage=0.0, token_weight=0.0)
-        fill = Tree(trunk=spare.token_ids, limbs=(idle,), vision=spare.vision)
-        return batches + [collate([fill], self.bare.pad).to(device) for _ in range(most - len(batches))]
+        return batches + [self._collate([self._idle(spare)], kind) for _ in range(most - len(batches))]
+
+    def _idle(self, spare: Prompt) -> Tree:
+        """A tree that costs a forward pass and adds nothing."""
+        return Tree(trunk=spare, limbs=(Limb(tokens=(self.bare.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
+
+    def _collate(self, trees: Sequence[Tree], kind: Layout) -> TreeBatch:
+        return collate(trees, self.bare.pad, kind, self.bare.answer_types).to(self.accelerator.device)
+
+    @torch.no_grad()
+    def _choose(self, trees: Sequence[Tree], spare: Prompt) -> layout.Choice:
+        """Compare the layouts on a few of the first trees; all processes do the same forwards and decide alike."""
+        small = layout.probe(trees) or [self._idle(spare)]
+        self.policy.eval()
+
+        def score(kind: Layout) -> torch.Tensor:
+            scored: torch.Tensor = self.policy(self._collate(small, kind))
+            return scored
+
+        expected_N = score("reference")
+        kinds: tuple[Layout, ...] = ("tree", "rows")
+        apart = torch.tensor([layout.difference(score, kind, expected_N) for kind in kinds], device=self.accelerator.device)
+        apart = self.accelerator.gather(apart[None]).amax(0)
+        choice = layout.choose(dict(zip(kinds, apart.tolist(), strict=True)), self.bare.model.dtype, self.config.model.layout)
+        self.note(f"layout: {choice.reason}")
+        return choice
 
     def _global(self, totals: Totals) -> Totals:
         summed = reduce(torch.tensor(astuple(totals), dtype=torch.float64, device=self.accelerator.device), "sum")

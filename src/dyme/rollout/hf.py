@@ -15,8 +15,8 @@ import torch
 from transformers import DynamicCache
 
 from dyme.config import RolloutConfig
-from dyme.policy import Policy, Prompt
-from dyme.tree import stack_vision
+from dyme.policy import Policy
+from dyme.tree import Prompt, stack_vision
 from dyme.types import Completion
 
 
@@ -29,6 +29,8 @@ class _Rows:
     mask_RL: torch.Tensor
     position_R: torch.Tensor
     index_R: torch.Tensor
+    axes: int
+    """Rotary axes; past the prompt, a token has the same position on all of them."""
 
     def keep(self, alive_R: torch.Tensor) -> None:
         chosen = alive_R.nonzero()[:, 0]
@@ -55,6 +57,7 @@ def sample(
     chunk = max(1, batch_rows // per_prompt)
     training = policy.training
     policy.eval()
+    policy.tower.prepare(prompts)
     out: list[tuple[Completion, ...]] = []
     for start in range(0, len(prompts), chunk):
         out += _sample_chunk(policy, prompts[start : start + chunk], seeds[start : start + chunk], config, per_prompt, greedy)
@@ -93,24 +96,35 @@ def _sample_chunk(
 
 def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device: torch.device) -> _Rows:
     """One forward over the prompts (padded on the left), then the cache expanded over their completions."""
-    longest = max(len(p.token_ids) for p in prompts)
+    longest, axes = max(len(p.token_ids) for p in prompts), max(_axes(p) for p in prompts)
     ids = torch.full((len(prompts), longest), policy.pad)
     mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+    positions = torch.zeros((axes, len(prompts), longest), dtype=torch.long)
+    types = {name: torch.zeros_like(mask) for name in prompts[0].types}
     for b, prompt in enumerate(prompts):
-        ids[b, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
-        mask[b, longest - len(prompt.token_ids) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
+        start = longest - len(prompt.token_ids)
+        ids[b, start:] = torch.tensor(prompt.token_ids)
+        mask[b, start:] = 1
+        positions[:, b, start:] = torch.arange(longest - start) if prompt.positions_CP is None else prompt.positions_CP
+        for name, values in types.items():
+            values[b, start:] = prompt.types[name]
     vision = {k: v.to(device) for k, v in stack_vision([p.vision for p in prompts]).items()}
     cache = DynamicCache(config=policy.model.config.get_text_config())
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = policy.model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1, **vision
-    ).logits[:, -1]
+    with policy.tower.serving([p.images for p in prompts if p.vision]):
+        logits = policy.model(
+            input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=(positions[0] if axes == 1 else positions).to(device),
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
+            **({} if axes > 1 else {k: v.to(device) for k, v in policy.types(types).items()}), **vision,
+        ).logits[:, -1]  # fmt: skip
     if per_prompt > 1:
         cache.batch_repeat_interleave(per_prompt)
-    mask = mask.repeat_interleave(per_prompt, 0)
-    index = torch.arange(len(mask), device=device)
-    return _Rows(cache, logits.repeat_interleave(per_prompt, 0), mask, mask.sum(1), index)
+    following = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(per_prompt)
+    mask = mask.to(device).repeat_interleave(per_prompt, 0)
+    return _Rows(cache, logits.repeat_interleave(per_prompt, 0), mask, following, torch.arange(len(mask), device=device), axes)
+
+
+def _axes(prompt: Prompt) -> int:
+    return 1 if prompt.positions_CP is None else len(prompt.positions_CP)
 
 
 def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.Tensor) -> None:
@@ -120,7 +134,8 @@ def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.
         token_R = token_R[alive_R]
     rows.mask_RL = torch.cat([rows.mask_RL, torch.ones_like(rows.mask_RL[:, :1])], 1)
     rows.logits_RV = policy.model(
-        input_ids=token_R[:, None], attention_mask=rows.mask_RL, position_ids=rows.position_R[:, None],
+        input_ids=token_R[:, None], attention_mask=rows.mask_RL,
+        position_ids=rows.position_R[:, None] if rows.axes == 1 else rows.position_R[:, None].expand(rows.axes, -1, 1),
         past_key_values=rows.cache, use_cache=True,
     ).logits[:, -1]  # fmt: skip
     rows.position_R = rows.position_R + 1

@@ -1,0 +1,54 @@
+"""Which layout the update uses: the packed tree, or rows where a family cannot take the tree's mask.
+
+The choice is made by numbers, on the first real batch: the log-probabilities of each layout against those of the model's own
+forward over plain rows, with its own mask, positions and head. What differs by more than rounding is not used; if neither
+agrees, the model's own forward is the layout, at the cost of full logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from dyme.tree import Layout, Tree
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Largest difference between log-probabilities that rounding explains, by the precision of the weights."""
+TREES, LIMBS = 2, 3
+"""Size of the check: so many trees with so many limbs each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The layout to use, and how far each was from the model's own log-probabilities (infinite: it raised an error)."""
+
+    layout: Layout
+    differences: dict[Layout, float]
+    reason: str
+
+
+def probe(trees: Sequence[Tree]) -> list[Tree]:
+    """A few small trees with several limbs, which a wrong mask or position would change."""
+    chosen = sorted(trees, key=lambda tree: (-min(len(tree.limbs), 2), len(tree)))[:TREES]
+    return [replace(tree, limbs=tree.limbs[:LIMBS]) for tree in chosen]
+
+
+def difference(score: Callable[[Layout], torch.Tensor], layout: Layout, expected_N: torch.Tensor) -> float:
+    """Largest difference of a layout's log-probabilities from the expected ones; infinite if the model cannot take it."""
+    try:
+        return float((score(layout) - expected_N).abs().max())
+    except (ValueError, RuntimeError, TypeError, IndexError, NotImplementedError):
+        return float("inf")
+
+
+def choose(differences: dict[Layout, float], dtype: torch.dtype, asked: Layout | Literal["auto"] = "auto") -> Choice:
+    """The layout that was asked for; else the tree if it agrees with the model, else rows, else the model's own forward."""
+    limit = TOLERANCE.get(dtype, 1e-4)
+    measured = ", ".join(f"{kind} {value:.1e}" for kind, value in differences.items())
+    agree = [kind for kind, value in differences.items() if value <= limit]
+    chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"
+    why = "as the recipe says" if asked != "auto" else f"the first that agrees with the model's own forward to {limit:g}"
+    return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}")

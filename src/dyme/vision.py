@@ -1,0 +1,222 @@
+"""The frozen vision tower: each set of images goes through it once, and rollout and update share what came out.
+
+The tower's output is what is kept, before the projector, so that gradients still reach a projector that trains. Images are
+named by a hash that the processor's output was given on the CPU (`fingerprint`), so a look-up never waits for the device.
+Outputs are kept within a budget of bytes, the least recently used leave first, in memory or, between steps, on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from dyme.tree import Prompt
+
+TOWERS = ("vision_model", "vision_tower", "visual")
+"""Names of the tower in the models of transformers."""
+
+
+def tower_of(model: Any) -> torch.nn.Module | None:
+    """The model's vision tower, if it has one."""
+    found = (getattr(model.base_model, name, None) for name in TOWERS)
+    return next((tower for tower in found if isinstance(tower, torch.nn.Module)), None)
+
+
+def fingerprint(vision: dict[str, torch.Tensor]) -> str:
+    """Name of a prompt's vision inputs: equal names mean equal values, hence the same images and processor settings."""
+    if not vision:
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(vision.items()):
+        digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Shelf:
+    """Tower outputs by name, within `limit` bytes; on disk below `folder`, else in memory."""
+
+    def __init__(self, limit: int, folder: Path | None = None) -> None:
+        self.limit, self.folder = limit, folder
+        self.held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self.size = 0
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str) -> Any | None:
+        """The output of that name, or None; it becomes the most recently used."""
+        if name not in self.held:
+            return None
+        self.held.move_to_end(name)
+        value = self.held[name][1]
+        return torch.load(self._file(name), weights_only=True) if self.folder is not None else value
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep an output; the least recently used ones leave to make room."""
+        size = sum(t.nbytes for t in _leaves(value))
+        if name in self.held or size > self.limit:
+            return
+        while self.size + size > self.limit:
+            gone, (freed, _) = self.held.popitem(last=False)
+            self.size -= freed
+            if self.folder is not None:
+                self._file(gone).unlink(missing_ok=True)
+        if self.folder is not None:
+            torch.save(value, self._file(name))
+        self.held[name] = (size, None if self.folder is not None else value)
+        self.size += size
+
+    def _file(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{name}.pt"
+
+
+class Tower:
+    """Stands in front of a model's frozen tower: while it serves, the tower is not run but answers with what was kept."""
+
+    def __init__(self, model: Any, shelf: Shelf | None = None) -> None:
+        self.model, self.shelf = model, shelf
+        self.module = tower_of(model)
+        self.step: dict[str, Any] = {}
+        self.encoded = 0
+        """Prompts whose images went through the tower, since the start."""
+        self.unlike = 0
+        """Calls in which outputs of different shapes met, so that the tower was run."""
+        self._answer: dict[str, Any] | None = None
+        self._heard: Any = None
+        self._listening = False
+        if self.module is not None:
+            self.module.forward = self._forward
+
+    @property
+    def frozen(self) -> bool:
+        """Whether there is a tower that gets no gradient."""
+        return self.module is not None and not any(p.requires_grad for p in self.module.parameters())
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Have the outputs for these prompts' images at hand, and forget those of other prompts but for the shelf's."""
+        if not self.frozen:
+            return
+        wanted = {p.images: p for p in prompts if p.images}
+        self.step = {name: value for name, value in self.step.items() if name in wanted}
+        for name, prompt in wanted.items():
+            if name not in self.step:
+                self.step[name] = self._fetch(name, prompt)
+
+    @contextmanager
+    def serving(self, images: Sequence[str]) -> Iterator[None]:
+        """Within, one call of the tower gets the outputs of these images, joined in order; unknown or unlike ones are computed."""
+        known = [self.step[name] for name in images if name in self.step] if self.frozen else []
+        if known and len(known) == len(images):
+            try:
+                self._answer = _joined(known)
+            except ValueError:
+                self.unlike += 1
+        try:
+            yield
+        finally:
+            self._answer = None
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._answer is not None:
+            return SimpleNamespace(**self._answer)
+        assert self.module is not None
+        out = type(self.module).forward(self.module, *args, **kwargs)
+        if self._listening:
+            self._heard = out = _Watched(out)
+        return out
+
+    @torch.no_grad()
+    def _fetch(self, name: str, prompt: Prompt) -> dict[str, Any]:
+        """The tower's output for a prompt's images: what the projector reads of it, from the shelf or by running the tower."""
+        device = next(self.model.parameters()).device
+        if self.shelf is not None and (kept := self.shelf.get(name)) is not None:
+            found: dict[str, Any] = _mapped(kept, lambda t: t.to(device, non_blocking=True))
+            return found
+        accepted = inspect.signature(self.model.base_model.get_image_features).parameters
+        given = {k: v.to(device, non_blocking=True) for k, v in prompt.vision.items() if k in accepted}
+        self._listening = True
+        try:
+            self.model.base_model.get_image_features(**given)
+        finally:
+            self._listening = False
+        out: dict[str, Any] = self._heard.read()
+        self.encoded += 1
+        if self.shelf is not None:
+            self.shelf.put(name, _mapped(out, lambda t: t.to("cpu")))
+        return out
+
+
+class _Watched:
+    """A tower's output that remembers what is read of it, so that no more than that is kept."""
+
+    def __init__(self, out: Any) -> None:
+        self._out, self._layers = out, _Layers(getattr(out, "hidden_states", None) or ())
+        self._read: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._out, name)
+        if name == "hidden_states":
+            return self._layers
+        self._read[name] = value
+        return value
+
+    def read(self) -> dict[str, Any]:
+        later = {"deepstack_features"} & set(self._out.keys())  # read by the language model, not by the projector
+        states = {"hidden_states": self._layers.used()} if self._layers.indices else {}
+        return self._read | {name: self._out[name] for name in later} | states
+
+
+class _Layers(tuple[torch.Tensor, ...]):
+    """The hidden states of all layers; those that are read are remembered."""
+
+    indices: set[int]
+
+    def __new__(cls, states: Sequence[torch.Tensor]) -> _Layers:
+        self = super().__new__(cls, states)
+        self.indices = set()
+        return self
+
+    def __getitem__(self, index: Any) -> Any:
+        self.indices.add(range(len(self))[index])
+        return super().__getitem__(index)
+
+    def used(self) -> tuple[torch.Tensor | None, ...]:
+        return tuple(state if k in self.indices else None for k, state in enumerate(self))
+
+
+def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same nest of dictionaries and sequences with each tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {k: _mapped(v, change) for k, v in value.items()}
+    return tuple(_mapped(v, change) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _leaves(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    """Outputs of several calls as one, along the first dimension; raises ValueError if they do not fit together."""
+    first = outputs[0]
+    if isinstance(first, torch.Tensor):
+        if len({o.shape[1:] for o in outputs}) > 1:
+            raise ValueError("outputs of different shapes")
+        return torch.cat(list(outputs)) if len(outputs) > 1 else first
+    if isinstance(first, dict):
+        return {k: _joined([o[k] for o in outputs]) for k in first}
+    return tuple(_joined(parts) for parts in zip(*outputs, strict=True)) if isinstance(first, (list, tuple)) else first
