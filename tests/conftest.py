@@ -21,14 +21,14 @@ for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "O
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a family's checkpoint (`tiny.FAMILIES` names them); do not write into it."""
-    import tiny
+    """Folder of a family's checkpoint (`families.FAMILIES` names them); do not write into it."""
+    import families
 
     made: dict[str, Path] = {}
 
     def folder(family: str) -> Path:
         if family not in made:
-            made[family] = tiny.checkpoint(family, tmp_path_factory.mktemp(family))
+            made[family] = families.checkpoint(family, tmp_path_factory.mktemp(family))
         return made[family]
 
     return folder

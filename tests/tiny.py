@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,136 +15,6 @@ from dyme.config import Config
 from dyme.policy import Policy, Prompt
 from dyme.types import Branch, Completion, Group, Route, Sample, Verdict
 from dyme.update import Updater
-from dyme.zoo import architecture, practice
-
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-TEXT = VISION | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-PLAIN = (
-    "{% for m in messages %}{{ m['role'].upper() }}: {% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "{% if m['role'] == 'assistant' %}<eos>{% else %} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
-)
-
-
-def tokenizer_with(*special: str, eos: str = "<eos>") -> Any:
-    """The embedded tokenizer on a small corpus, with a family's own special tokens, which `all_special_ids` does not name."""
-    tokenizer = architecture.build_tokenizer(practice.corpus(conversations=200))
-    tokenizer.add_tokens(list(special), special_tokens=True)
-    tokenizer.eos_token = eos
-    tokenizer.model_max_length = 2048
-    return tokenizer
-
-
-def common(tokenizer: Any) -> dict[str, Any]:
-    """Vocabulary settings of a text config, padded as real ones are."""
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    return {"vocab_size": len(tokenizer) + 3} | ends
-
-
-def idefics3() -> tuple[Any, Any]:
-    """SmolVLM's class, with image splitting as in the real checkpoints: a picture's size decides its number of tiles."""
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-
-    tokenizer = tokenizer_with(*(f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4)), eos="<end_of_utterance>")
-    images = Idefics3ImageProcessorPil(size={"longest_edge": 48}, max_image_size={"longest_edge": 16}, do_image_splitting=True)
-    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=architecture.CHAT_TEMPLATE)
-    config = Idefics3Config(
-        image_token_id=processor.image_token_id, scale_factor=2, pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=True,
-        vision_config=dict(**VISION, image_size=16, patch_size=4),
-        text_config=dict(model_type="llama", **TEXT, **common(tokenizer), tie_word_embeddings=True),
-    )  # fmt: skip
-    return Idefics3ForConditionalGeneration(config), processor
-
-
-def smolvlm() -> tuple[Any, Any]:
-    """SmolVLM2's class; its own processor needs torchvision and num2words, that of Idefics3 serves pictures alike."""
-    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
-
-    model, processor = idefics3()
-    shape = {k: getattr(model.config, k) for k in ("image_token_id", "scale_factor", "tie_word_embeddings", "text_config")}
-    config = SmolVLMConfig(**shape, vision_config=dict(**VISION, image_size=16, patch_size=4))
-    return SmolVLMForConditionalGeneration(config), processor
-
-
-def llava() -> tuple[Any, Any]:
-    """LLaVA 1.5's class: CLIP with its class token dropped, the last layer but one, Llama, untied embeddings."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    tokenizer = tokenizer_with()
-    images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    processor = LlavaProcessor(
-        images, tokenizer, patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=PLAIN
-    )
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, image_size=16, patch_size=4),
-        text_config=LlamaConfig(**TEXT, **common(tokenizer)),
-        image_token_id=processor.image_token_id, vision_feature_layer=-2, image_seq_length=16,
-    )  # fmt: skip
-    return LlavaForConditionalGeneration(config), processor
-
-
-def llava_onevision() -> tuple[Any, Any]:
-    """LLaVA-OneVision's class: SigLIP at any resolution, Qwen2, tied embeddings."""
-    from transformers import (
-        LlavaOnevisionConfig,
-        LlavaOnevisionForConditionalGeneration,
-        LlavaOnevisionProcessor,
-        Qwen2Config,
-        SiglipVisionConfig,
-    )
-    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
-
-    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", "<video>", eos="<|im_end|>")
-    pinpoints = [[16, 16], [16, 32], [32, 16], [32, 32]]
-    images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=pinpoints)
-    parts = staticmethod(lambda: ["image_processor", "tokenizer"])  # its video half needs torchvision
-    kind = type("LlavaOnevisionProcessor", (LlavaOnevisionProcessor,), {"get_attributes": parts})
-    processor = kind(images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full", chat_template=CHATML)
-    config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(**VISION, image_size=16, patch_size=4, vision_use_head=False),
-        text_config=Qwen2Config(**TEXT, **common(tokenizer), tie_word_embeddings=True),
-        image_token_id=processor.image_token_id, video_token_id=processor.video_token_id, image_grid_pinpoints=pinpoints,
-        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
-    )  # fmt: skip
-    return LlavaOnevisionForConditionalGeneration(config), processor
-
-
-def llama() -> tuple[Any, Any]:
-    """A text-only model."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
-    tokenizer.chat_template = CHATML
-    return LlamaForCausalLM(LlamaConfig(**TEXT, **common(tokenizer), tie_word_embeddings=True)), tokenizer
-
-
-FAMILIES = {make.__name__: make for make in (idefics3, smolvlm, llava, llava_onevision, llama)}
-
-
-def checkpoint(family: str, folder: Path) -> Path:
-    """Save a family's tiny model in `folder`, as it would lie on the hub."""
-    torch.manual_seed(0)
-    model, processor = FAMILIES[family]()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim >= 2:
-                weight.normal_(0, 0.15)  # wider than the default, so that pictures and contexts matter to the logits
-    tokenizer = getattr(processor, "tokenizer", processor)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    if family == "llava_onevision":  # as published folders have it
-        file = folder / "processor_config.json"
-        settings = json.loads(file.read_text()) | {"video_processor": {"video_processor_type": "LlavaOnevisionVideoProcessor"}}
-        file.write_text(json.dumps(settings))
-    return folder
 
 
 @dataclass(frozen=True)
