@@ -1,0 +1,82 @@
+"""The analytic floor: the FLOPs that the mathematics of an update needs, written down from the model's dimensions.
+
+    linear layers   2 x inputs x outputs per token forward, twice that backward; each trunk token once, each live branch token
+                    that is read once (the last token of a branch is predicted, never read)
+    attention       4 x head width x heads per pair of tokens that the mask allows forward, twice that backward
+    head            2 x vocabulary x width per position that a token is predicted at forward, twice that backward; the trunk's
+                    last position, where all branches begin, once
+    projector       its two layers per patch forward; backward both weights, but the input of the second alone
+    tower           once forward per image, or nothing where the rollout of the same step has paid for it
+
+Lookups, norms, rotary positions, softmax and the optimizer are left out, as torch's counter leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from shapes import Shape
+
+
+@dataclass(frozen=True)
+class Floor:
+    """FLOPs by part."""
+
+    linear: float
+    attention: float
+    head: float
+    projector: float
+    tower: float
+
+    @property
+    def total(self) -> float:
+        return self.linear + self.attention + self.head + self.projector + self.tower
+
+
+def floor(model: Any, shape: Shape, live: Sequence[int], tower: bool = False) -> Floor:
+    """Of one update; `live` is the number of live branches of each prompt. With `tower`, each image is encoded in the update."""
+    parts = [_prompt(model, shape, branches, tower) for branches in live if branches]
+    return Floor(*(sum(getattr(part, name) for part in parts) for name in Floor.__dataclass_fields__))
+
+
+def _prompt(model: Any, shape: Shape, branches: int, tower: bool) -> Floor:
+    text, read = model.config.text_config, shape.new_tokens - 1
+    tokens = shape.trunk + branches * read
+    heads = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    return Floor(
+        linear=3 * 2 * tokens * _weights(model.model.language_model),
+        attention=3 * 4 * heads * text.num_hidden_layers * pairs(shape.trunk, read, branches),
+        head=3 * 2 * text.vocab_size * text.hidden_size * (1 + branches * read),
+        projector=_projector(model, shape),
+        tower=_tower(model, shape) if tower else 0,
+    )
+
+
+def pairs(trunk: int, read: int, branches: int) -> int:
+    """Pairs of tokens that the tree's mask allows: causal in the trunk, each branch on the trunk and causal on itself."""
+    return trunk * (trunk + 1) // 2 + branches * (read * trunk + read * (read + 1) // 2)
+
+
+def _weights(module: torch.nn.Module) -> int:
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
+
+
+def _patches(shape: Shape) -> int:
+    """Patches of a prompt's image: those of its two tiles."""
+    return int(2 * (shape.tile // shape.vision["patch_size"]) ** 2)
+
+
+def _projector(model: Any, shape: Shape) -> float:
+    layers = [m.weight.numel() for m in model.model.multi_modal_projector.modules() if isinstance(m, torch.nn.Linear)]
+    return float(2 * _patches(shape) * (2 * sum(layers) + sum(layers[1:])))
+
+
+def _tower(model: Any, shape: Shape) -> float:
+    vision, patches = model.config.vision_config, _patches(shape)
+    pairs_seen = patches * patches // 2  # each of the two tiles sees itself alone
+    attention = 4 * vision.hidden_size * vision.num_hidden_layers * pairs_seen
+    embedding = 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size
+    return float(2 * patches * _weights(model.model.vision_tower) + attention + embedding)

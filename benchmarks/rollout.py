@@ -1,0 +1,99 @@
+"""The rollout, side by side with TRL's generation: images through the vision tower, FLOPs, and wall time as paired ratios.
+
+    python benchmarks/rollout.py [--shape small|reference] [--device cuda] [--repeats 5] [--prompts 4] [--json FILE]
+
+Both sample K completions per prompt with plain sampling at temperature 1, and the end token is suppressed on both sides, so
+that each completion has exactly --new_tokens tokens (64). TRL runs its own `_generate`, with HF generation on K rows per prompt.
+Images are counted where pixels enter the tower. Each of our timed runs encodes its images anew; the second epoch is counted
+with the cache of tower outputs across steps switched on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from measure import arguments, count_flops, opening, paired, shape_of, table, write
+from shapes import Shape, build_policy, prompts, samples
+from theirs import Theirs
+
+from dyme.config import RolloutConfig
+from dyme.policy import Policy
+from dyme.rollout import hf
+from dyme.tree import Prompt
+from dyme.vision import Shelf
+
+
+def images_through(model: torch.nn.Module, work: Callable[[], object], tiles: int = 2) -> int:
+    """Images that go through the model's tower during `work`; each has `tiles` tiles."""
+    seen = [0]
+
+    def count(module: torch.nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        seen[0] += len(given[0])
+
+    hook = model.model.vision_tower.embeddings.patch_embedding.register_forward_hook(count)  # type: ignore[union-attr, operator]
+    try:
+        work()
+    finally:
+        hook.remove()
+    return seen[0] // tiles
+
+
+def sampler(policy: Policy, asked: list[Prompt], shape: Shape, forget: bool = True) -> Callable[[], list[int]]:
+    """Our rollout of these prompts without an end token; returns the lengths. With `forget`, no image is at hand."""
+    config = RolloutConfig(num_generations=shape.num_generations, max_completion_length=shape.new_tokens)
+    policy.forbidden[policy.eos] = True
+
+    def work() -> list[int]:
+        if forget:
+            policy.tower.prepare([])
+        return [len(c.token_ids) for group in hf.sample(policy, asked, list(range(len(asked))), config) for c in group]
+
+    return work
+
+
+def second_epoch(policy: Policy, work: Callable[[], object]) -> int:
+    """Images encoded when the same prompts come again and the cache across steps is on."""
+    policy.tower.shelf = Shelf(2**30)
+    work()
+    try:
+        return images_through(policy.model, work)
+    finally:
+        policy.tower.shelf = None
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", prompts=4, new_tokens=64)
+    shape = shape_of(args)
+    opening("Rollout", shape, args)
+    policy = build_policy(shape, args.device, args.attention)
+    rows = samples(policy, shape)
+    asked = prompts(policy, rows)
+    ours, theirs = sampler(policy, asked, shape), Theirs(policy, shape, rows, args.device, args.checkpointing)
+    lengths: list[int] = []
+    counted = count_flops(lambda: lengths.extend(ours())), count_flops(lambda: lengths.extend(map(len, theirs.generate())))
+    if set(lengths) != {shape.new_tokens}:
+        raise SystemExit(f"completions of {min(lengths)} to {max(lengths)} tokens, where all should have {shape.new_tokens}")
+    encoded, theirs_encoded = images_through(policy.model, ours), images_through(theirs.model, theirs.generate)
+    again = second_epoch(policy, ours)
+    unique = len({prompt.images for prompt in asked})
+    times = paired(ours, theirs.generate, args.repeats, args.device)
+    table(["rollout", "TRL", "ours", "TRL / ours"], [
+        ["images through the tower", theirs_encoded, encoded, theirs_encoded / encoded],
+        ["the same, second epoch with cache", theirs_encoded, again, "-"],
+        ["unique images", unique, unique, "-"],
+        ["GFLOP", counted[1].total / 1e9, counted[0].total / 1e9, counted[1].total / counted[0].total],
+        ["GFLOP, executed", counted[1].executed / 1e9, counted[0].executed / 1e9, counted[1].executed / counted[0].executed],
+    ] + ([["wall, s (median)", times.medians[1], times.medians[0], times.ratio]] if args.repeats else []), args.markdown)  # fmt: skip
+    figures: dict[str, float] = {
+        "images_encoded": encoded, "images_encoded_trl": theirs_encoded, "images_encoded_second_epoch": again, "unique_images": unique,
+        "flops_ratio": counted[1].total / counted[0].total, "flops_ratio_executed": counted[1].executed / counted[0].executed,
+    }  # fmt: skip
+    if args.repeats:
+        print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
+        figures["wall_ratio"] = times.ratio
+    write(args.json, figures)
+
+
+if __name__ == "__main__":
+    main()

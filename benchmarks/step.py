@@ -1,0 +1,58 @@
+"""A whole optimizer step, rollout and update, side by side with TRL's: wall time as paired ratios, and FLOPs.
+
+    python benchmarks/step.py [--shape small|reference] [--device cuda] [--repeats 5] [--prompts 8] [--json FILE]
+
+Both sides sample K completions per prompt (end token suppressed: all of the same length) and then update. Rewards would be
+noise with random weights, so the routes are those of a recorded DyME run (routes.json), the same at every step: TRL computes
+all K rows of every prompt, ours the live branches. Verification takes no time on either side. The tower runs once per image
+and step on ours, without a cache across steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from measure import arguments, count_flops, opening, paired, shape_of, table, write
+from theirs import Theirs
+from update import Ours
+
+from dyme.rollout import hf
+
+
+def our_step(ours: Ours) -> float:
+    """Sample, attach the completions to the groups, take the recorded routes, update; the loss."""
+    ours.policy.tower.prepare([])
+    sampled = hf.sample(ours.policy, ours.prompts, list(range(len(ours.prompts))), ours.config.rollout)
+    groups = [replace(group, completions=own) for group, own in zip(ours.groups, sampled, strict=True)]
+    return ours.update(ours.routes("mix"), groups)
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", prompts=8)
+    shape = shape_of(args)
+    opening("Step", shape, args)
+    ours = Ours(shape, args.device, args.attention, args.checkpointing)
+    ours.policy.forbidden[ours.policy.eos] = True
+    theirs = Theirs(ours.policy, shape, ours.rows, args.device, args.checkpointing)
+    rewards = [verdict.reward for group in ours.groups for verdict in group.verdicts]
+
+    def their_step() -> float:
+        return theirs.update(theirs.roll_out(rewards))
+
+    ours.settle()
+    counted = count_flops(lambda: our_step(ours)), count_flops(their_step)
+    times = paired(lambda: our_step(ours), their_step, args.repeats, args.device)
+    print(f"live branches of the prompts: {', '.join(map(str, ours.live('mix')))} of {shape.num_generations}\n")
+    table(["step", "TRL", "ours", "TRL / ours"], [
+        ["GFLOP", counted[1].total / 1e9, counted[0].total / 1e9, counted[1].total / counted[0].total],
+        ["GFLOP, executed", counted[1].executed / 1e9, counted[0].executed / 1e9, counted[1].executed / counted[0].executed],
+    ] + ([["wall, s (median)", times.medians[1], times.medians[0], times.ratio]] if args.repeats else []), args.markdown)  # fmt: skip
+    figures = {"flops_ratio": counted[1].total / counted[0].total, "flops_ratio_executed": counted[1].executed / counted[0].executed}
+    if args.repeats:
+        print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
+        figures["wall_ratio"] = times.ratio
+    write(args.json, figures)
+
+
+if __name__ == "__main__":
+    main()
