@@ -98,7 +98,7 @@ def test_wrong_names_and_types(tree: dict[str, Any], words: list[str]) -> None:
     "word",
     [
         "rollout.num_generations=1", "rollout.max_completion_length=0", "rollout.temperature=0", "rollout.top_p=0", "rollout.top_p=1.1",
-        "rollout.top_k=-1", "train.prompts_per_step=0", "train.learning_rate=0", "train.num_iterations=0", "train.max_tokens_per_batch=0",
+        "rollout.top_k=-1", "train.prompts_per_step=0", "train.learning_rate=0", "train.num_iterations=0", "train.max_tokens_per_batch=-1",
         "train.max_prompts=-1", "train.max_seconds=-1", "train.num_train_epochs=0", "train.weight_decay=-1", "train.warmup_steps=-1",
         "train.max_grad_norm=0", "run.save_every=-1", "run.keep_checkpoints=0", "method.sft_share=1.5", "method.memorize_weight=-1",
         "method.sft_learning_rate=0", "task.marker= ", "task.tolerance=-0.1", "task.train_size=-1", "objective.beta=-1",

@@ -183,8 +183,10 @@ class TrainConfig:
     """Gradient norm is clipped to this."""
     num_iterations: int = 1
     """Updates per rollout."""
-    max_tokens_per_batch: int = 8192
-    """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches."""
+    max_tokens_per_batch: int = 0
+    """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +259,7 @@ def check(config: Config) -> None:
         "run.save_every must not be negative": config.run.save_every >= 0,
         "run.keep_checkpoints must be at least 1": config.run.keep_checkpoints >= 1,
         "train.num_iterations must be at least 1": config.train.num_iterations >= 1,
-        "train.max_tokens_per_batch must be at least 1": config.train.max_tokens_per_batch >= 1,
+        "train.max_tokens_per_batch must not be negative": config.train.max_tokens_per_batch >= 0,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "method.memorize_weight must not be negative": config.method.memorize_weight >= 0,
         "task.marker must not be empty": bool(config.task.marker.strip()),

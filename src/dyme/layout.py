@@ -7,6 +7,7 @@ agrees, the model's own forward is the layout, at the cost of full logits.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +18,8 @@ from dyme.tree import Layout, Tree
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
 """Largest difference between log-probabilities that rounding explains, by the precision of the weights."""
+MOST_TOKENS = {"cuda": 131072, "cpu": 8192}
+"""Largest automatic micro-batch."""
 TREES, LIMBS = 2, 3
 """Size of the check: so many trees with so many limbs each."""
 
@@ -52,3 +55,36 @@ def choose(differences: dict[Layout, float], dtype: torch.dtype, asked: Layout |
     chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"
     why = "as the recipe says" if asked != "auto" else f"the first that agrees with the model's own forward to {limit:g}"
     return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}")
+
+
+def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
+    """Bytes that a forward pass keeps for its backward pass, each storage counted once and the weights left out."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter) and not (tensor.is_leaf and tensor.requires_grad):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = forward()
+    del held
+    return sum(kept.values())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that the device could still give."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def token_budget(bytes_per_token: float, free: int, reserved: int, device: torch.device) -> int:
+    """Tokens of a micro-batch: half of what is free besides the `reserved` bytes (gradients, moments), within [256, MOST_TOKENS].
+
+    On a CPU small batches are as fast as large ones, so the limit there seldom depends on memory.
+    """
+    fits = int(max(0, free - reserved) / 2 / max(1.0, bytes_per_token))
+    return max(256, min(fits, MOST_TOKENS["cuda" if device.type == "cuda" else "cpu"]))

@@ -34,6 +34,10 @@ class Updater:
         self.reference: Policy | None = None
         self.layout: layout.Choice | None = None
         """How branches are laid out; decided on the first batch unless the recipe says."""
+        self.budget = 0
+        """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
+        if config.train.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy, self.optimizer = accelerator.prepare(policy, build_optimizer(policy, config))
 
     def begin_stage(self, rolls_out: bool) -> None:
@@ -52,6 +56,7 @@ class Updater:
         self.bare.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
         if self.layout is None:
             self.layout = self._choose(trees, prompts[0])
+            self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
         batches = self._batches(trees, prompts[0])
         metrics = {"trained_tokens": float(work[1])}
         old: list[torch.Tensor | None] = [None] * len(batches)
@@ -120,7 +125,7 @@ class Updater:
     def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:
         """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
         device, kind = self.accelerator.device, self.layout.layout if self.layout else "tree"
-        batches = [self._collate(b, kind) for b in micro_batches(trees, self.config.train.max_tokens_per_batch, kind)]
+        batches = [self._collate(b, kind) for b in micro_batches(trees, self.budget, kind)]
         most = int(self.accelerator.gather(torch.tensor([len(batches)], device=device)).max())
         return batches + [self._collate([self._idle(spare)], kind) for _ in range(most - len(batches))]
 
@@ -148,6 +153,19 @@ class Updater:
         choice = layout.choose(dict(zip(kinds, apart.tolist(), strict=True)), self.bare.model.dtype, self.config.model.layout)
         self.note(f"layout: {choice.reason}")
         return choice
+
+    def _fit(self, trees: Sequence[Tree], spare: Prompt) -> int:
+        """Tokens of a micro-batch that fit in memory, from what a small one keeps for its backward pass; alike on all processes."""
+        assert self.layout is not None
+        device, batch = self.accelerator.device, self._collate(layout.probe(trees) or [self._idle(spare)], self.layout.layout)
+        self.policy.train()
+        with self.accelerator.no_sync(self.policy):  # there is no backward pass to synchronise
+            per_token = layout.saved_bytes(lambda: self.policy(batch)) / batch.input_ids_BL.numel()
+        reserved = sum(3 * p.nbytes for p in self.policy.parameters() if p.requires_grad)  # gradient and two moments
+        own = layout.token_budget(per_token, layout.free_bytes(device), reserved, device)
+        budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
+        self.note(f"micro-batches: at most {budget:,} tokens, at {per_token / 1024:.0f} KiB a token")
+        return budget
 
     def _global(self, totals: Totals) -> Totals:
         summed = reduce(torch.tensor(astuple(totals), dtype=torch.float64, device=self.accelerator.device), "sum")
