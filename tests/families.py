@@ -22,6 +22,11 @@ PLAIN = (
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{% if m['role'] == 'assistant' %}<eos>{% else %} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+BARE = (
+    "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+)
 
 
 def tokenizer_with(*special: str, eos: str = "<eos>", **roles: str) -> Any:
@@ -195,7 +200,7 @@ def paligemma() -> tuple[Any, Any]:
     tokenizer.bos_token = "<bos>"
     images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
     images.image_seq_length = 16
-    processor = PaliGemmaProcessor(images, tokenizer, chat_template=PLAIN.replace("<image>\n", "<image>"))
+    processor = PaliGemmaProcessor(images, tokenizer, chat_template=BARE)
     text = TEXT | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4096}
     config = PaliGemmaConfig(
         vision_config=SiglipVisionConfig(**VISION, image_size=16, patch_size=4, vision_use_head=False, projection_dim=32),
@@ -239,7 +244,7 @@ def lfm2_vl() -> tuple[Any, Any]:
     from transformers import Lfm2Config, Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor, Siglip2VisionConfig
 
     tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>", eos="<|im_end|>")
-    images = lfm2_images()(patch_size=4, max_num_patches=24)
+    images = lfm2_images()(patch_size=4, max_num_patches=64)
     processor = Lfm2VlProcessor(images, tokenizer, chat_template=CHATML)
     text = TEXT | {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
     config = Lfm2VlConfig(
@@ -263,7 +268,7 @@ def lfm2_images() -> Any:
         use_thumbnail, tile_size, downsample_factor, encoder_patch_size = False, 16, 2, 4
 
         def preprocess(self, images: Any, **kwargs: Any) -> Any:
-            even = [[picture.resize(tuple(max(8, side // 16 * 8) for side in picture.size)) for picture in own] for own in images]
+            even = [[picture.resize(tuple(max(8, side // 8 * 8) for side in picture.size)) for picture in own] for own in images]
             options = {k: v for k, v in kwargs.items() if k in ("return_tensors", "do_convert_rgb")}
             out = super().preprocess(even, **options, do_resize=False)
             flat = [picture for own in even for picture in own]
@@ -312,6 +317,10 @@ TREES = [make.__name__ for make in (*PACKED, *TEXT_ONLY)]
 """Families that take the tree."""
 ROWS = [make.__name__ for make in UNPACKED]
 """Families that fall back."""
+PICTURE_NEEDED = ("paligemma",)
+"""Families whose processor refuses a prompt without a picture."""
+MERGED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose projector is part of the tower: it is frozen with it."""
 VIDEO = {
     "llava_onevision": "LlavaOnevisionVideoProcessor", "internvl": "InternVLVideoProcessor", "qwen2_vl": "Qwen2VLVideoProcessor",
     "qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor",

@@ -17,7 +17,8 @@ import pytest
 import torch
 import two_processes
 from accelerate import Accelerator
-from tiny import FAMILIES, Picture, Step, gap, gradients_of, grads, group, groups, prompts, row_logprobs, samples, step
+from families import FAMILIES, SEEING, TREES
+from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs, prompts, row_logprobs, samples, step
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from dyme.objective import count, loss, token_weight
@@ -28,7 +29,6 @@ from dyme.types import Group, Route
 from dyme.update import Updater
 
 Load = Callable[[str], Policy]
-SEEING = [family for family in FAMILIES if family != "llama"]
 REWARDS = [[1.9, 0.2, 1.1, 0.0], [0.5, 0.5, 0.5, 0.5], [3.0, 0.0, 0.1, 2.2]]
 """The second group has no variance: it is skipped, and counts in plain GRPO's mean."""
 
@@ -93,9 +93,8 @@ def test_always_memorize_is_cross_entropy(family: str, policies: Load) -> None:
     terms = []
     for prompt, row in zip(asked, rows, strict=True):
         target = policy.target(f"{row.rationale} Answer: {row.answer}")
-        ids = torch.tensor([[*prompt.token_ids, *target]])
         labels = torch.tensor([-100] * (len(prompt.token_ids) - 1) + [*target])
-        logits = policy.model(input_ids=ids, **prompt.vision).logits[0, :-1]
+        logits = policy.model(**inputs(policy.model, prompt, target)).logits[0, :-1]
         terms.append(torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100))
     value = torch.stack(terms).mean()
     value.backward()
@@ -348,7 +347,8 @@ def test_the_update_sees_the_picture(family: str, policies: Load) -> None:
     def scores(*seen: Prompt) -> list[torch.Tensor]:
         trees = [Tree(trunk=p, limbs=limbs) for p in seen]
         with torch.no_grad():
-            return list(policy(collate(trees, policy.pad)).chunk(len(seen)))
+            kind = "tree" if family in TREES else "reference"
+            return list(policy(collate(trees, policy.pad, kind, policy.answer_types)).chunk(len(seen)))
 
     first, second = scores(one, other)
     assert ((first - second).abs() > 1e-3).float().mean() > 0.9

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from tiny import FAMILIES, prompts
+from families import FAMILIES, SEEING, TREES
+from tiny import awkward, inputs, prompts
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from dyme.config import RolloutConfig
@@ -22,9 +25,10 @@ SEEDS = [11, 12, 13, 14, 15, 16]
 
 
 @contextmanager
-def rigged(policy: Policy, bias_V: torch.Tensor) -> Iterator[None]:
-    """The model with a bias on its logits, wherever they are computed."""
-    handle = policy.model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + bias_V)
+def rigged(policy: Policy, bias_V: torch.Tensor, rising: bool = False) -> Iterator[None]:
+    """The model with a bias on its logits, wherever they are computed; `rising`: times the number of forward passes so far."""
+    passes = itertools.count() if rising else itertools.repeat(1)
+    handle = policy.model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + next(passes) * bias_V)
     try:
         yield
     finally:
@@ -47,24 +51,27 @@ def tokens(groups: list[tuple[Completion, ...]]) -> list[list[tuple[int, ...]]]:
 
 def generate(policy: Policy, prompt: Prompt, longest: int) -> tuple[int, ...]:
     """Hugging Face's own greedy answer to one prompt, unpadded."""
-    ids = torch.tensor([prompt.token_ids])
+    own = inputs(policy.model, prompt)
     out = policy.model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), **prompt.vision, do_sample=False, max_new_tokens=longest,
+        **own, attention_mask=torch.ones_like(own["input_ids"]), do_sample=False, max_new_tokens=longest,
         suppress_tokens=policy.forbidden.nonzero()[:, 0].tolist(),
     )  # fmt: skip
-    return tuple(out[0, ids.shape[1] :].tolist())
+    return tuple(out[0, len(prompt.token_ids) :].tolist())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_equals_generate(family: str, policies: Load) -> None:
     policy = policies(family).eval()
-    asked = prompts(policy, 6)
+    asked = awkward(policy)
     assert len({len(p.token_ids) for p in asked}) > 2, "padding must be at work"
     uneven = 0
-    for love in (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5):
-        with rigged(policy, bias(policy, love, policy.eos)):
+    for love, rising in ((0.0, False), (1.5, False), (2.5, False), (0.1, True), (0.2, True), (0.4, True), (0.7, True)):
+        end = bias(policy, love, policy.eos)
+        with rigged(policy, end, rising):
             ours = [c for (c,) in hf.sample(policy, asked, SEEDS, config(max_completion_length=12), greedy=True)]
-            assert [c.token_ids for c in ours] == [generate(policy, p, 12) for p in asked]
+        for prompt, completion in zip(asked, ours, strict=True):
+            with rigged(policy, end, rising):
+                assert completion.token_ids == generate(policy, prompt, 12)
         assert [c.finished for c in ours] == [c.token_ids[-1] == policy.eos for c in ours]
         uneven = max(uneven, len({len(c.token_ids) for c in ours}))
     assert uneven >= 3, "rows must finish at different times"
@@ -79,7 +86,7 @@ def test_recorded_logprobs_are_those_of_the_update(family: str, temperature: flo
         groups = hf.sample(policy, asked, SEEDS[:3], settings)
         limbs = [tuple(Limb(tokens=c.token_ids, term="policy", advantage=1, token_weight=1) for c in group) for group in groups]
         trees = [Tree(trunk=p, limbs=own) for p, own in zip(asked, limbs, strict=True)]
-        scored = policy(collate(trees, policy.pad), temperature)
+        scored = policy(collate(trees, policy.pad, "tree" if family in TREES else "reference", policy.answer_types), temperature)
     recorded = [x for group in groups for c in group for x in c.logprobs]
     assert len({len(c.token_ids) for g in groups for c in g}) > 1
     torch.testing.assert_close(torch.tensor(recorded), scored.detach(), atol=1e-5, rtol=0)
@@ -88,6 +95,8 @@ def test_recorded_logprobs_are_those_of_the_update(family: str, temperature: flo
 def special_tokens(policy: Policy) -> list[int]:
     """By name, whatever the policy's own list says, and the padded end of the vocabulary."""
     names = "<pad> <image> <fake_token_around_image> <global-img> <row_1_col_1> <row_3_col_3> <video> <|im_start|> <end_of_utterance>"
+    names += " <img> </img> <IMG_CONTEXT> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|> <bos> <start_of_turn>"
+    names += " <start_of_image> <end_of_image> <image_soft_token> <|image_start|> <|image_end|> <|img_thumbnail|>"
     vocabulary = policy.tokenizer.get_vocab()
     named = [vocabulary[n] for n in names.split() if n in vocabulary]
     return [t for t in [*named, len(policy.tokenizer), len(policy.forbidden) - 1] if t != policy.eos]
@@ -195,10 +204,10 @@ def test_frequencies_of_whole_rollouts(policies: Load) -> None:
     assert len(group) == n
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "llama"])
+@pytest.mark.parametrize("family", SEEING)
 def test_the_prefill_sees_the_picture(family: str, policies: Load) -> None:
     policy = policies(family)
     plain, other = prompts(policy, 1)[0], prompts(policy, 6)[5]  # pictures of one size, of different content
-    swapped = Prompt(token_ids=plain.token_ids, vision=other.vision)
+    swapped = replace(plain, vision=other.vision, images=other.images)
     logits = [hf._prefill(policy, [p], 1, torch.device("cpu")).logits_RV for p in (plain, swapped)]
     assert (logits[0] - logits[1]).abs().max() > 1e-2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from families import PICTURE_NEEDED
 from PIL import Image
 
 from dyme.config import Config
@@ -52,6 +53,15 @@ def prompts(policy: Policy, count: int) -> list[Prompt]:
     return [policy.encode(sample, "Think.") for sample in samples(policy, count)]
 
 
+def awkward(policy: Policy) -> list[Prompt]:
+    """Prompts with pictures of different sizes, one with two pictures and, where the family allows it, one without."""
+    out = prompts(policy, 4)
+    bare = Sample(id="bare", question="How many?", answer="1")
+    pair = replace(bare, images=(Picture(7, (16, 16)), Picture(8, (30, 12))) if policy.takes_images else ())
+    blind = [] if policy.model.config.model_type in PICTURE_NEEDED else [policy.encode(bare, "Think.")]
+    return [*out[:2], *blind, *out[2:], policy.encode(pair, "Think.")]
+
+
 def words(policy: Policy, length: int, rng: random.Random) -> tuple[int, ...]:
     """Random tokens that may be sampled, the last of them the end token."""
     allowed = [token for token in (~policy.forbidden).nonzero()[:, 0].tolist() if token != policy.eos]
@@ -76,10 +86,16 @@ def groups(policy: Policy, rewards: Sequence[Sequence[float]], seed: int = 0) ->
     ]
 
 
+def inputs(model: Any, prompt: Prompt, tokens: Sequence[int] = ()) -> dict[str, torch.Tensor]:
+    """What the family's own processor would hand to the model for a prompt and an answer, batch size 1."""
+    answer = torch.full((len(tokens),), int(model.config.model_type == "paligemma"))  # PaliGemma: 0 for the prompt, 1 for what is causal
+    types = {name: torch.cat([values, answer])[None] for name, values in prompt.types.items()}
+    return {"input_ids": torch.tensor([[*prompt.token_ids, *tokens]]), **types, **prompt.vision}
+
+
 def row_logprobs(model: Any, prompt: Prompt, tokens: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
     """Log-probabilities of an answer by a plain causal forward over prompt and answer, one row, no mask, no positions."""
-    ids = torch.tensor([[*prompt.token_ids, *tokens]])
-    logits = model(input_ids=ids, **prompt.vision).logits[0, len(prompt.token_ids) - 1 : -1] / temperature
+    logits = model(**inputs(model, prompt, tokens)).logits[0, len(prompt.token_ids) - 1 : -1] / temperature
     return logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
 

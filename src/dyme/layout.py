@@ -14,14 +14,14 @@ from typing import Literal
 
 import torch
 
-from dyme.tree import Layout, Tree
+from dyme.tree import Layout, Limb, Tree
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
 """Largest difference between log-probabilities that rounding explains, by the precision of the weights."""
 MOST_TOKENS = {"cuda": 131072, "cpu": 8192}
 """Largest automatic micro-batch."""
-TREES, LIMBS = 2, 3
-"""Size of the check: so many trees with so many limbs each."""
+LIMBS = 3
+"""Branches of a tree in the check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +31,42 @@ class Choice:
     layout: Layout
     differences: dict[Layout, float]
     reason: str
+    pictured: bool = False
+    """Whether a prompt with a picture took part; until then nothing is known of those."""
 
 
 def probe(trees: Sequence[Tree]) -> list[Tree]:
-    """A few small trees with several limbs, which a wrong mask or position would change."""
-    chosen = sorted(trees, key=lambda tree: (-min(len(tree.limbs), 2), len(tree)))[:TREES]
-    return [replace(tree, limbs=tree.limbs[:LIMBS]) for tree in chosen]
+    """The smallest tree with a picture and the smallest without, each with several limbs, which a wrong mask or position would change.
+
+    A limb of one token is never read, so longer ones go first; a tree with too few limbs has them several times.
+    """
+    small = sorted(trees, key=lambda tree: (-min(1, tree.longest - len(tree.trunk.token_ids)), len(tree)))
+    chosen = {bool(tree.trunk.vision): tree for tree in reversed(small)}
+    return [replace(t, limbs=_several(t.limbs)) for t in chosen.values()]
+
+
+def _several(limbs: Sequence[Limb]) -> tuple[Limb, ...]:
+    return (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
 
 
 def difference(score: Callable[[Layout], torch.Tensor], layout: Layout, expected_N: torch.Tensor) -> float:
     """Largest difference of a layout's log-probabilities from the expected ones; infinite if the model cannot take it."""
     try:
         return float((score(layout) - expected_N).abs().max())
-    except (ValueError, RuntimeError, TypeError, IndexError, NotImplementedError):
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError):
         return float("inf")
 
 
-def choose(differences: dict[Layout, float], dtype: torch.dtype, asked: Layout | Literal["auto"] = "auto") -> Choice:
+def choose(
+    differences: dict[Layout, float], dtype: torch.dtype, asked: Layout | Literal["auto"] = "auto", pictured: bool = False
+) -> Choice:
     """The layout that was asked for; else the tree if it agrees with the model, else rows, else the model's own forward."""
     limit = TOLERANCE.get(dtype, 1e-4)
     measured = ", ".join(f"{kind} {value:.1e}" for kind, value in differences.items())
     agree = [kind for kind, value in differences.items() if value <= limit]
     chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"
     why = "as the recipe says" if asked != "auto" else f"the first that agrees with the model's own forward to {limit:g}"
-    return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}")
+    return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}", pictured)
 
 
 def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:

@@ -84,7 +84,7 @@ class Policy(torch.nn.Module):
     def encode(self, sample: Sample, instruction: str) -> Prompt:
         """Render and tokenize one prompt: images, question, instruction.
 
-        Raises DataError if a text-only model is given images.
+        Raises DataError if the model cannot read it: images in a text-only model, or none in one that needs them.
         """
         if sample.images and not self.takes_images:
             raise DataError(f"{sample.id}: has an image, but {type(self.model).__name__} reads text only; use a vision-language model")
@@ -94,9 +94,12 @@ class Policy(torch.nn.Module):
         if not self.takes_images:
             return Prompt(token_ids=tuple(self._tokenize(rendered)), vision={})
         images = {"images": [[source.load() for source in sample.images]]} if sample.images else {}
-        out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
+        try:
+            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
+        except ValueError as error:
+            raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {_first_line(error)}") from error
         types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
-        vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", *_TOKEN_TYPES)}
+        vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels", *_TOKEN_TYPES)}
         ids = out["input_ids"]
         return Prompt(
             token_ids=tuple(ids[0].tolist()), vision=vision, images=fingerprint(vision), types=types,
@@ -148,17 +151,25 @@ class Policy(torch.nn.Module):
         """Value of per-token inputs at an answer's tokens; PaliGemma marks the suffix, which it reads causally, with 1."""
         return {"token_type_ids": 1} if "paligemma" in self.model.config.model_type else {}
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that layers with a sliding window see of a row, None without such layers; no tree may have a longer row."""
+        config = self.model.config.get_text_config()
+        kinds = getattr(config, "layer_types", None) or ("sliding_attention",)
+        return getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
+
     def types(self, types: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Those per-token inputs that the model's forward takes."""
         return {k: v for k, v in types.items() if k in self._accepted}
 
     def _reference(self, batch: TreeBatch, temperature: float) -> torch.Tensor:
         """The model's own forward, mask, positions and head: what `layout.py` holds the layouts against."""
-        mask_BL = (batch.segment_BL >= 0).long()
+        columns, place_N = batch.column_N.unique(return_inverse=True)
         logits = self.model(
-            input_ids=batch.input_ids_BL, attention_mask=mask_BL, use_cache=False, **self.types(batch.types), **batch.vision
-        ).logits
-        logits_NV = logits[batch.row_N, batch.column_N].float()
+            input_ids=batch.input_ids_BL, attention_mask=(batch.segment_BL >= 0).long(), use_cache=False, logits_to_keep=columns,
+            **self.types(batch.types), **batch.vision,
+        ).logits  # fmt: skip
+        logits_NV = logits[batch.row_N, place_N].float()
         if temperature != 1.0:
             logits_NV = logits_NV / torch.where(batch.imitate_N, 1.0, temperature)[:, None]
         return _chosen(logits_NV, batch.target_N)

@@ -67,6 +67,11 @@ class Tree:
         """Length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
         return len(self.trunk.token_ids) + sum(len(limb.tokens) - 1 for limb in self.limbs)
 
+    @property
+    def longest(self) -> int:
+        """Length of its longest row: the trunk and one limb, but for the last token."""
+        return len(self.trunk.token_ids) + max(len(limb.tokens) for limb in self.limbs) - 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBatch:
@@ -125,7 +130,7 @@ def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree
 
 def _width(tree: Tree, layout: Layout) -> int:
     """Length of the tree's longest sequence."""
-    return len(tree) if layout == "tree" else len(tree.trunk.token_ids) + max(len(limb.tokens) for limb in tree.limbs) - 1
+    return len(tree) if layout == "tree" else tree.longest
 
 
 def _split(tree: Tree, max_tokens: int) -> Iterator[Tree]:

@@ -50,12 +50,13 @@ class Updater:
         tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
         totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
         trees = [t for p, r, row in zip(prompts, routes, tokens, strict=True) if (t := self._tree(p, r, row, totals)).limbs]
-        work = reduce(torch.tensor([len(trees), sum(map(len, trees))], device=self.accelerator.device), "sum")
+        counts = [len(trees), sum(map(len, trees)), sum(bool(tree.trunk.vision) for tree in trees)]
+        work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
         self.bare.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
-        if self.layout is None:
-            self.layout = self._choose(trees, prompts[0])
+        if self.layout is None or (int(work[2]) and not self.layout.pictured):
+            self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
             self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
         batches = self._batches(trees, prompts[0])
         metrics = {"trained_tokens": float(work[1])}
@@ -124,10 +125,16 @@ class Updater:
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:
         """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
-        device, kind = self.accelerator.device, self.layout.layout if self.layout else "tree"
+        device, kind = self.accelerator.device, self._kind(trees)
         batches = [self._collate(b, kind) for b in micro_batches(trees, self.budget, kind)]
         most = int(self.accelerator.gather(torch.tensor([len(batches)], device=device)).max())
         return batches + [self._collate([self._idle(spare)], kind) for _ in range(most - len(batches))]
+
+    def _kind(self, trees: Sequence[Tree]) -> Layout:
+        """The chosen layout, or rows for a step in which some row is longer than a sliding window, which a tree does not have."""
+        assert self.layout is not None
+        beyond = self.bare.window is not None and any(tree.longest > self.bare.window for tree in trees)
+        return "rows" if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto" else self.layout.layout
 
     def _idle(self, spare: Prompt) -> Tree:
         """A tree that costs a forward pass and adds nothing."""
@@ -137,8 +144,11 @@ class Updater:
         return collate(trees, self.bare.pad, kind, self.bare.answer_types).to(self.accelerator.device)
 
     @torch.no_grad()
-    def _choose(self, trees: Sequence[Tree], spare: Prompt) -> layout.Choice:
-        """Compare the layouts on a few of the first trees; all processes do the same forwards and decide alike."""
+    def _choose(self, trees: Sequence[Tree], spare: Prompt, pictured: bool) -> layout.Choice:
+        """Compare the layouts on a few of the first trees; all processes do the same forwards and decide alike.
+
+        A first comparison without pictures is repeated once they come; the larger difference counts.
+        """
         small = layout.probe(trees) or [self._idle(spare)]
         self.policy.eval()
 
@@ -150,7 +160,9 @@ class Updater:
         kinds: tuple[Layout, ...] = ("tree", "rows")
         apart = torch.tensor([layout.difference(score, kind, expected_N) for kind in kinds], device=self.accelerator.device)
         apart = self.accelerator.gather(apart[None]).amax(0)
-        choice = layout.choose(dict(zip(kinds, apart.tolist(), strict=True)), self.bare.model.dtype, self.config.model.layout)
+        before = self.layout.differences if self.layout else {}
+        differences = {kind: max(value, before.get(kind, 0.0)) for kind, value in zip(kinds, apart.tolist(), strict=True)}
+        choice = layout.choose(differences, self.bare.model.dtype, self.config.model.layout, pictured)
         self.note(f"layout: {choice.reason}")
         return choice
 

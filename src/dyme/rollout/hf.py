@@ -34,7 +34,7 @@ class _Rows:
 
     def keep(self, alive_R: torch.Tensor) -> None:
         chosen = alive_R.nonzero()[:, 0]
-        self.cache.batch_select_indices(chosen)
+        self.cache.reorder_cache(chosen)
         self.logits_RV, self.mask_RL = self.logits_RV[chosen], self.mask_RL[chosen]
         self.position_R, self.index_R = self.position_R[chosen], self.index_R[chosen]
 
@@ -116,8 +116,8 @@ def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device:
             past_key_values=cache, use_cache=True, logits_to_keep=1,
             **({} if axes > 1 else {k: v.to(device) for k, v in policy.types(types).items()}), **vision,
         ).logits[:, -1]  # fmt: skip
-    if per_prompt > 1:
-        cache.batch_repeat_interleave(per_prompt)
+    if per_prompt > 1:  # by index, since layers of convolutions know no other way
+        cache.reorder_cache(torch.arange(len(prompts), device=device).repeat_interleave(per_prompt))
     following = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(per_prompt)
     mask = mask.to(device).repeat_interleave(per_prompt, 0)
     return _Rows(cache, logits.repeat_interleave(per_prompt, 0), mask, following, torch.arange(len(mask), device=device), axes)
