@@ -14,7 +14,7 @@ Lookups, norms, rotary positions, softmax and the optimizer are left out, as tor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -30,16 +30,22 @@ class Floor:
     head: float
     projector: float
     tower: float
+    tower_attention: float
 
     @property
     def total(self) -> float:
-        return self.linear + self.attention + self.head + self.projector + self.tower
+        return sum(astuple(self))
+
+    @property
+    def products(self) -> float:
+        """Of the total: matrix products outside attention, patch embedding included."""
+        return self.total - self.attention - self.tower_attention
 
 
 def floor(model: Any, shape: Shape, live: Sequence[int], tower: bool = False) -> Floor:
     """Of one update; `live` is the number of live branches of each prompt. With `tower`, each image is encoded in the update."""
-    parts = [_prompt(model, shape, branches, tower) for branches in live if branches]
-    return Floor(*(sum(getattr(part, name) for part in parts) for name in Floor.__dataclass_fields__))
+    parts = [astuple(_prompt(model, shape, branches, tower)) for branches in live if branches]
+    return Floor(*map(sum, zip(*parts, strict=True)))
 
 
 def _prompt(model: Any, shape: Shape, branches: int, tower: bool) -> Floor:
@@ -51,7 +57,8 @@ def _prompt(model: Any, shape: Shape, branches: int, tower: bool) -> Floor:
         attention=3 * 4 * heads * text.num_hidden_layers * pairs(shape.trunk, read, branches),
         head=3 * 2 * text.vocab_size * text.hidden_size * (1 + branches * read),
         projector=_projector(model, shape),
-        tower=_tower(model, shape) if tower else 0,
+        tower=_tower(model, shape) * tower,
+        tower_attention=_tower_attention(model, shape) * tower,
     )
 
 
@@ -76,7 +83,10 @@ def _projector(model: Any, shape: Shape) -> float:
 
 def _tower(model: Any, shape: Shape) -> float:
     vision, patches = model.config.vision_config, _patches(shape)
-    pairs_seen = patches * patches // 2  # each of the two tiles sees itself alone
-    attention = 4 * vision.hidden_size * vision.num_hidden_layers * pairs_seen
-    embedding = 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size
-    return float(2 * patches * _weights(model.model.vision_tower) + attention + embedding)
+    return float(2 * patches * (_weights(model.model.vision_tower) + 3 * vision.patch_size**2 * vision.hidden_size))
+
+
+def _tower_attention(model: Any, shape: Shape) -> float:
+    """Each of the two tiles sees itself alone."""
+    vision = model.config.vision_config
+    return float(4 * vision.hidden_size * vision.num_hidden_layers * _patches(shape) ** 2 // 2)

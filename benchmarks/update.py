@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import floor as floor_module
 import routes as routing
 import torch
 from accelerate import Accelerator
@@ -144,12 +145,19 @@ def report(counts: dict[str, Flops], theirs: Flops, floors: dict[str, Floor], wa
     for case in counts:
         own, least = counts[case], floors[case]
         rows.append([f"ours, {case}", own.total / giga, (own.total - own.attention) / giga, own.attention / giga])
-        rows.append([f"floor, {case}", least.total / giga, (least.total - least.attention) / giga, least.attention / giga])
+        rows.append([f"floor, {case}", least.total / giga, least.products / giga, (least.total - least.products) / giga])
     table(["GFLOP", "total", "matrix products", "attention"], rows, markdown)
     if any(pair.ours for pair in walls.values()):
         table(["wall, s (median)", "TRL", "ours", "TRL / ours", "least", "most"], [
             [case, p.medians[1], p.medians[0], p.ratio, *p.span] for case, p in walls.items()
         ], markdown)  # fmt: skip
+
+
+def explain(floors: dict[str, Floor], markdown: bool) -> None:
+    """Print what the floor consists of, and how it is computed."""
+    names = list(Floor.__dataclass_fields__)
+    table(["floor, GFLOP", *names], [[case, *(getattr(least, name) / 1e9 for name in names)] for case, least in floors.items()], markdown)
+    print((floor_module.__doc__ or "").partition("\n\n")[2])
 
 
 def main() -> None:
@@ -165,6 +173,7 @@ def main() -> None:
     with_tower = {case: counts[case] + tower_flops(ours, case) for case in CASES}
     ours.policy.tower.prepare(ours.prompts)
     walls = {case: paired(case_work(ours, case), lambda: theirs.update(batches), args.repeats, args.device) for case in CASES}
+    explain(floors, args.markdown)
     print("After a rollout (its images are at hand: tower 0 FLOPs):")
     report(counts, their_flops, floors, walls, args.markdown)
     print("Without a rollout (each image once through the tower):")
