@@ -49,6 +49,8 @@ class ModelConfig:
     """Run Python code that ships with the checkpoint; only for folders you trust."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"
     """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
+    attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"
+    """The language model's attention; tree: SDPA kernels on the parts of a packed tree; the others get the tree as a mask."""
     vision_cache: Literal["off", "memory", "disk"] = "off"
     """Keep the frozen tower's outputs across steps; within a step they are always shared."""
     vision_cache_mib: int = 4096

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
+from dyme.attention import NAME, carrier, register
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
@@ -70,6 +71,7 @@ class Policy(torch.nn.Module):
             )
         if getattr(processor, "chat_template", None) is None:
             raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
+        _attend(model, config.attention, multimodal)
         policy = cls(model, processor, _shelf(config))
         if config.freeze_vision:
             policy.freeze_vision()
@@ -181,6 +183,8 @@ class Policy(torch.nn.Module):
         attention = self.model.config.get_text_config()._attn_implementation
         if attention == "flex_attention":
             return block_mask(batch.segment_BL)
+        if attention == NAME and batch.parts is not None:
+            return carrier(batch.parts)
         mask = tree_mask(batch.segment_BL)
         if attention != "eager":
             return mask
@@ -230,6 +234,16 @@ class Policy(torch.nn.Module):
             if token is not None and token != self.eos and token < size:
                 mask[token] = True
         return mask
+
+
+def _attend(model: Any, attention: str, multimodal: bool) -> None:
+    """Set the language model's attention; the vision tower keeps its own. Families without SDPA keep what they have."""
+    if attention == "tree":
+        if model.config.get_text_config()._attn_implementation != "sdpa":
+            return
+        register()
+    chosen = NAME if attention == "tree" else attention
+    model.set_attn_implementation({"text_config": chosen} if multimodal else chosen)
 
 
 def _shelf(config: ModelConfig) -> Shelf | None:

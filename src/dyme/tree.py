@@ -74,6 +74,22 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Where the pieces of B packed trees lie: J branches of at most T tokens behind trunks of at most P."""
+
+    stem: int
+    """P."""
+    owner_J: torch.Tensor
+    """The tree of each branch."""
+    column_JT: torch.Tensor
+    """Where its tokens stand in the packed sequence; past its end, its last token again."""
+    written_JT: torch.Tensor
+    """True for its own tokens."""
+    mask_J1TS: torch.Tensor
+    """What its tokens may attend to: the trunk's P columns, then its own T."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBatch:
     """Trees as tensors. B sequences (trees or rows), L positions, N predicted tokens."""
 
@@ -81,6 +97,8 @@ class TreeBatch:
     input_ids_BL: torch.Tensor
     segment_BL: torch.Tensor
     """0 for a trunk, k for its k-th limb, -1 for padding."""
+    parts: Parts | None
+    """Where the pieces of packed trees lie."""
     position_ids: torch.Tensor
     """[B, L], or [C, B, L] for families with C rotary axes."""
     types: dict[str, torch.Tensor]
@@ -99,12 +117,14 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> TreeBatch:
         """The same batch on a device."""
-        return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+        return _moved(self, device)  # type: ignore[no-any-return]
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, dict):
         return {k: _moved(v, device) for k, v in value.items()}
+    if isinstance(value, (TreeBatch, Parts)):
+        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
@@ -175,6 +195,7 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
         layout=layout,
         input_ids_BL=ids,
         segment_BL=segment,
+        parts=parts_of(rows) if layout == "tree" else None,
         position_ids=positions[0] if axes == 1 else positions,
         types=types,
         vision=stack_vision([row.trunk.vision for row in rows]),
@@ -185,6 +206,33 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
         weight_N=torch.tensor([limb.token_weight for limb in limbs for _ in limb.tokens]),
         advantage_N=torch.tensor([limb.advantage for limb in limbs for _ in limb.tokens]),
         imitate_N=torch.tensor([limb.term == "imitate" for limb in limbs for _ in limb.tokens]),
+    )
+
+
+def parts_of(trees: Sequence[Tree]) -> Parts | None:
+    """Where the pieces of these packed trees lie; None if no limb has a token that is read."""
+    spans = []
+    for b, tree in enumerate(trees):
+        start = len(tree.trunk.token_ids)
+        for read in (len(limb.tokens) - 1 for limb in tree.limbs):
+            if read:
+                spans.append((b, start, read))
+            start += read
+    if not spans:
+        return None
+    owner_J, start_J, read_J = torch.tensor(spans).unbind(1)
+    stem_J = torch.tensor([len(trees[b].trunk.token_ids) for b, _, _ in spans])
+    longest, stem = int(read_J.max()), max(len(tree.trunk.token_ids) for tree in trees)
+    step_T = torch.arange(longest)
+    trunk_JP = torch.arange(stem) < stem_J[:, None]
+    own_TT = step_T[:, None] >= step_T
+    mask_JTS = torch.cat([trunk_JP[:, None].expand(-1, longest, -1), own_TT.expand(len(spans), -1, -1)], -1)
+    return Parts(
+        stem=stem,
+        owner_J=owner_J,
+        column_JT=start_J[:, None] + torch.minimum(step_T, read_J[:, None] - 1),
+        written_JT=step_T < read_J[:, None],
+        mask_J1TS=mask_JTS[:, None],
     )
 
 

@@ -1,0 +1,59 @@
+"""Attention over packed trees that computes what the tree needs and no more: the trunk against itself, each branch against the
+trunk and itself. A dense mask over the packed sequence would compute every branch against every other one.
+
+It is registered with transformers under the name `NAME` and asks the ordinary SDPA kernels; whatever is not a tree (rollouts, rows,
+the vision tower) goes to them unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from dyme.tree import Parts
+
+NAME = "dyme_tree"
+
+
+def tree_attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention of query [B, H, L, D] over key and value [B, G, L, D]: [B, L, H, D]; by parts if the mask carries them."""
+    parts: Parts | None = getattr(attention_mask, "parts", None)
+    if parts is None:
+        out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return out
+    stem, owner, column = parts.stem, parts.owner_J[:, None], parts.column_JT
+    trunk, _ = sdpa_attention_forward(module, query[:, :, :stem], key[:, :, :stem], value[:, :, :stem], None, **kwargs)
+
+    def behind(states: torch.Tensor) -> torch.Tensor:
+        """[J, G, P + T, D]: each branch's trunk, then its own."""
+        own = states.transpose(1, 2)[owner, column].transpose(1, 2)
+        shared = states[:, :, :stem].expand(len(column), -1, -1, -1) if len(states) == 1 else states[parts.owner_J, :, :stem]
+        return torch.cat([shared, own], 2)
+
+    asked = query.transpose(1, 2)[owner, column].transpose(1, 2)
+    branches, _ = sdpa_attention_forward(module, asked, behind(key), behind(value), parts.mask_J1TS, **kwargs)
+    whole = torch.nn.functional.pad(trunk, (0, 0, 0, 0, 0, query.shape[2] - stem))
+    written = parts.written_JT
+    return whole.index_put((owner.expand_as(column)[written], column[written]), branches[written]), None
+
+
+def carrier(parts: Parts) -> torch.Tensor:
+    """What stands in for a mask, so that `parts` reach every layer: models hand on a mask of four dimensions as it is.
+
+    It is empty, so that a model that does not, and uses it as a mask, fails instead of attending wrongly.
+    """
+    mask = torch.empty((1, 1, 0, 0), dtype=torch.bool, device=parts.owner_J.device)
+    mask.parts = parts  # type: ignore[attr-defined]
+    return mask
+
+
+def register() -> None:
+    """Make the attention known to transformers."""
+    AttentionInterface.register(NAME, tree_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
