@@ -279,10 +279,11 @@ def lfm2_images() -> Any:
     return EvenPatchesImageProcessorPil
 
 
-def text_only(config_class: Any, model_class: Any) -> tuple[Any, Any]:
+def text_only(config_class: Any, model_class: Any, **settings: Any) -> tuple[Any, Any]:
     tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
     tokenizer.chat_template = CHATML
-    return model_class(config_class(**TEXT, **common(tokenizer), head_dim=8, tie_word_embeddings=True)), tokenizer
+    settings = TEXT | common(tokenizer) | {"head_dim": 8, "tie_word_embeddings": True} | settings
+    return model_class(config_class(**settings)), tokenizer
 
 
 def llama() -> tuple[Any, Any]:

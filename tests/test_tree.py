@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from families import FAMILIES, TREES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import awkward, gap, grads, prompts, row_logprobs, words
+from torch.nn.attention.flex_attention import create_mask
 
 from dyme.config import ModelConfig
 from dyme.policy import Policy
-from dyme.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches, stack_vision, tree_mask
+from dyme.tree import Layout, Limb, Prompt, Tree, TreeBatch, block_mask, collate, micro_batches, stack_vision, tree_mask
 
 SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
 """Lengths of the limbs, per tree."""
@@ -156,6 +157,20 @@ def test_mask_by_definition(segments: list[list[int]]) -> None:
         for q, k in itertools.product(range(4), repeat=2):
             expected = q == k or (k < q and min(row[q], row[k]) >= 0 and row[k] in (0, row[q]))
             assert mask[b, 0, q, k] == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 2).flatmap(lambda n: st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=n, max_size=n)))
+def test_the_block_mask_is_the_same_mask(lengths: list[list[int]]) -> None:
+    """Its rule at every query and key, and no block left out that holds a True; trunks and limbs of these lengths, then padding."""
+    longest = max(map(sum, lengths)) + 3
+    rows = [[k for k, n in enumerate(row) for _ in range(n)] for row in lengths]
+    segment_BL = torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
+    expected, made = tree_mask(segment_BL), block_mask(segment_BL, block_size=16)
+    assert torch.equal(create_mask(made.mask_mod, len(rows), 1, longest, longest, device="cpu"), expected)
+    grown = torch.nn.functional.pad(expected, (0, -longest % 16, 0, -longest % 16))
+    blocks = grown.unflatten(2, (-1, 16)).unflatten(4, (-1, 16)).any(5).any(3)
+    assert torch.equal(made.to_dense().bool(), blocks)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=20), st.integers(1, 200))

@@ -65,7 +65,8 @@ def choose(
     measured = ", ".join(f"{kind} {value:.1e}" for kind, value in differences.items())
     agree = [kind for kind, value in differences.items() if value <= limit]
     chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"
-    why = "as the recipe says" if asked != "auto" else f"the first that agrees with the model's own forward to {limit:g}"
+    found = "the first that agrees" if agree else "as nothing else agrees"
+    why = "as the recipe says" if asked != "auto" else f"{found} with the model's own forward to {limit:g}"
     return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}", pictured)
 
 

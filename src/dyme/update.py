@@ -82,7 +82,8 @@ class Updater:
         self.accelerator.load_state(str(state))
         if (state / "reference").exists():
             self.reference = copy.deepcopy(self.bare).eval().requires_grad_(False)
-            self.reference.model = type(self.bare.model).from_pretrained(state / "reference", dtype=self.bare.model.dtype).eval()
+            kept = type(self.bare.model).from_pretrained(state / "reference", dtype=self.bare.model.dtype)
+            self.reference.model.load_state_dict(kept.state_dict())
 
     def _pass(self, batches: Sequence[TreeBatch], old: list[torch.Tensor | None]) -> dict[str, float]:
         """Forward and backward over all micro-batches, then one optimizer step; fills `old` at the first pass."""

@@ -7,6 +7,7 @@ Outputs are kept within a budget of bytes, the least recently used leave first, 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections import OrderedDict
@@ -96,6 +97,12 @@ class Tower:
         if self.module is not None:
             self.module.forward = self._forward
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tower:
+        """For a copy of the model; what a frozen tower said holds for both, so it is shared."""
+        other = memo[id(self)] = copy.copy(self)
+        other.model, other.module = copy.deepcopy(self.model, memo), copy.deepcopy(self.module, memo)
+        return other
+
     @property
     def frozen(self) -> bool:
         """Whether there is a tower that gets no gradient."""
@@ -103,10 +110,9 @@ class Tower:
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Have the outputs for these prompts' images at hand, and forget those of other prompts but for the shelf's."""
-        if not self.frozen:
-            return
-        wanted = {p.images: p for p in prompts if p.images}
-        self.step = {name: value for name, value in self.step.items() if name in wanted}
+        wanted = {p.images: p for p in prompts if p.images} if self.frozen else {}
+        for name in self.step.keys() - wanted.keys():
+            del self.step[name]
         for name, prompt in wanted.items():
             if name not in self.step:
                 self.step[name] = self._fetch(name, prompt)
