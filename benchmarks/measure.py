@@ -4,7 +4,7 @@ FLOPs are those of torch.utils.flop_counter.FlopCounterMode, forward and backwar
 without which neither side would be counted in full: attention on the CPU (its kernel is not in torch's table, so torch counts
 none), and the in-place matrix products of TRL's head. As for other kernels, torch counts attention as if every query saw
 every key. `skipped` is what a causal kernel leaves out of that; `executed` = total - skipped is kinder to TRL, whose rows
-are causal, than to a tree on the CPU, whose mask the kernel does not exploit.
+are causal, than to branches, whose mask the CPU's kernel does not exploit.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--attention", choices=["sdpa", "flex_attention"], default="sdpa", help="of our model; TRL's takes sdpa")
+    parser.add_argument("--attention", choices=["tree", "sdpa", "flex_attention"], default="tree", help="ours; TRL takes sdpa")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of timed runs; 0: count only")
     parser.add_argument("--prompts", type=int, default=prompts)
     parser.add_argument("--num_generations", type=int, default=8)

@@ -61,7 +61,7 @@ def peak_allocated(work: Callable[[], object]) -> int:
 def measure(args: argparse.Namespace) -> dict[str, int]:
     """One side's step in this process: peak bytes by how they were measured."""
     shape = shape_of(args)
-    ours = Ours(shape, args.device, args.attention, args.checkpointing, budget=shape.trunk if args.side == "ours, equal" else None)
+    ours = Ours(shape, args.device, args.attention, args.checkpointing, budget=shape.trunk if args.side == "ours, equal" else 0)
     if args.side == "TRL":
         theirs = Theirs(ours.policy, shape, ours.rows, args.device, args.checkpointing)
         batches = theirs.batches(ours.groups)

@@ -16,11 +16,10 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from dyme.policy import Policy
+from dyme.policy import Policy, _attend
 from dyme.supervise.target import target_text
 from dyme.tree import Prompt
 from dyme.types import Completion, Group, Sample, Verdict
-from dyme.vision import Shelf
 from dyme.zoo import architecture, practice
 
 CHATML = (
@@ -135,7 +134,7 @@ def build_processor(shape: Shape) -> Any:
     return kind(images, tokenizer, num_image_tokens=side * side, vision_feature_select_strategy="full", chat_template=CHATML)
 
 
-def build_model(shape: Shape, processor: Any, device: str, attention: str = "sdpa") -> Any:
+def build_model(shape: Shape, processor: Any, device: str) -> Any:
     """The model with random weights from seed 0, its vision tower frozen."""
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
@@ -148,16 +147,18 @@ def build_model(shape: Shape, processor: Any, device: str, attention: str = "sdp
         vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = LlavaOnevisionForConditionalGeneration._from_config(config, dtype=shape.dtype, attn_implementation={"text_config": attention})
+    model = LlavaOnevisionForConditionalGeneration._from_config(config, dtype=shape.dtype, attn_implementation="sdpa")
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.model.vision_tower.requires_grad_(False)
     return model.to(device)
 
 
-def build_policy(shape: Shape, device: str, attention: str = "sdpa", shelf: Shelf | None = None) -> Policy:
-    """Ours: the model with its processor; the vision cache across steps is off unless a shelf is given."""
+def build_policy(shape: Shape, device: str, attention: str = "tree") -> Policy:
+    """Ours: the model with its processor and attention (a value of model.attention); no vision cache across steps."""
     processor = build_processor(shape)
-    return Policy(build_model(shape, processor, device, attention), processor, shelf)
+    model = build_model(shape, processor, device)
+    _attend(model, attention, multimodal=True)
+    return Policy(model, processor)
 
 
 def samples(policy: Policy, shape: Shape) -> list[Sample]:

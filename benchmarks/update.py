@@ -16,7 +16,6 @@ The last table adds the tower to ours, as it is where nothing was rolled out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import floor as floor_module
 import routes as routing
@@ -27,7 +26,7 @@ from measure import Flops, Paired, arguments, count_flops, opening, paired, shap
 from shapes import Shape, build_policy, groups, prompts, samples
 from theirs import Theirs
 
-from dyme.config import Config, ObjectiveConfig, RolloutConfig
+from dyme.config import Config, ObjectiveConfig, RolloutConfig, TrainConfig
 from dyme.policy import Policy
 from dyme.route import live_branches
 from dyme.types import Group, Route
@@ -39,18 +38,15 @@ CASES = ("explore", "memorize", "mix")
 class Ours:
     """The policy, its updater and the prompts, tokens and rewards that both sides train on."""
 
-    def __init__(self, shape: Shape, device: str, attention: str = "sdpa", checkpointing: bool = False, budget: int | None = None) -> None:
-        """`budget`: tokens of a micro-batch; None: the recipe's default."""
+    def __init__(self, shape: Shape, device: str, attention: str = "tree", checkpointing: bool = False, budget: int = 0) -> None:
+        """`budget`: tokens of a micro-batch; 0, the recipe's default: chosen from memory."""
         self.shape = shape
         self.policy: Policy = build_policy(shape, device, attention)
-        if checkpointing:
-            self.policy.model.gradient_checkpointing_enable()
         self.config = Config(
             objective=ObjectiveConfig(std="sample", normalize="all"),
             rollout=RolloutConfig(num_generations=shape.num_generations, max_completion_length=shape.new_tokens),
+            train=TrainConfig(gradient_checkpointing=checkpointing, max_tokens_per_batch=budget),
         )
-        if budget is not None:
-            self.config = replace(self.config, train=replace(self.config.train, max_tokens_per_batch=budget))
         self.updater = Updater(self.policy, self.config, Accelerator(cpu=device == "cpu"))
         self.rows = samples(self.policy, shape)
         self.prompts = prompts(self.policy, self.rows)
@@ -110,7 +106,7 @@ def same_update(ours: Ours, theirs: Theirs, batches: Sequence[dict[str, object]]
     if distance > (1e-4 if ours.shape.dtype == torch.float32 else 5e-2):
         raise SystemExit("these are not the same update")
     assert ours.updater.layout is not None
-    print(f"layout: {ours.updater.layout.reason}\n")
+    print(f"layout: {ours.updater.layout.reason}; micro-batches of at most {ours.updater.budget:,} tokens\n")
     return distance, own_flops, their_flops
 
 
