@@ -251,14 +251,15 @@ def test_one_by_eight_is_eight_by_one(family: str, loss_type: Any, policies: Loa
 
 
 class CountedPolicy(torch.nn.Module):
-    """The policy, noting how many trees each forward takes."""
+    """The policy, noting how many trees each forward of the update takes, the first batch's check aside."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.inner, self.sizes = policy, []
 
-    def forward(self, batch: Any, temperature: float) -> Any:
-        self.sizes.append(len(batch.input_ids_BL))
+    def forward(self, batch: Any, temperature: float = 1.0) -> Any:
+        if torch.is_grad_enabled():
+            self.sizes.append(len(batch.input_ids_BL))
         return self.inner(batch, temperature)
 
 
