@@ -186,7 +186,8 @@ def main() -> None:
         }
         if args.repeats:
             figures[f"wall_ratio_{case}"] = walls[case].ratio
-    figures["floor_ratio"] = max(figures[f"floor_ratio_{case}"] for case in CASES)
+    for suffix in ("", "_executed"):
+        figures[f"floor_ratio{suffix}"] = max(figures[f"floor_ratio_{case}{suffix}"] for case in CASES)
     write(args.json, figures)
 
 
