@@ -273,6 +273,42 @@ def test_folders_that_cannot_be_used(spoil: Callable[[Path], None], message: str
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
+def older(path: Path, video: bool) -> None:
+    """Lay a folder's processor out as before transformers 5: a file for each half, the template as JSON, the class named Fast."""
+    nested = json.loads((path / "processor_config.json").read_text())
+    halves = {"preprocessor_config.json": nested.pop("image_processor"), "video_preprocessor_config.json": nested.pop("video_processor")}
+    halves["preprocessor_config.json"] |= {"processor_class": nested["processor_class"]}
+    halves["preprocessor_config.json"]["image_processor_type"] = halves["preprocessor_config.json"]["image_processor_type"] + "Fast"
+    if not video:
+        del halves["video_preprocessor_config.json"]
+    for name, settings in halves.items():
+        (path / name).write_text(json.dumps(settings))
+    template = path / "chat_template.jinja"
+    (path / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}))
+    template.unlink()
+    file = path / "processor_config.json"
+    if video:
+        file.write_text(json.dumps(nested))
+    else:
+        file.unlink()  # Qwen2-VL has none
+
+
+@pytest.mark.parametrize(("family", "video"), [("internvl", True), ("qwen3_vl", True), ("qwen2_vl", False), ("qwen2_5_vl", False)])
+def test_folders_from_before_transformers_5(
+    family: str, video: bool, policies: Load, checkpoints: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = folder(tmp_path, checkpoints(family))
+    older(path, video)
+    policy = Policy.load(ModelConfig(path=str(path)))
+    for one, other in zip(prompts(policy, 3), prompts(policies(family), 3), strict=True):
+        assert (one.token_ids, one.images) == (other.token_ids, other.images)
+    policy.save(tmp_path / "again")
+    saved = json.loads((tmp_path / "again" / "processor_config.json").read_text())["video_processor"]
+    kind = saved.get("video_processor_type") or saved["image_processor_type"].replace("Image", "Video")
+    assert kind.removesuffix("Fast") == VIDEO[family], "a machine with torchvision finds its video half"
+    assert prompts(Policy.load(ModelConfig(path=str(tmp_path / "again"))), 1)[0].images == prompts(policy, 1)[0].images
+
+
 def test_a_processor_without_its_picture_half(tiny_llava: Path, tmp_path: Path) -> None:
     path = folder(tmp_path, tiny_llava)
     (path / "processor_config.json").unlink()

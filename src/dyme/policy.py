@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from dyme.attention import NAME, carrier, register
 from dyme.config import ModelConfig
@@ -166,7 +167,7 @@ class Policy(torch.nn.Module):
 
     def _reference(self, batch: TreeBatch, temperature: float) -> torch.Tensor:
         """The model's own forward, mask, positions and head: what `layout.py` holds the layouts against."""
-        columns, place_N = batch.column_N.unique(return_inverse=True)
+        columns, place_N = batch.column_N.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         logits = self.model(
             input_ids=batch.input_ids_BL, attention_mask=(batch.segment_BL >= 0).long(), use_cache=False, logits_to_keep=columns,
             **self.types(batch.types), **batch.vision,
@@ -308,13 +309,13 @@ def _processor(path: str, trust_remote_code: bool) -> Any:
     options = {"backend": "pil", "trust_remote_code": trust_remote_code}
     try:
         return AutoProcessor.from_pretrained(path, **options)
-    except ImportError:
+    except (ImportError, ValueError):
         shape = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(shape.model_type, ""), None)
         if kind is None or "video_processor" not in kind.get_attributes():
             raise
     kept = [name for name in kind.get_attributes() if name != "video_processor"]
-    video = {k: v for k, v in kind.get_processor_dict(path)[0].items() if k == "video_processor"}
+    video = {"video_processor": BaseVideoProcessor.get_video_processor_dict(path)[0]}
     members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
     slim: Any = type(kind.__name__, (kind,), members)
     return slim.from_pretrained(path, **options)
