@@ -15,6 +15,11 @@ from dyme.report.render import OTHER, measured, rank, render, words
 from dyme.report.series import mean
 
 _COLUMNS = ("seed", "prompts", "seconds", "learning_rate", "sft_learning_rate")
+_TABLE = {
+    "think_accuracy": "accuracy, thinking (%)", "direct_accuracy": "accuracy, direct (%)", "pass_at_8": "pass@8 (%)",
+    "true_statements": "true statements (%)", "format_rate": "format (%)", "mean_length": "length (tokens)",
+}  # fmt: skip
+"""Columns of the Markdown table."""
 _ANY = "any"
 """Traces of a method that reads none."""
 
@@ -49,6 +54,32 @@ def write_comparison(results: Path, out: Path) -> Path:
         several=len({_traces(row) for row in [*summary, *rows]}) > 1,
         plots=[*_bars(summary, names, palette), *_curves(rows, palette)],
     )
+
+
+def write_table(results: Path, out: Path) -> Path:
+    """Write the comparison's summary as a Markdown table, a line per method, with the command and the grid below it."""
+    data = json.loads(results.read_text(encoding="utf-8"))
+    names = [name for name in _TABLE if any(name in row["metrics"] for row in data["summary"])]
+    lines = ["| method | traces | seeds | " + " | ".join(_TABLE[name] for name in names) + " |", "|---" * (3 + len(names)) + "|"]
+    for row in data["summary"]:
+        cells = [_cell(name, row["metrics"].get(name)) for name in names]
+        seeds = max((f.get("seeds", 1) for f in row["metrics"].values()), default=1)
+        lines.append(f"| {row['method'].replace('+', ' + ')} | {row['traces']} | {seeds} | " + " | ".join(cells) + " |")
+    lines += ["", "Means over the seeds, 95 % intervals in brackets.", "", f"    {data['command']}", ""]
+    lines += [f"Learning rates: {', '.join(f'{name} {rate[0]:g}' for name, rate in data['learning_rates'].items())}.", ""]
+    if data["validation"]:
+        lines += ["Validation accuracy of the grid, first seed:", ""]
+        lines += [f"- {name}: {value:.3f}" for name, value in data["validation"].items()]
+    out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return out
+
+
+def _cell(name: str, found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    scale, digits = (1, 1) if name == "mean_length" else (100, 1)
+    value, low, high = (f"{scale * float(found[key]):.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _method(row: Mapping[str, Any]) -> str:
