@@ -1,7 +1,7 @@
 """Reference traces for the embedded charts in three qualities (the paper's Table 1), and what the base has seen of thinking.
 
-low     free-form and rambling, about one value in three misread, steps left out or shuffled, the right answer all the same: the
-        pseudo thinking traces that a general model writes for a question whose answer it was given
+low     free-form, about one value in three misread, steps left out or shuffled, the right answer all the same: the pseudo
+        thinking traces that a general model writes for a question whose answer it was given
 medium  semi-structured: the values that matter, now and then one misread, and the work
 high    highly structured: Observation, Reasoning; everything true
 """
@@ -17,15 +17,15 @@ MISREAD = {"low": 0.3, "medium": 0.08, "high": 0.0}
 """Probability that a value in a trace is not the chart's."""
 
 
-def trace(chart: Chart, quality: str, rng: random.Random, rambling: float = 0.9) -> str:
-    """The thinking of a reference trace, without the answer marker; a low one names every bar with probability `rambling`."""
+def trace(chart: Chart, quality: str, rng: random.Random) -> str:
+    """The thinking of a reference trace, without the answer marker."""
     seen = misread(chart.table, MISREAD[quality], rng)
     answer = chart.question.solve(chart.table)
     if quality == "high":
         return f"Observation: {listing(seen)}. Reasoning: {work(chart, seen, answer)}."
     if quality == "medium":
         return f"The chart shows {listing(relevant(chart, seen))}. So {work(chart, seen, answer)}."
-    return free_form(chart, seen, answer, rng, rambling)
+    return free_form(chart, seen, answer, rng)
 
 
 def listing(table: Table) -> str:
@@ -80,9 +80,9 @@ def _total(above: list[int], threshold: int, answer: str) -> str:
     return f"{listed} above {threshold}" + "".join(f", {s}" for s in steps)
 
 
-def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random, rambling: float = 0.4) -> str:
-    """Varied wording, in any order, sometimes with a value or the work missing; with probability `rambling` it names every bar."""
-    entries = list(seen) if rng.random() < rambling else list(relevant(chart, seen))
+def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random) -> str:
+    """Varied wording, in any order, sometimes with a value or the work missing."""
+    entries = list(seen) if rng.random() < 0.4 else list(relevant(chart, seen))
     if rng.random() < 0.3:
         rng.shuffle(entries)
     if rng.random() < 0.25 and len(entries) > 1:

@@ -90,4 +90,4 @@ def corpus(seed: int = 0, conversations: int = 3000) -> Iterator[str]:
         chart = random_chart(rng, "pretrain")
         yield f" {chart.question.text()} {free_form(chart, chart.table, '0, 0', rng) if chart.question.kind == 'count' else ''}"
         yield " " + base_thinking(chart, rng)
-        yield from (" " + trace(chart, quality, rng, rambling=0.4) for quality in QUALITIES)
+        yield from (" " + trace(chart, quality, rng) for quality in QUALITIES)
