@@ -339,6 +339,16 @@ def test_comparison(tmp_path: Path) -> None:
     assert links(text) == ["./runs/dyme-low-0/report.html"], "only pages that exist are linked"
 
 
+def test_plots_name_settings_only_where_they_tell_methods_apart(tmp_path: Path) -> None:
+    def summary(*methods: str) -> dict[str, Any]:
+        return {"summary": [{"method": m, "traces": "low", "metrics": {"think_accuracy": metric(0.5)}} for m in methods]}
+
+    alone = compare(tmp_path, summary("base", "grpo+reward.thinking_weight=0"))
+    assert "grpo · low" in alone and "grpo+reward.thinking_weight=0" in alone, "the table keeps the whole name"
+    both = compare(tmp_path, summary("dyme", "dyme+method.all_correct=x"))
+    assert "dyme · low" in both and "dyme method.all_correct=x" in both
+
+
 def test_the_table_has_a_line_per_method(tmp_path: Path) -> None:
     own = {"think_accuracy": {**metric(0.65), "seeds": 2}, "mean_length": metric(20)}
     summary = [

@@ -39,7 +39,7 @@ def write_comparison(results: Path, out: Path) -> Path:
     summary = data.get("summary") or _summarize(rows)
     names = _names([*summary, *rows])
     columns = [column for column in _COLUMNS if any(row.get(column) is not None for row in rows)]
-    palette = colours([_method(row) for row in [*summary, *rows]])
+    palette = colours([_method(row) for row in _shortened([*summary, *rows])])
     return render(
         "comparison.html.jinja",
         out,
@@ -52,7 +52,7 @@ def write_comparison(results: Path, out: Path) -> Path:
         summary=[_cells(row, names) for row in summary],
         rows=[{**_cells(row, names, columns), "link": _link(row.get("run"), results, out)} for row in rows],
         several=len({_traces(row) for row in [*summary, *rows]}) > 1,
-        plots=[*_bars(summary, names, palette), *_curves(rows, palette)],
+        plots=[*_bars(_shortened(summary), names, palette), *_curves(_shortened(rows), palette)],
     )
 
 
@@ -138,6 +138,14 @@ def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: M
             percent = all(0 <= value[2] <= 1 for value in values)
             out.append(bars(f"bars{k}", f"{words(name)}, 95 % intervals".capitalize(), values, percent=percent))
     return out
+
+
+def _shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows with the methods' settings left out of their names, but where they tell two apart."""
+    full = dict.fromkeys(map(_method, rows))
+    bare = [name.partition("+")[0] for name in full]
+    names = {name: short if bare.count(short) == 1 else name.replace("+", " ") for name, short in zip(full, bare, strict=True)}
+    return [{**row, "method": names[_method(row)]} for row in rows]
 
 
 def _label(row: Mapping[str, Any]) -> str:
