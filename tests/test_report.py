@@ -19,7 +19,7 @@ from dyme.config import Config, MethodConfig, ModelConfig, RunConfig, TaskConfig
 from dyme.errors import DataError, RunError
 from dyme.record import RunFolder
 from dyme.report import samples
-from dyme.report.comparison import write_comparison
+from dyme.report.comparison import write_comparison, write_table
 from dyme.report.page import write_page
 from dyme.report.plots import Line, areas, bars, lines
 from dyme.report.render import data_uri, figure, interval, script_json
@@ -337,6 +337,32 @@ def test_comparison(tmp_path: Path) -> None:
     assert "65.0 %" in text and "62.0 – 68.0 %" in text and "dyme study" in text and "2 cores" in text
     assert "Accuracy of sampled completions, low traces" in text and "Think accuracy, 95 % intervals" in text
     assert links(text) == ["./runs/dyme-low-0/report.html"], "only pages that exist are linked"
+
+
+def test_plots_name_settings_only_where_they_tell_methods_apart(tmp_path: Path) -> None:
+    def summary(*methods: str) -> dict[str, Any]:
+        return {"summary": [{"method": m, "traces": "low", "metrics": {"think_accuracy": metric(0.5)}} for m in methods]}
+
+    alone = compare(tmp_path, summary("base", "grpo+reward.thinking_weight=0"))
+    assert "grpo · low" in alone and "grpo+reward.thinking_weight=0" in alone, "the table keeps the whole name"
+    both = compare(tmp_path, summary("dyme", "dyme+method.all_correct=x"))
+    assert "dyme · low" in both and "dyme method.all_correct=x" in both
+
+
+def test_the_table_has_a_line_per_method(tmp_path: Path) -> None:
+    own = {"think_accuracy": {**metric(0.65), "seeds": 2}, "mean_length": metric(20)}
+    summary = [
+        {"method": "base", "traces": "any", "metrics": {}},
+        {"method": "grpo+reward.thinking_weight=0", "traces": "low", "metrics": own},
+    ]
+    rates = {"base": [1e-3, None], "grpo+reward.thinking_weight=0": [3e-4, None]}
+    data = {"command": "dyme compare x", "summary": summary, "learning_rates": rates, "validation": {"grpo-lr0.0003": 0.5}}
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    lines = write_table(tmp_path / "results.json", tmp_path / "table.md").read_text().splitlines()
+    assert lines[0] == "| method | traces | seeds | accuracy, thinking (%) | length (tokens) |"
+    assert lines[2] == "| base | any | 1 |  |  |"
+    assert lines[3] == "| grpo + reward.thinking_weight=0 | low | 2 | 65.0 [62.0, 68.0] | 20.0 [20.0, 20.0] |"
+    assert "    dyme compare x" in lines and "- grpo-lr0.0003: 0.500" in lines
 
 
 def test_comparison_without_a_summary_averages_seeds(tmp_path: Path) -> None:

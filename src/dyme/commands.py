@@ -20,7 +20,7 @@ from dyme.config import Config, build, documentation, load_recipe, nearest
 from dyme.display import Display, open_console, show_kinds, show_listing, show_results
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.record import RunFolder
-from dyme.report.comparison import write_comparison
+from dyme.report.comparison import write_comparison, write_table
 from dyme.report.page import write_page
 from dyme.route import ROUTERS
 from dyme.tasks import TASKS
@@ -145,7 +145,8 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
         display.note("stopped; the same command goes on from here")
         return INTERRUPTED
     show_results(display.console, {f"{row['method']} / {row['traces']}": row for row in result["summary"]})
-    display.note(f"page   {write_comparison(plan.out / 'comparison.json', plan.out / 'comparison.html')}")
+    file = plan.out / "comparison.json"
+    display.note(f"table  {write_table(file, plan.out / 'comparison.md')}\npage   {write_comparison(file, plan.out / 'comparison.html')}")
     return 0
 
 

@@ -259,7 +259,7 @@ def row(study: Study, cell: Cell) -> dict[str, Any]:
         "method": cell.method, "traces": cell.traces, "seed": cell.seed, "learning_rate": cell.learning_rate,
         "sft_learning_rate": cell.sft_learning_rate,
         "prompts": steps[-1].prompts if steps else 0, "seconds": round(steps[-1].seconds, 1) if steps else 0.0,
-        "metrics": found["metrics"],
+        "metrics": found["metrics"], "by_kind": found.get("by_kind", {}),
         "curve": [[s.prompts, s.metrics["accuracy"]] for s in steps if "accuracy" in s.metrics],
         "run": cell.name,
     }  # fmt: skip

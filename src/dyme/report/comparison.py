@@ -15,6 +15,11 @@ from dyme.report.render import OTHER, measured, rank, render, words
 from dyme.report.series import mean
 
 _COLUMNS = ("seed", "prompts", "seconds", "learning_rate", "sft_learning_rate")
+_TABLE = {
+    "think_accuracy": "accuracy, thinking (%)", "direct_accuracy": "accuracy, direct (%)", "pass_at_8": "pass@8 (%)",
+    "true_statements": "true statements (%)", "format_rate": "format (%)", "mean_length": "length (tokens)",
+}  # fmt: skip
+"""Columns of the Markdown table."""
 _ANY = "any"
 """Traces of a method that reads none."""
 
@@ -34,7 +39,7 @@ def write_comparison(results: Path, out: Path) -> Path:
     summary = data.get("summary") or _summarize(rows)
     names = _names([*summary, *rows])
     columns = [column for column in _COLUMNS if any(row.get(column) is not None for row in rows)]
-    palette = colours([_method(row) for row in [*summary, *rows]])
+    palette = colours([_method(row) for row in _shortened([*summary, *rows])])
     return render(
         "comparison.html.jinja",
         out,
@@ -47,8 +52,34 @@ def write_comparison(results: Path, out: Path) -> Path:
         summary=[_cells(row, names) for row in summary],
         rows=[{**_cells(row, names, columns), "link": _link(row.get("run"), results, out)} for row in rows],
         several=len({_traces(row) for row in [*summary, *rows]}) > 1,
-        plots=[*_bars(summary, names, palette), *_curves(rows, palette)],
+        plots=[*_bars(_shortened(summary), names, palette), *_curves(_shortened(rows), palette)],
     )
+
+
+def write_table(results: Path, out: Path) -> Path:
+    """Write the comparison's summary as a Markdown table, a line per method, with the command and the grid below it."""
+    data = json.loads(results.read_text(encoding="utf-8"))
+    names = [name for name in _TABLE if any(name in row["metrics"] for row in data["summary"])]
+    lines = ["| method | traces | seeds | " + " | ".join(_TABLE[name] for name in names) + " |", "|---" * (3 + len(names)) + "|"]
+    for row in data["summary"]:
+        cells = [_cell(name, row["metrics"].get(name)) for name in names]
+        seeds = max((f.get("seeds", 1) for f in row["metrics"].values()), default=1)
+        lines.append(f"| {row['method'].replace('+', ' + ')} | {row['traces']} | {seeds} | " + " | ".join(cells) + " |")
+    lines += ["", "Means over the seeds, 95 % intervals in brackets.", "", f"    {data['command']}", ""]
+    lines += [f"Learning rates: {', '.join(f'{name} {rate[0]:g}' for name, rate in data['learning_rates'].items())}.", ""]
+    if data["validation"]:
+        lines += ["Validation accuracy of the grid, first seed:", ""]
+        lines += [f"- {name}: {value:.3f}" for name, value in data["validation"].items()]
+    out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return out
+
+
+def _cell(name: str, found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    scale, digits = (1, 1) if name == "mean_length" else (100, 1)
+    value, low, high = (f"{scale * float(found[key]):.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _method(row: Mapping[str, Any]) -> str:
@@ -107,6 +138,14 @@ def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: M
             percent = all(0 <= value[2] <= 1 for value in values)
             out.append(bars(f"bars{k}", f"{words(name)}, 95 % intervals".capitalize(), values, percent=percent))
     return out
+
+
+def _shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows with the methods' settings left out of their names, but where they tell two apart."""
+    full = dict.fromkeys(map(_method, rows))
+    bare = [name.partition("+")[0] for name in full]
+    names = {name: short if bare.count(short) == 1 else name.replace("+", " ") for name, short in zip(full, bare, strict=True)}
+    return [{**row, "method": names[_method(row)]} for row in rows]
 
 
 def _label(row: Mapping[str, Any]) -> str:
