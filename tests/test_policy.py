@@ -53,7 +53,7 @@ def test_sft_rollout_and_evaluation_see_the_same_prompt(family: str, policies: L
         seen.clear()
         route = ROUTERS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
         step(Updater(policy, config, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
-        sft = seen[0]
+        sft = seen[-1]  # after the first batch's check
     finally:
         handle.remove()
     target = policy.target("It is . Answer: 0")
