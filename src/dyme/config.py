@@ -262,6 +262,7 @@ def check(config: Config) -> None:
         "run.keep_checkpoints must be at least 1": config.run.keep_checkpoints >= 1,
         "train.num_iterations must be at least 1": config.train.num_iterations >= 1,
         "train.max_tokens_per_batch must not be negative": config.train.max_tokens_per_batch >= 0,
+        "model.vision_cache_mib must be at least 1": config.model.vision_cache_mib >= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "method.memorize_weight must not be negative": config.method.memorize_weight >= 0,
         "task.marker must not be empty": bool(config.task.marker.strip()),

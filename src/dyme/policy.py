@@ -6,7 +6,9 @@ same context. Targets are tokenized as the template would place them after the g
 
 from __future__ import annotations
 
+import atexit
 import inspect
+import shutil
 import tempfile
 from collections.abc import Sequence
 from importlib import resources
@@ -250,8 +252,11 @@ def _attend(model: Any, attention: str, multimodal: bool) -> None:
 def _shelf(config: ModelConfig) -> Shelf | None:
     if config.vision_cache == "off":
         return None
-    folder = Path(tempfile.mkdtemp(prefix="dyme-vision-")) if config.vision_cache == "disk" else None
-    return Shelf(config.vision_cache_mib * 2**20, folder)
+    if config.vision_cache == "memory":
+        return Shelf(config.vision_cache_mib * 2**20)
+    folder = tempfile.mkdtemp(prefix="dyme-vision-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Shelf(config.vision_cache_mib * 2**20, Path(folder))
 
 
 def token_logprobs(
