@@ -21,3 +21,7 @@ class ModelError(DymeError, OSError):
 
 class RunError(DymeError, OSError):
     """A run folder cannot be used as asked."""
+
+
+class SupervisionError(DymeError, RuntimeError):
+    """A helper (checker, refiner, extractor of facts) did not answer, or not usably; the group that it was for stays unsupervised."""

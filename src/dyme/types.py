@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["memorize", "explore", "mixed", "skip"]
 Term = Literal["policy", "imitate"]
+Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]
 
 
@@ -75,6 +76,16 @@ class Verdict:
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Named reward parts before weighting: accuracy, format, thinking."""
     reward: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What a checker says of one thinking trace (paper, section 3.3)."""
+
+    level: Level
+    score: float
+    """In [0, 1]; a judge that only grades gives 0, 0.5 and 1."""
     reason: str = ""
 
 
