@@ -13,7 +13,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import FAMILIES, ROWS, TREES, text_only
-from tiny import awkward, group, groups, prompts, row_logprobs, samples, words
+from peft import LoraConfig
+from tiny import awkward, gap, gradients_of, group, groups, prompts, row_logprobs, samples, words
 
 from dyme import layout, policy, tree
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
@@ -244,3 +245,42 @@ def test_logits_that_are_changed_after_the_head_need_the_models_own_forward(make
     assert made.layout is not None and made.layout.layout == "reference"
     assert min(made.layout.differences.values()) > 1e-2
     assert notes[0].startswith("layout: reference, as nothing else agrees with the model's own forward to 0.0001; ")
+
+
+# what is trained, and how
+
+
+def gradients(of: Policy, asked: Any, checkpointing: bool = False) -> dict[str, torch.Tensor]:
+    """Gradients of one update of explored groups."""
+    config = Config(
+        model=ModelConfig(layout=asked), rollout=RolloutConfig(max_completion_length=9, num_generations=4),
+        train=TrainConfig(max_tokens_per_batch=2048, gradient_checkpointing=checkpointing),
+    )  # fmt: skip
+    answered = groups(of, REWARDS)
+    return gradients_of(of, config, prompts(of, 3), answered, routes(answered, "grpo", config)).gradients
+
+
+SOME = ["idefics3", "llava_onevision", "qwen2_vl", "llama"]
+
+
+@pytest.mark.parametrize("family", SOME)
+def test_gradient_checkpointing_changes_no_gradient(family: str, policies: Load) -> None:
+    plain, again = gradients(policies(family), "rows"), gradients(copy.deepcopy(policies(family)), "tree", checkpointing=True)
+    assert gap(again, plain) < 1e-5
+
+
+@pytest.mark.parametrize("family", SOME)
+def test_adapters_get_the_gradients_of_rows(family: str, policies: Load) -> None:
+    of = copy.deepcopy(policies(family))
+    of.model.add_adapter(LoraConfig(target_modules=["q_proj", "v_proj"], r=4, init_lora_weights=False))
+    tree_, rows = gradients(of, "tree"), gradients(of, "rows")
+    assert tree_ and all("lora" in name for name in tree_)
+    assert gap(tree_, rows) < 1e-5
+
+
+@pytest.mark.parametrize("family", SOME)
+def test_in_bfloat16_a_tree_is_as_near_to_float32_as_rows(family: str, policies: Load) -> None:
+    of = copy.deepcopy(policies(family)).to(torch.bfloat16)
+    exact = gradients(copy.deepcopy(of).float(), "rows")
+    distance = {asked: gap({n: g.float() for n, g in gradients(of, asked).items()}, exact) for asked in ("tree", "rows")}
+    assert 0 < distance["rows"] < 0.2 and distance["tree"] < 1.5 * distance["rows"]
