@@ -5,7 +5,7 @@ To add one, write a file like `charts.py` or `jsonl.py` that ends in a `TASK`, a
 
 from __future__ import annotations
 
-from dyme.tasks import charts, jsonl
+from dyme.tasks import charts, jsonl, tabmwp
 from dyme.tasks.task import Task
 
-TASKS: dict[str, Task] = {"charts": charts.TASK, "jsonl": jsonl.TASK}
+TASKS: dict[str, Task] = {"charts": charts.TASK, "jsonl": jsonl.TASK, "tabmwp": tabmwp.TASK}

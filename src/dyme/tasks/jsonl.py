@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,14 +34,17 @@ from dyme.tasks.image_file import ImageFile
 from dyme.tasks.task import Split, Task
 from dyme.types import Fact, Sample
 
+Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]
 EXAMPLE = '{"question": "...", "answer": "...", "image": "images/1.png"}'
 CHECK_THREADS = 4
 """Pictures decoded at a time when a split is checked, at most: the largest that are allowed take about 1 GB each meanwhile."""
 _NOUNS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
-def read_rows(path: Path) -> list[Sample]:
+def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
     """All rows of a JSON-lines file, in order; pictures are named, not opened.
+
+    `normalise` turns a row in another data set's fields, and the place to name in messages, into one in this file's fields.
 
     Raises DataError, one line that names file and line, for a file that cannot be read, has no rows or is not UTF-8, and for
     a row that is not a JSON object, lacks question or answer, has a field of the wrong type, or repeats an id.
@@ -57,7 +60,8 @@ def read_rows(path: Path) -> list[Sample]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        sample = _sample(_parse(line, where), path, number)
+        row = _parse(line, where)
+        sample = _sample(normalise(row, where) if normalise else row, path, number)
         if sample.id in lines:
             raise DataError(f"{where}: id {sample.id!r} is also that of line {lines[sample.id]}; give each row its own, or none")
         lines[sample.id] = number
@@ -67,7 +71,7 @@ def read_rows(path: Path) -> list[Sample]:
     return rows
 
 
-def load(config: TaskConfig, split: Split) -> list[Sample]:
+def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) -> list[Sample]:
     """Samples of a split, at most `config.<split>_size` of them (0: all), in the file's order, every picture checked.
 
     Without `task.validation` the training file's last tenth (at least one row) is the validation split and is left out of
@@ -75,7 +79,7 @@ def load(config: TaskConfig, split: Split) -> list[Sample]:
     Raises DataError for what `read_rows` refuses, for a split without a file, and for pictures that cannot be used.
     """
     size = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}[split]
-    rows = _split_rows(config, split)
+    rows = _split_rows(config, split, normalise)
     rows = rows[:size] if size else rows
     check_images(rows)
     return rows
@@ -99,12 +103,12 @@ def _fault(image: ImageFile) -> DataError | None:
     return None
 
 
-def _split_rows(config: TaskConfig, split: Split) -> list[Sample]:
+def _split_rows(config: TaskConfig, split: Split, normalise: Normaliser | None) -> list[Sample]:
     file = {"train": config.train, "validation": config.validation or config.train, "test": config.test}[split]
     if not file:
         key = "test" if split == "test" else "train"
-        raise DataError(f"task jsonl has no {split} data; set task.{key} to a JSON-lines file, e.g. --task.{key} my/{key}.jsonl")
-    rows = read_rows(Path(file))
+        raise DataError(f"task {config.name} has no {split} data; set task.{key} to a JSON-lines file, e.g. --task.{key} my/{key}.jsonl")
+    rows = read_rows(Path(file), normalise)
     if split == "test" or config.validation:
         return rows
     held_out = max(1, len(rows) // 10)

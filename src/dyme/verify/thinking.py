@@ -19,17 +19,18 @@ from dyme.verify.answer import number, read
 
 _PLAIN = str.maketrans(dict.fromkeys("\u2013\u2212", "-") | {"×": "*", "÷": "/"})
 _BULLET_OR_GAP = re.compile(r"^[^\S\n]*[-*•][^\S\n]+|[^\S\n]+", re.MULTILINE)
-_NUMBER = r"(?>-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?)"
+NUMBER = r"(?>-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?)"
+"""Pattern of a number in plain characters: "-4.5", "1,640"."""
 _OPERATOR = " ?[-+*/] ?"
-_VALUE = re.compile(rf"(?: ?[:=] ?| (?:(?:is|at|has) )?)((?:[$€£¥₹] ?)?{_NUMBER}%?+)(?!\w|{_OPERATOR}[0-9])")
+_VALUE = re.compile(rf"(?: ?[:=] ?| (?:(?:is|at|has) )?)((?:[$€£¥₹] ?)?{NUMBER}%?+)(?!\w|{_OPERATOR}[0-9])")
 _MOST_TERMS = 30
 """Operators on one side of an equation; a longer one is not read."""
-_SIDE = rf"{_NUMBER}(?:{_OPERATOR}{_NUMBER}){{0,{_MOST_TERMS}}}+"
+_SIDE = rf"{NUMBER}(?:{_OPERATOR}{NUMBER}){{0,{_MOST_TERMS}}}+"
 _EQUATION = re.compile(
     r"(?<![\w.])(?<![-+*/])(?<![-+*/] )"  # not from the middle of a number or of an expression with words in it
-    rf"{_NUMBER}(?:{_OPERATOR}{_NUMBER}){{1,{_MOST_TERMS}}}+(?: ?= ?{_SIDE})+(?![\w%])"
+    rf"{NUMBER}(?:{_OPERATOR}{NUMBER}){{1,{_MOST_TERMS}}}+(?: ?= ?{_SIDE})+(?![\w%])"
 )
-_TERM = re.compile(rf"([-+*/]?) ?({_NUMBER})")
+_TERM = re.compile(rf"([-+*/]?) ?({NUMBER})")
 _TOKEN = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_]+")
 
 
@@ -55,8 +56,8 @@ def statements(thinking: str, subjects: Sequence[str]) -> Statements:
     Read as name and value: "fig 82", "fig is 82", "fig at 82", "fig has 82", "fig = 82" and "fig: 82", not "fig, 82" nor
     "fig is 82 - 13". Read as an equation: numbers with + - * / × between them and at least one "=" after them.
     """
-    text = _plain(thinking)
-    names = {plain: subject for subject in subjects if (plain := _subject(subject))}
+    text = plain(thinking)
+    names = {name: subject for subject in subjects if (name := _subject(subject))}
     facts: dict[object, Fact] = {}
     for name, value in _named_values(text, tuple(sorted(names))):
         facts.setdefault((name, read(value)), Fact(names[name], value))
@@ -93,13 +94,14 @@ def _keys(facts: Sequence[Fact]) -> set[object]:
     return {(_subject(fact.subject), read(fact.value)) for fact in facts}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """`text` in lower case with ASCII signs of arithmetic, single spaces and no bullets; line breaks stay."""
     return _BULLET_OR_GAP.sub(" ", text.casefold().translate(_PLAIN)).strip()
 
 
 @lru_cache(maxsize=8192)
 def _subject(name: str) -> str:
-    return _plain(name)
+    return plain(name)
 
 
 def _tokens(text: str) -> Counter[str]:
@@ -108,7 +110,7 @@ def _tokens(text: str) -> Counter[str]:
 
 def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Each of `names` that a value follows, with that value."""
-    pattern = _pattern(names)
+    pattern = any_of(names)
     found = pattern.search(text) if names else None
     while found:
         value = _VALUE.match(text, found.end())
@@ -118,7 +120,7 @@ def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]
 
 
 @lru_cache(maxsize=8192)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+def any_of(names: tuple[str, ...]) -> re.Pattern[str]:
     """Any of `names`, the longest one first."""
     return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name) for name in sorted(names, key=len, reverse=True))})(?!\w)")
 

@@ -1,0 +1,117 @@
+"""The local refiner: facts, question, answer and template -> the trace that a memorizing prompt imitates (paper, section 3.3).
+
+No model writes: the answer is derived from the facts (`derivation.py`) and written as Observation and Reasoning, e.g.
+"Observation: ham 47, fig 82, oat 13. Reasoning: fig 82, oat 13, 82 - 13 = 69." Operands are named right before the arithmetic:
+on the embedded task that alone took a tiny model from 61 to 87 %. What cannot be derived is taken from the given rationale,
+without the sentences that the facts contradict.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from dyme.errors import SupervisionError
+from dyme.supervise.checker import HIGH, LocalChecker
+from dyme.supervise.derivation import Derivation, derive
+from dyme.supervise.entries import Entry, asked, decimal, entries, normal, numbers, scope, words
+from dyme.supervise.reading import Reader
+from dyme.supervise.roles import Template
+from dyme.supervise.templates import fill, listing
+from dyme.types import Fact, Sample
+from dyme.verify.answer import read
+
+MOST_OBSERVED = 5
+"""Facts that are all listed as observation; of more, only those that the question needs."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+class LocalRefiner:
+    """Writes grounded traces (`roles.Refiner`) that never contain `marker`."""
+
+    def __init__(self, *, marker: str) -> None:
+        self.marker = marker
+        self._checker = LocalChecker()
+
+    def refine(self, sample: Sample, template: Template | None) -> str:
+        """Thinking that leads to `sample.answer`, by `template` where it fits the derivation and the result is graded high.
+
+        Raises SupervisionError for a sample with neither facts nor a rationale that they leave standing.
+        """
+        found = derive(sample)
+        if found:
+            filled = fill(template, sample) if template else None
+            text = filled if filled and self._checker.check(sample, [filled])[0].score >= HIGH else write(sample, found)
+        else:
+            text = self._reorganised(sample) or self._facts_alone(sample)
+        if not text:
+            raise SupervisionError(f"{sample.id}: has neither facts nor a rationale to write a trace from; give it either")
+        return text.replace(self.marker, "").strip()
+
+    def _reorganised(self, sample: Sample) -> str:
+        """The sentences of the rationale that stand, after the facts that they mention; "" if none stands."""
+        reader = _reader(sample.question, sample.facts)
+        kept: list[str] = []
+        for sentence in _SENTENCE.split((sample.rationale or "").strip()):
+            so_far = reader.read(" ".join([*kept, sentence]))
+            if sentence.strip() and not so_far.faults and not (sample.facts and so_far.strays):
+                kept.append(sentence.strip())
+        if not kept:
+            return ""
+        text = " ".join(kept)
+        told = {entry for pair in reader.read(text).pairs for entry in pair.entries}
+        said = words(normal(text))
+        missing = tuple(e for e in scope(reader.entries, reader.question) if e not in told and words(e.parts[0]) <= said)
+        observed = f"Observation: {listing(missing)}. " if 0 < len(missing) <= MOST_OBSERVED else ""
+        closing = "" if _ends_in(text, sample.answer) else f" So {sample.answer}."
+        return f"{observed}{'Reasoning: ' if observed else ''}{text}{closing}"
+
+    def _facts_alone(self, sample: Sample) -> str:
+        shown = scope(entries(sample.facts), asked(sample.question))[: 2 * MOST_OBSERVED]
+        return f"Observation: {listing(shown)}. So {sample.answer}." if shown else ""
+
+
+@lru_cache(maxsize=256)
+def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
+    return Reader(entries(facts), question)
+
+
+def write(sample: Sample, found: Derivation) -> str:
+    """The derivation in the default shape: what is seen, then the named operands and the work."""
+    every = entries(sample.facts)
+    shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
+    if len(shown) > 2 * MOST_OBSERVED:
+        shown = found.operands
+    return f"Observation: {listing(shown)}. Reasoning: {reasoning(found)}."
+
+
+def reasoning(found: Derivation) -> str:
+    """The named operands, then the work: "fig 82, oat 13, 82 - 13 = 69"."""
+    operands = found.operands
+    if found.shape in ("highest", "lowest"):
+        return f"{_named(operands[0])} is the {found.shape}"
+    if found.shape in ("look-up", "find"):
+        return f"{operands[0].fact.subject} is {operands[0].fact.value}"
+    if found.shape == "order":
+        sign = " < " if " < " in found.steps[0] else " > "
+        return sign.join(map(_named, operands))
+    if found.shape == "range":
+        high, low = operands
+        return f"{_named(high)} is the highest, {_named(low)} is the lowest, {found.steps[0]}"
+    head = ", ".join(map(_named, operands))
+    if found.threshold is not None:
+        limit = decimal(found.threshold)
+        head += {"above": f" above {limit}", "below": f" below {limit}", "least": f" at least {limit}", "at most": f" at most {limit}"}[found.shape]
+    if found.shape == "mode":
+        head += f", {operands[0].fact.value} appears {len(operands)} times"
+    return ", ".join([head, *found.steps])
+
+
+def _named(entry: Entry) -> str:
+    return f"{entry.fact.subject} {entry.fact.value}"
+
+
+def _ends_in(text: str, answer: str) -> bool:
+    """Whether the last sentence gives the answer."""
+    last = normal([part for part in _SENTENCE.split(text) if part.strip()][-1])
+    return all(item in last if isinstance(item, str) else item in numbers(last) for item in read(normal(answer)))
