@@ -14,8 +14,8 @@ from dyme.advice import advice
 from dyme.config import Config, build
 from dyme.evaluate import Z95, clustered, evaluate, mean, pass_at_k, sampled_figures, share_of_true, wilson
 from dyme.rollout import hf
-from dyme.train import rules_of
 from dyme.types import Completion, Fact, Group, Sample, Verdict
+from dyme.verify.rules import rules_of
 
 # Intervals
 

@@ -14,16 +14,27 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 
 from dyme.config import Config
+from dyme.errors import ConfigError
 from dyme.record import RunFolder
 from dyme.schedule import Position
+from dyme.supervise.templates import TemplatePool
 from dyme.update import Updater
 
 
 def open_run(config: Config, accelerator: Accelerator, resume: bool) -> RunFolder:
-    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it."""
+    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it.
+
+    Raises ConfigError for processes that have nothing to do, or that share the model's weights out between them.
+    """
+    if accelerator.num_processes > config.train.prompts_per_step:
+        raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            f"{accelerator.distributed_type.value} is not supported: each process keeps the whole model; use plain data parallelism"
+        )
     path = Path(config.run.output)
     if accelerator.is_main_process and not resume:
         RunFolder.create(path, config, {"processes": accelerator.num_processes, "device": str(accelerator.device)})
@@ -31,7 +42,7 @@ def open_run(config: Config, accelerator: Accelerator, resume: bool) -> RunFolde
     return RunFolder.open(path)
 
 
-def restore(run: RunFolder, updater: Updater) -> Position:
+def restore(run: RunFolder, updater: Updater, pool: TemplatePool) -> Position:
     """Load the last complete checkpoint and drop everything recorded after it; a run without one starts again."""
     found = run.latest_checkpoint()
     accelerator = updater.accelerator
@@ -42,6 +53,7 @@ def restore(run: RunFolder, updater: Updater) -> Position:
         return Position()
     state = json.loads((found[1] / "position.json").read_text(encoding="utf-8"))
     updater.load(found[1] / "state")
+    pool.restore(json.loads((found[1] / "templates.json").read_text(encoding="utf-8")))
     return Position(**state)
 
 
@@ -50,7 +62,7 @@ def due(config: Config, position: Position) -> bool:
     return config.run.save_every > 0 and position.step % config.run.save_every == 0
 
 
-def save(run: RunFolder, updater: Updater, position: Position, *, final: bool = False) -> Path:
+def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, *, final: bool = False) -> Path:
     """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights each time
     folder, main = run.checkpoint_dir(position.step), updater.accelerator.is_main_process
@@ -60,6 +72,7 @@ def save(run: RunFolder, updater: Updater, position: Position, *, final: bool = 
     if not (folder / "complete.json").exists():
         updater.save(folder / "state", folder / "model")
         if main:
+            (folder / "templates.json").write_text(json.dumps(pool.state()), encoding="utf-8")
             (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
             run.mark_complete(position.step)
             _prune(run)

@@ -26,6 +26,7 @@ from dyme.route import ROUTERS
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
+from dyme.verify.rules import rules_of
 
 DEMO_PROMPTS = 2560
 """Prompts that `dyme demo` trains on."""
@@ -237,7 +238,6 @@ def _train(config: Config, resume: str | None, display: Display) -> Path:
 def _evaluate(config: Config, model: str, samples: Sequence[Sample], display: Display, *, k: int = 8, sampled: int = 300) -> dict[str, Any]:
     from dyme.evaluate import evaluate
     from dyme.policy import Policy
-    from dyme.train import rules_of
 
     policy = Policy.load(replace(config.model, path=model))
     with Progress(console=display.console, transient=True, disable=not display.console.is_terminal) as bar:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import operator
 import tomllib
 import types
 import typing
@@ -140,6 +141,51 @@ class RewardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SupervisionConfig:
+    """Visual supervision: who checks explored traces and writes memorized ones. All off is Pure DyME."""
+
+    checker: Literal["off", "local", "llm"] = "off"
+    """Grades the traces of explored groups, in place of reward.thinking_against; local needs no LLM."""
+    refiner: Literal["off", "local", "llm"] = "off"
+    """Writes the trace of a memorized target; off: the row's own rationale."""
+    facts: Literal["data", "ocr", "llm"] = "data"
+    """Where the facts of an image come from; ocr and llm are read once, before training (`dyme facts`)."""
+    facts_cache: str = "facts"
+    """Folder that keeps extracted facts, by the content of the images."""
+    domain: Literal["chart", "medical", "geometry", "world", "text"] = "chart"
+    """Which prompts an LLM gets."""
+    url: str = ""
+    """Base URL of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1."""
+    model: str = ""
+    """Its name at that endpoint."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; local servers need none."""
+    overlap: bool = True
+    """Let the LLM work while the next step is sampled: that step is then sampled one update early, and the importance ratio says so."""
+    on_failure: Literal["without", "local", "wait"] = "without"
+    """A group whose helper failed trains without its reward or with the row's own trace, with the local helper, or the run waits."""
+    concurrency: int = 32
+    """Requests at a time."""
+    timeout_seconds: float = 60.0
+    """Longest wait for one answer."""
+    max_retries: int = 3
+    """Further attempts after a timeout, 429 or 5xx, with growing pauses."""
+    max_tokens: int = 512
+    """Longest answer in tokens."""
+    max_calls: int = 0
+    """Calls that a process may make; 0: no limit."""
+    max_total_tokens: int = 0
+    """Tokens, prompts included, that a process may use; 0: no limit."""
+    cache: str = ""
+    """File that keeps answers by content; empty: in the run folder."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether a checker or refiner is behind an endpoint while training."""
+        return "llm" in (self.checker, self.refiner)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """The loss over branches (Eqs. 1, 7, 8)."""
 
@@ -201,6 +247,7 @@ class Config:
     method: MethodConfig = field(default_factory=MethodConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -243,36 +290,37 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
     return config
 
 
+_ABOVE_ZERO = (
+    "rollout.temperature", "train.num_train_epochs", "train.learning_rate", "train.max_grad_norm", "method.sft_learning_rate",
+    "supervision.timeout_seconds",
+)  # fmt: skip
+_AT_LEAST_ONE = (
+    "rollout.max_completion_length", "train.prompts_per_step", "train.num_iterations", "run.keep_checkpoints", "model.vision_cache_mib",
+    "supervision.concurrency", "supervision.max_tokens",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "rollout.top_k", "train.max_prompts", "train.max_seconds", "train.weight_decay", "train.warmup_steps", "train.max_tokens_per_batch",
+    "run.save_every", "method.memorize_weight", "task.tolerance", "task.train_size", "task.validation_size", "task.test_size",
+    "objective.beta", "supervision.max_retries", "supervision.max_calls", "supervision.max_total_tokens",
+)  # fmt: skip
+
+
 def check(config: Config) -> None:
-    """Raise ConfigError for values that cannot work."""
+    """Raise ConfigError for values that cannot work; None, an unset value, always can."""
+    value, asks = operator.attrgetter, config.supervision.remote or config.supervision.facts == "llm"
     rules = {
         "rollout.num_generations must be at least 2: one completion has no group to be compared with": config.rollout.num_generations >= 2,
-        "rollout.max_completion_length must be at least 1": config.rollout.max_completion_length >= 1,
-        "rollout.temperature must be above 0": config.rollout.temperature > 0,
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
-        "rollout.top_k must not be negative": config.rollout.top_k >= 0,
-        "train.prompts_per_step must be at least 1": config.train.prompts_per_step >= 1,
-        "train.max_prompts and train.max_seconds must not be negative": min(config.train.max_prompts, config.train.max_seconds) >= 0,
-        "train.num_train_epochs must be above 0": config.train.num_train_epochs > 0,
-        "train.learning_rate must be above 0": config.train.learning_rate > 0,
-        "method.sft_learning_rate must be above 0": config.method.sft_learning_rate is None or config.method.sft_learning_rate > 0,
-        "train.weight_decay and train.warmup_steps must not be negative": min(config.train.weight_decay, config.train.warmup_steps) >= 0,
-        "train.max_grad_norm must be above 0": config.train.max_grad_norm > 0,
-        "run.save_every must not be negative": config.run.save_every >= 0,
-        "run.keep_checkpoints must be at least 1": config.run.keep_checkpoints >= 1,
-        "train.num_iterations must be at least 1": config.train.num_iterations >= 1,
-        "train.max_tokens_per_batch must not be negative": config.train.max_tokens_per_batch >= 0,
-        "model.vision_cache_mib must be at least 1": config.model.vision_cache_mib >= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
-        "method.memorize_weight must not be negative": config.method.memorize_weight >= 0,
         "task.marker must not be empty": bool(config.task.marker.strip()),
-        "task.tolerance must not be negative": (config.task.tolerance or 0) >= 0,
-        "task sizes must not be negative": min(config.task.train_size, config.task.validation_size, config.task.test_size) >= 0,
-        "objective.beta must not be negative": config.objective.beta >= 0,
+        "an LLM needs supervision.url and supervision.model, e.g. http://localhost:8000/v1 and a name": not asks
+        or bool(config.supervision.url and config.supervision.model),
     }
-    for message, holds in rules.items():
-        if not holds:
-            raise ConfigError(message)
+    rules |= {f"{name} must be above 0": (v := value(name)(config)) is None or v > 0 for name in _ABOVE_ZERO}
+    rules |= {f"{name} must be at least 1": value(name)(config) >= 1 for name in _AT_LEAST_ONE}
+    rules |= {f"{name} must not be negative": (v := value(name)(config)) is None or v >= 0 for name in _NOT_NEGATIVE}
+    if broken := [message for message, holds in rules.items() if not holds]:
+        raise ConfigError(broken[0])
 
 
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:

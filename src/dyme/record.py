@@ -248,6 +248,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
             "reward": verdict.reward,
             "rewards": verdict.rewards,
             "reason": verdict.reason,
+            "assessment": _assessment(group, k),
             "advantage": advantages.get(k),
         }
         for k, (completion, verdict) in enumerate(pairs)
@@ -261,9 +262,35 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
         "images": [source.key for source in sample.images],
         "facts": [(fact.subject, fact.value) for fact in sample.facts],
         "rationale": sample.rationale,
+        "target": group.target,
+        "trouble": group.trouble,
         "mode": route.mode,
         "reason": route.reason,
         "completions": completions,
+    }
+
+
+def _assessment(group: Group, k: int) -> str | None:
+    """ "medium 0.62: one value is wrong", or None if the completion was not assessed."""
+    found = group.assessments[k] if group.assessments else None
+    return None if found is None else f"{found.level} {found.score:.2f}: {found.reason}"
+
+
+def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over a step's completions; empty for a method that does not roll out."""
+    pairs = [(c, v) for g in groups for c, v in zip(g.completions, g.verdicts, strict=True)]
+    if not pairs:
+        return {}
+    n, thinking = len(pairs), [v.rewards["thinking"] for _, v in pairs if "thinking" in v.rewards]
+    return {
+        "accuracy": sum(v.correct for _, v in pairs) / n,
+        "pass_at_k": sum(g.solved > 0 for g in groups) / len(groups),
+        "format_rate": sum(v.parsed for _, v in pairs) / n,
+        "reward": sum(v.reward for _, v in pairs) / n,
+        "thinking_reward": sum(thinking) / len(thinking) if thinking else math.nan,
+        "completion_length": sum(len(c.token_ids) for c, _ in pairs) / n,
+        "truncated": sum(not c.finished for c, _ in pairs) / n,
+        "rollout_tokens": float(sum(len(c.token_ids) for c, _ in pairs)),
     }
 
 

@@ -8,7 +8,9 @@ become one **tree**; one **objective** scores its branches; we **update**, and *
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -17,17 +19,17 @@ from accelerate.utils import gather_object, set_seed
 from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
-from dyme.errors import ConfigError
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context, Stage, standard_deviation
 from dyme.schedule import Position
 from dyme.supervise import target
+from dyme.supervise.build import build_supervisor
 from dyme.tasks import TASKS
 from dyme.tree import Prompt
-from dyme.types import Group, Sample, StepRecord, mode_shares
+from dyme.types import Group, Route, Sample
 from dyme.update import Updater
-from dyme.verify.rules import Rules, verify_group
+from dyme.verify.rules import rules_of, verify_group
 
 
 def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
@@ -46,8 +48,6 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     set_seed(config.run.seed)
     policy = Policy.load(config.model)
     policy.encode(samples[0], config.task.think_prompt)  # what the model cannot read shows before the run folder is made
-    if accelerator.num_processes > config.train.prompts_per_step:
-        raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
     run = checkpoint.open_run(config, accelerator, resume)
 
     def note(line: str) -> None:
@@ -56,46 +56,64 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             run.log_event("note", message=line)
 
     updater = Updater(policy, config, accelerator, note)
-    position = checkpoint.restore(run, updater) if resume else Position()
+    supervisor, rules, total = build_supervisor(config, run.path, note), rules_of(config), schedule.budget(config, len(samples))
+    position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     if warning := target.warning(samples):
         note(warning)
-    rules, total = rules_of(config), schedule.budget(config, len(samples))
+
+    def draw(position: Position, stage: Stage) -> Work:
+        """Sample a step, verify and route it, and set the helpers to work on it."""
+        started = time.perf_counter()
+        batch = list(schedule.next_samples(samples, position, config))
+        share = batch[accelerator.process_index :: accelerator.num_processes]
+        prompts = [policy.encode(sample, config.task.think_prompt) for sample in share]
+        groups = [verify_group(group, rules) for group in roll_out(policy, prompts, share, stage, config, position.step)]
+        helped = supervisor.start(groups, routes_of(groups, stage, config), position.step)
+        return Work(prompts, helped, len(batch), time.perf_counter() - started)
+
+    ahead: Work | None = None
     stopped = False
-    with checkpoint.Interrupt() as interrupt, display.training(config, total):
+    with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
-            batch = list(schedule.next_samples(samples, position, config))
-            share = batch[accelerator.process_index :: accelerator.num_processes]
-            prompts = [policy.encode(sample, config.task.think_prompt) for sample in share]
-            groups = roll_out(policy, updater, prompts, share, stage, config, position.step)
-            sampled = time.perf_counter()
-            groups = [verify_group(group, rules) for group in groups]
-            context = Context(config=config, batch_std=spread(groups, config))
-            routes = [stage.route(group, context) for group in groups]
+            work = ahead or draw(position, stage)
+            following = position.advance(work.size, 0.0)
+            alone = not config.supervision.remote or not config.supervision.overlap or checkpoint.due(config, following)
+            over = following.progress(config, total) >= 1 or schedule.stage_at(following, config, total, stages) is not stage
+            ahead = None if alone or over else draw(following, stage)
+            groups = supervisor.finish(work.helped)
+            routes = routes_of(groups, stage, config)
             rate = schedule.learning_rate(config, position, total, stages)
-            metrics = updater.step(prompts, groups, routes, rate)
-            seconds = {"seconds_rollout": sampled - started, "seconds_update": time.perf_counter() - sampled}
+            updating = time.perf_counter()
+            metrics = updater.step(work.prompts, groups, routes, rate)
+            seconds = {"seconds_rollout": work.seconds, "seconds_update": time.perf_counter() - updating}
             everyone = list(zip(gather_object(groups), gather_object(routes), strict=True))
+            supervisor.learn([group for group, _ in everyone])
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
-            position, stopped = position.advance(len(batch), max(s for s, _ in clocks)), any(r for _, r in clocks)
+            position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             if accelerator.is_main_process:
-                record = summarize(position, everyone, metrics | seconds | {"learning_rate": rate}, len(samples))
+                record = schedule.summarize(position, everyone, metrics | seconds | {"learning_rate": rate}, len(samples))
                 run.log_step(record)
                 run.log_rollouts(position.step, *map(list, zip(*everyone, strict=True)))
                 display.step(record, stage.name)
             if checkpoint.due(config, position):
-                checkpoint.save(run, updater, position)
-        final = checkpoint.save(run, updater, position, final=not stopped)
+                checkpoint.save(run, updater, position, supervisor.pool)
+        final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
     return final
 
 
-def rules_of(config: Config) -> Rules:
-    """The one verifier of a recipe, for training and evaluation alike."""
-    own = TASKS[config.task.name].tolerance if config.task.tolerance is None else config.task.tolerance
-    return Rules(marker=config.task.marker, tolerance=own, reward=config.reward)
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A step that was sampled, with helpers at work on its groups."""
+
+    prompts: list[Prompt]
+    helped: list[Future[Group]]
+    size: int
+    """Prompts over all processes."""
+    seconds: float
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
@@ -107,9 +125,7 @@ def enter_stage(stages: Sequence[Stage], position: Position, config: Config, tot
     return stages[index], position
 
 
-def roll_out(
-    policy: Policy, updater: Updater, prompts: Sequence[Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int
-) -> list[Group]:
+def roll_out(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int) -> list[Group]:
     """A group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:
         return [Group(sample=sample) for sample in samples]
@@ -118,32 +134,9 @@ def roll_out(
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
-def spread(groups: Sequence[Group], config: Config) -> float:
-    """Standard deviation of the rewards of all processes' groups, where advantages are scaled by it."""
-    if config.objective.scale_rewards != "batch":
-        return 0.0
-    return standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
-
-
-def summarize(position: Position, everyone: Sequence[tuple[Group, object]], metrics: dict[str, float], size: int) -> StepRecord:
-    """The step's figures over all processes."""
-    groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
-    figures = dict(metrics) | {f"share_{mode}": share for mode, share in mode_shares(routes).items()}  # type: ignore[arg-type]
-    figures |= dict(_completion_figures(groups))
-    return StepRecord(
-        step=position.step, prompts=position.prompts, epoch=position.prompts / size, seconds=position.seconds, metrics=figures
-    )
-
-
-def _completion_figures(groups: Sequence[Group]) -> Iterator[tuple[str, float]]:
-    pairs = [(c, v) for g in groups for c, v in zip(g.completions, g.verdicts, strict=True)]
-    if not pairs:
-        return
-    yield "accuracy", sum(v.correct for _, v in pairs) / len(pairs)
-    yield "pass_at_k", sum(g.solved > 0 for g in groups) / len(groups)
-    yield "format_rate", sum(v.parsed for _, v in pairs) / len(pairs)
-    yield "reward", sum(v.reward for _, v in pairs) / len(pairs)
-    yield "thinking_reward", sum(v.rewards["thinking"] for _, v in pairs) / len(pairs)
-    yield "completion_length", sum(len(c.token_ids) for c, _ in pairs) / len(pairs)
-    yield "truncated", sum(not c.finished for c, _ in pairs) / len(pairs)
-    yield "rollout_tokens", float(sum(len(c.token_ids) for c, _ in pairs))
+def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Route]:
+    """The stage's decision on each group; advantages may be scaled by the deviation over all processes' rewards."""
+    spread = 0.0
+    if config.objective.scale_rewards == "batch":
+        spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
+    return [stage.route(group, Context(config=config, batch_std=spread)) for group in groups]

@@ -13,6 +13,7 @@ Families that cannot take such a mask get the same branches as rows, each behind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -54,6 +55,8 @@ class Limb:
     term: Term
     advantage: float
     token_weight: float
+    logprobs: tuple[float, ...] = ()
+    """Log-probabilities of the policy that sampled it, if it may be an earlier one; empty: the policy as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,8 @@ class TreeBatch:
     advantage_N: torch.Tensor
     imitate_N: torch.Tensor
     """True for tokens of imitation limbs."""
+    sampled_N: torch.Tensor
+    """Log-probabilities of the sampling policy; nan where that is the policy as it is."""
 
     def to(self, device: torch.device | str) -> TreeBatch:
         """The same batch on a device."""
@@ -206,6 +211,7 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
         weight_N=torch.tensor([limb.token_weight for limb in limbs for _ in limb.tokens]),
         advantage_N=torch.tensor([limb.advantage for limb in limbs for _ in limb.tokens]),
         imitate_N=torch.tensor([limb.term == "imitate" for limb in limbs for _ in limb.tokens]),
+        sampled_N=torch.tensor([value for limb in limbs for value in limb.logprobs or [math.nan] * len(limb.tokens)]),
     )
 
 

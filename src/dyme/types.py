@@ -96,6 +96,12 @@ class Group:
     sample: Sample
     completions: tuple[Completion, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    assessments: tuple[Assessment | None, ...] = ()
+    """A checker's, one per completion, None for those that may not earn its reward; empty for a group that was not checked."""
+    target: str | None = None
+    """The thinking that a refiner wrote for this prompt's target; None: the sample's own."""
+    trouble: str = ""
+    """Why a helper gave nothing for this group, or gave way to a local one."""
 
     @property
     def solved(self) -> int:

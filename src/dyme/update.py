@@ -49,7 +49,7 @@ class Updater:
         """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts."""
         tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
         totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
-        trees = [t for p, r, row in zip(prompts, routes, tokens, strict=True) if (t := self._tree(p, r, row, totals)).limbs]
+        trees = [t for p, g, r, row in zip(prompts, groups, routes, tokens, strict=True) if (t := self._tree(p, g, r, row, totals)).limbs]
         counts = [len(trees), sum(map(len, trees)), sum(bool(tree.trunk.vision) for tree in trees)]
         work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
@@ -95,7 +95,7 @@ class Updater:
             with nullcontext() if synchronise else self.accelerator.no_sync(self.policy):
                 logprob_N = self.policy(batch, temperature)
                 if old[k] is None:
-                    old[k] = logprob_N.detach()
+                    old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
                 reference_N = None
                 if self.reference is not None:
                     with torch.no_grad():
@@ -111,9 +111,9 @@ class Updater:
     def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
         if branch.completion is not None:
             return group.completions[branch.completion].token_ids
-        return self.bare.target(target_text(group.sample, self.config.task.marker))
+        return self.bare.target(target_text(group.sample, self.config.task.marker, group.target))
 
-    def _tree(self, prompt: Prompt, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
+    def _tree(self, prompt: Prompt, group: Group, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
         """The prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
         live = set(map(id, live_branches(route, self.config.objective)))
         limbs = []
@@ -121,7 +121,9 @@ class Updater:
             if id(branch) in live:
                 siblings = sum(b.term == branch.term for b in route.branches)
                 weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
-                limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight))
+                late = self.config.supervision.remote and self.config.supervision.overlap and branch.completion is not None
+                sampled = group.completions[branch.completion].logprobs if late and branch.completion is not None else ()
+                limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled))
         return Tree(trunk=prompt, limbs=tuple(limbs))
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:

@@ -75,13 +75,16 @@ def _group(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
         "kind": row["kind"],
         "question": _cut(row["question"]),
         "gold": _cut(row["answer"]),
-        "rationale": _cut(row["rationale"]),
+        "rationale": _cut(row.get("target") or row["rationale"]),
         "facts": row["facts"][:_MOST_FACTS],
         "mode": row["mode"],
         "reason": row["reason"],
         "images": [name for name in names if (run.path / name).exists()],
         "pictures": len(names),
-        "completions": [{**c, "text": _cut(c["text"])} for c in row["completions"]],
+        "completions": [
+            {**c, "text": _cut(c["text"]), "reason": "; ".join(filter(None, (c["reason"], c.get("assessment"))))}
+            for c in row["completions"]
+        ],
     }
 
 

@@ -8,9 +8,9 @@ from dyme.errors import DataError
 from dyme.types import Sample
 
 
-def target_text(sample: Sample, marker: str) -> str:
-    """The reference trace; for a row without one, its facts in words; for a row with neither, the marker and answer alone."""
-    return f"{thinking_of(sample)} {marker} {sample.answer}".strip()
+def target_text(sample: Sample, marker: str, thinking: str | None = None) -> str:
+    """A refiner's `thinking`, else the reference trace, else the facts in words, else nothing; then the marker and the answer."""
+    return f"{thinking_of(sample) if thinking is None else thinking} {marker} {sample.answer}".strip()
 
 
 def thinking_of(sample: Sample) -> str:

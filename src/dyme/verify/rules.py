@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dyme.config import RewardConfig
+from dyme.config import Config, RewardConfig
+from dyme.tasks import TASKS
 from dyme.types import Completion, Group, Sample, Verdict
 from dyme.verify.answer import matches
 from dyme.verify.format import parse
@@ -68,10 +69,23 @@ def _thinking_reward(thinking: str, sample: Sample, reward: RewardConfig) -> flo
     return token_f1(thinking, sample.rationale) if sample.rationale else 0.0
 
 
+def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -> Verdict:
+    """`verdict` with a checker's score as its thinking reward; None takes that part out."""
+    rewards = {name: value for name, value in verdict.rewards.items() if name != "thinking"}
+    rewards |= {} if score is None else {"thinking": score}
+    return replace(verdict, rewards=rewards, reward=_weighted(rewards, reward))
+
+
+def rules_of(config: Config) -> Rules:
+    """The one verifier of a recipe, for training and evaluation alike."""
+    own = TASKS[config.task.name].tolerance if config.task.tolerance is None else config.task.tolerance
+    return Rules(marker=config.task.marker, tolerance=own, reward=config.reward)
+
+
 def _weighted(rewards: dict[str, float], reward: RewardConfig) -> float:
     """r of Eq. 2 with the format reward of the reference code."""
     return (
         reward.accuracy_weight * rewards["accuracy"]
-        + reward.thinking_weight * rewards["thinking"]
+        + reward.thinking_weight * rewards.get("thinking", 0.0)
         + reward.format_weight * rewards["format"]
     )

@@ -13,8 +13,8 @@ from dyme.config import Config, ModelConfig, TaskConfig
 from dyme.evaluate import Figure, answer, evaluate, wilson
 from dyme.policy import Policy
 from dyme.tasks import charts
-from dyme.train import rules_of
 from dyme.types import Sample
+from dyme.verify.rules import rules_of
 from dyme.zoo import practice
 
 FRESH = 1

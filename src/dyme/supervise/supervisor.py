@@ -1,0 +1,140 @@
+"""Supervision of what was routed, and of nothing else (paper, section 3.3): explored groups are checked, memorized ones refined.
+
+`start` hands a step's groups to the helpers and `finish` takes what they answered; behind an endpoint they work in threads, so
+that the next step can be sampled in between. The paper's code asks its helper four times per completion; here one call grades a
+group, one writes a target, and skipped prompts cost none. A failure is data: all of a group's completions are then treated alike.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import TypeVar
+
+from dyme.config import Config
+from dyme.errors import SupervisionError
+from dyme.supervise.checker import LocalChecker
+from dyme.supervise.refiner import LocalRefiner
+from dyme.supervise.roles import Checker, Refiner, Template
+from dyme.supervise.templates import TemplatePool
+from dyme.types import Assessment, Group, Route
+from dyme.verify.rules import with_thinking
+
+Role = TypeVar("Role", Checker, Refiner)
+Answer = TypeVar("Answer")
+LONGEST_WAIT = 60.0
+"""Seconds between two attempts while a run waits for its helper."""
+
+
+class Supervisor:
+    """The helpers of a run with the pool of templates that they share; close it, or use it as a context."""
+
+    def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None) -> None:
+        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint."""
+        self.config, self.checker, self.refiner = config, checker, refiner
+        self.pool = TemplatePool()
+        self.local = LocalChecker(marker=config.task.marker), LocalRefiner(marker=config.task.marker)
+        self._threads = ThreadPoolExecutor(config.supervision.concurrency) if config.supervision.remote else None
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Supervisor:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Give up what is not answered yet."""
+        self._closed.set()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def start(self, groups: Sequence[Group], routes: Sequence[Route], step: int) -> list[Future[Group]]:
+        """Set the helpers to work on the groups of a step; templates are drawn now, so that answers do not depend on their order."""
+        return [self._submit(group, route, self._template(group, step)) for group, route in zip(groups, routes, strict=True)]
+
+    def finish(self, started: Sequence[Future[Group]]) -> list[Group]:
+        """The groups with new thinking rewards or targets, in order; waits for the helpers."""
+        return [future.result() for future in started]
+
+    def learn(self, groups: Sequence[Group]) -> None:
+        """Offer the traces graded high to the pool; all processes must offer the same groups in the same order."""
+        for group in groups:
+            for assessment, verdict in zip(group.assessments, group.verdicts, strict=bool(group.assessments)):
+                if assessment is not None and assessment.level == "high":
+                    self.pool.add(group.sample, verdict.thinking, assessment)
+
+    def _template(self, group: Group, step: int) -> Template | None:
+        if self.refiner is None:
+            return None
+        return self.pool.draw(group.sample, random.Random(f"{self.config.run.seed}:{step}:{group.sample.id}"))
+
+    def _submit(self, group: Group, route: Route, template: Template | None) -> Future[Group]:
+        if self._threads is not None:
+            return self._threads.submit(self._sharpen, group, route, template)
+        done: Future[Group] = Future()
+        done.set_result(self._sharpen(group, route, template))
+        return done
+
+    def _sharpen(self, group: Group, route: Route, template: Template | None) -> Group:
+        terms = {branch.term for branch in route.branches}
+        if "policy" in terms and self.checker is not None:
+            group = self._checked(group, self.checker)
+        if "imitate" in terms and self.refiner is not None:
+            group = self._refined(group, self.refiner, template)
+        return group
+
+    def _checked(self, group: Group, checker: Checker) -> Group:
+        """With the checker's score as thinking reward; unchanged if there is nothing to compare."""
+        gate, reward = self.config.reward.thinking_gate, self.config.reward
+        earning = [k for k, v in enumerate(group.verdicts) if (v.correct if gate == "correct" else v.parsed)]
+        traces = [group.verdicts[k].thinking for k in earning]
+        if not traces or (len(traces) == len(group.verdicts) and len(set(traces)) == 1):
+            return group
+        found, trouble = self._ask(checker, self.local[0], lambda role: role.check(group.sample, traces))
+        if found is None:
+            verdicts = tuple(with_thinking(v, None, reward) for v in group.verdicts)
+            return replace(group, verdicts=verdicts, trouble=trouble)
+        by_index: dict[int, Assessment] = dict(zip(earning, found, strict=True))
+        assessments = tuple(by_index.get(k) for k in range(len(group.verdicts)))
+        verdicts = tuple(with_thinking(v, a.score if a else 0.0, reward) for v, a in zip(group.verdicts, assessments, strict=True))
+        return replace(group, verdicts=verdicts, assessments=assessments, trouble=trouble)
+
+    def _refined(self, group: Group, refiner: Refiner, template: Template | None) -> Group:
+        """With the refiner's trace as target; it must not hold the answer marker."""
+
+        def write(role: Refiner) -> str:
+            text = role.refine(group.sample, template).strip()
+            if not text or self.config.task.marker in text:
+                raise SupervisionError(f"{group.sample.id}: the refined trace is empty or contains {self.config.task.marker!r}")
+            return text
+
+        text, trouble = self._ask(refiner, self.local[1], write)
+        return replace(group, target=text, trouble=trouble or group.trouble)
+
+    def _ask(self, role: Role, local: Role, work: Callable[[Role], Answer]) -> tuple[Answer | None, str]:
+        """What `role` answers, and why not; on failure, as the recipe says, nothing, the local helper's answer, or another attempt."""
+        delay, failure = 1.0, self.config.supervision.on_failure
+        while True:
+            try:
+                return work(role), ""
+            except SupervisionError as error:
+                trouble = str(error)
+            if failure == "local":
+                return work(local), trouble
+            if failure == "without" or role is local or self._closed.wait(delay):
+                return None, trouble
+            delay = min(LONGEST_WAIT, 2 * delay)
+
+
+def figures(groups: Sequence[Group]) -> dict[str, float]:
+    """What helpers did in a step: groups checked, targets written, groups in trouble, mean score; empty if they did nothing."""
+    scores = [a.score for g in groups for a in g.assessments if a is not None]
+    counts = {
+        "checked_groups": float(sum(bool(g.assessments) for g in groups)),
+        "refined_targets": float(sum(g.target is not None for g in groups)),
+        "helper_failures": float(sum(bool(g.trouble) for g in groups)),
+    }
+    return counts | ({"helper_score": sum(scores) / len(scores)} if scores else {}) if any(counts.values()) else {}
