@@ -1,7 +1,4 @@
-"""Settings: frozen keyword-only dataclasses, read from a TOML recipe and overridden from the command line.
-
-Names follow TRL's where a setting exists there.
-"""
+"""Settings: frozen keyword-only dataclasses, from a TOML recipe and the command line; named as in TRL where it has the setting."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from dyme.route import ROUTERS, Context, Stage, standard_deviation
 from dyme.schedule import Position
 from dyme.supervise import target
 from dyme.supervise.build import build_supervisor
+from dyme.supervise.supervisor import Supervisor
 from dyme.tasks import TASKS
 from dyme.tree import Prompt
 from dyme.types import Group, Route, Sample
@@ -56,32 +57,19 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             run.log_event("note", message=line)
 
     updater = Updater(policy, config, accelerator, note)
-    supervisor, rules, total = build_supervisor(config, run.path, note), rules_of(config), schedule.budget(config, len(samples))
+    supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
+    sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     if warning := target.warning(samples):
         note(warning)
-
-    def draw(position: Position, stage: Stage) -> Work:
-        """Sample a step, verify and route it, and set the helpers to work on it."""
-        started = time.perf_counter()
-        batch = list(schedule.next_samples(samples, position, config))
-        share = batch[accelerator.process_index :: accelerator.num_processes]
-        prompts = [policy.encode(sample, config.task.think_prompt) for sample in share]
-        groups = [verify_group(group, rules) for group in roll_out(policy, prompts, share, stage, config, position.step)]
-        helped = supervisor.start(groups, routes_of(groups, stage, config), position.step)
-        return Work(prompts, helped, len(batch), time.perf_counter() - started)
-
     ahead: Work | None = None
     stopped = False
     with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
-            work = ahead or draw(position, stage)
-            following = position.advance(work.size, 0.0)
-            alone = not config.supervision.remote or not config.supervision.overlap or checkpoint.due(config, following)
-            over = following.progress(config, total) >= 1 or schedule.stage_at(following, config, total, stages) is not stage
-            ahead = None if alone or over else draw(following, stage)
+            work = ahead or sampler.draw(position, stage)
+            ahead = sampler.ahead(position.advance(work.size, 0.0), stage, stages, total)
             groups = supervisor.finish(work.helped)
             routes = routes_of(groups, stage, config)
             rate = schedule.learning_rate(config, position, total, stages)
@@ -114,6 +102,35 @@ class Work:
     size: int
     """Prompts over all processes."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Draws the steps of a run: samples, rollouts, verdicts, routes; then the helpers are at work."""
+
+    policy: Policy
+    supervisor: Supervisor
+    config: Config
+    samples: Sequence[Sample]
+    accelerator: Accelerator
+
+    def draw(self, position: Position, stage: Stage) -> Work:
+        """The step at a position; this process samples its share of the prompts."""
+        started, config = time.perf_counter(), self.config
+        batch = list(schedule.next_samples(self.samples, position, config))
+        share = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+        prompts = [self.policy.encode(sample, config.task.think_prompt) for sample in share]
+        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
+        helped = self.supervisor.start(groups, routes_of(groups, stage, config), position.step)
+        return Work(prompts, helped, len(batch), time.perf_counter() - started)
+
+    def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
+        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between."""
+        settings = self.config.supervision
+        if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
+            return None
+        over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not stage
+        return None if over else self.draw(position, stage)
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
