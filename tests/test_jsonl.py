@@ -313,7 +313,7 @@ def test_id_with_a_line_break_keeps_the_message_one_line(tmp_path: Path) -> None
 
 
 def test_tasks() -> None:
-    assert {name: task.name for name, task in TASKS.items()} == {"charts": "charts", "jsonl": "jsonl"}
+    assert {name: task.name for name, task in TASKS.items()} == {"charts": "charts", "jsonl": "jsonl", "tabmwp": "tabmwp"}
     assert (TASKS["charts"].tolerance, TASKS["jsonl"].tolerance) == (0.0, 0.05)
     for task in TASKS.values():
         assert "\n" not in task.summary + task.metric

@@ -70,9 +70,10 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
     if not reading.text or not words(reading.text):
         return Assessment(level="low", score=0.0, reason="says nothing")
     support = _support(sample, found, reading)
+    misnamed = ""
     if found:
         evidence, work = _evidence(found, reading), _work(found, reading, support)
-        focus = _focus(found, reading)
+        focus = _focus(found, reading) * (_FAULT if (misnamed := _misnamed(found, reader, reading)) else 1)
     else:
         evidence, work = _loose(sample, reader, reading, support)
         focus = _repetition(reading)
@@ -80,11 +81,12 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
     truth = _FAULT ** min(reading.faults, 8) * _STRAY ** min(strays, 4)
     score = truth * focus * evidence**0.5 * (0.1 + 0.6 * work + 0.3 * support)
     score = round(min(score, 1.0 if sample.facts else _FACTLESS), 4)
-    return Assessment(level=level_of(score), score=score, reason=_reason(reading, strays, evidence, work, support, focus))
+    return Assessment(level=level_of(score), score=score, reason=_reason(reading, misnamed, strays, (evidence, work, support, focus)))
 
 
-def _reason(reading: Reading, strays: int, evidence: float, work: float, support: float, focus: float) -> str:
-    """The weightiest objection in a few words."""
+def _reason(reading: Reading, misnamed: str, strays: int, parts: tuple[float, float, float, float]) -> str:
+    """The weightiest objection in a few words; `parts` are evidence, work, support and focus."""
+    evidence, work, support, focus = parts
     false = next((pair.name for pair in reading.pairs if not pair.entries), None)
     wrong = next((relation for relation in reading.relations if not relation.holds), None)
     if false is not None:
@@ -93,6 +95,8 @@ def _reason(reading: Reading, strays: int, evidence: float, work: float, support
         return "a step of arithmetic is wrong" if wrong.kind == "=" else "a comparison is wrong"
     if any(not relation.grounded for relation in reading.relations):
         return "calculates with numbers that are not in the facts"
+    if misnamed:
+        return f"speaks of {misnamed}, which the question does not ask for"
     if strays:
         return "has numbers that are neither facts nor results"
     if evidence < 0.5:
@@ -108,8 +112,8 @@ def _support(sample: Sample, found: Derivation | None, reading: Reading) -> floa
     """How far the trace gives the gold answer: 1 in its last words or as its last result, 0.5 elsewhere."""
     answer = normal(sample.answer)
     results = [result for relation in reading.relations if relation.holds and relation.grounded for result in relation.results[-1:]]
-    parts = [part.strip() for part in _SENTENCE.split(reading.text) if part and part.strip(" .:")]
-    last = parts[-1] if parts else ""
+    parts = _sentences(reading)
+    last = _last(reading)
     if answer in ("yes", "no"):
         negated = bool(_NEGATION.search(last)) and not re.search(r"\bno\b.{0,3}$", last) or last.endswith(" no")
         return float(negated == (answer == "no")) if len(parts) > 1 or reading.relations else 0.0
@@ -120,6 +124,14 @@ def _support(sample: Sample, found: Derivation | None, reading: Reading) -> floa
     if found and found.threshold is not None and not found.steps and all(entry.value in numbers(last) for entry in found.operands):
         return 1.0
     return 1.0 if _gives(last, answer) else 0.5 if _gives(" ".join(parts[-3:]), answer) or _chained(reading, gold) else 0.0
+
+
+def _sentences(reading: Reading) -> list[str]:
+    return [part.strip() for part in _SENTENCE.split(reading.text) if part.strip(" .:")]
+
+
+def _last(reading: Reading) -> str:
+    return next(iter(_sentences(reading)[::-1]), "")
 
 
 def _chained(reading: Reading, gold: list[Fraction]) -> bool:
@@ -154,6 +166,17 @@ def _evidence(found: Derivation, reading: Reading) -> float:
     return total / len(found.operands)
 
 
+def _misnamed(found: Derivation, reader: Reader, reading: Reading) -> str:
+    """A name without value that stands where the name of a needed fact is missing; "" if there is none."""
+    said = words(reading.text)
+    if all(words(entry.parts[0]) <= said for entry in found.operands):
+        return ""
+    matters = {*found.operands, *found.context}
+    valued = {pair.name for pair in reading.pairs}
+    mentioned = (reader.letter_names[letter] for letter in dict.fromkeys(reading.coded) if letter in reader.letter_names)
+    return next((name for name in mentioned if name not in valued and not matters & set(reader.named[name])), "")
+
+
 def _work(found: Derivation, reading: Reading, support: float) -> float:
     """How far the trace has the step that leads from the needed facts to the answer."""
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded]
@@ -167,16 +190,15 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
         return (1.0 if compared or _corresponds(found, reading) else 0.6) * told
     if found.shape in ("order", "median"):
         used = {value for relation in sound if relation.kind == "<" for value in relation.operands}
-        listed = sorted(v for v in needed if v is not None)
-        arranged = found.shape == "median" and re.search(", ".join(re.escape(str(v)) for v in listed), reading.text) is not None
+        arranged = found.shape == "median" and found.steps[0].replace(" <=", ",") in reading.text
         return 1.0 if needed <= used or arranged else 0.7 * support * (found.shape == "order" and _ranked(found, reading))
-    if found.target is None:  # a count or a mode: what was counted is told apart
-        told = any(relation.kind in ("above", "below", "<") or relation.kind == "=" for relation in sound)
-        return 1.0 if told or found.shape == "mode" else 0.5 * support
+    if found.shape == "mode":
+        closing = set(numbers(_last(reading)))
+        return float(needed <= closing <= needed | {Fraction(len(found.operands))})
+    if found.target is None:  # a count: what was counted is told apart
+        return float(any(relation.kind in ("above", "below", "<", "=") for relation in sound))
     used = {value for relation in sound if relation.kind == "=" for value in relation.operands}
     reached = any(abs(found.target) == abs(result) for relation in sound for result in relation.results)
-    if len(found.operands) == 1 and not found.steps:
-        return float(any(relation.kind in ("above", "below", "<") for relation in sound))
     covered = sum(value in used for value in needed) / len(needed)
     return covered if reached else 0.3 * covered
 
@@ -189,7 +211,7 @@ def _corresponds(found: Derivation, reading: Reading) -> bool:
 
 def _ranked(found: Derivation, reading: Reading) -> bool:
     """Whether the last sentence names the items in their order."""
-    last = [part for part in _SENTENCE.split(reading.text) if part and part.strip(" .:")][-1]
+    last = _last(reading)
     places = [last.find(entry.parts[0]) for entry in found.operands]
     return min(places) >= 0 and places == sorted(places)
 
@@ -203,7 +225,7 @@ def _singled(entry: Entry, reading: Reading, support: float) -> float:
         return 0.9 * support if shown and words(entry.parts[0]) <= words(reading.text) and not others else 0.0
     if not others:
         return 1.0
-    between = reading.text[others[-1].at : own[-1].at]
+    between = reading.coded[others[-1].at : own[-1].at]
     return 1.0 if own[-1].at > others[-1].at and len(_SENTENCE.split(between)) > 1 else 0.15
 
 
@@ -212,9 +234,15 @@ def _focus(found: Derivation, reading: Reading) -> float:
     matters = {*found.operands, *found.context}
     idle = sum(not matters & set(pair.entries) for pair in reading.pairs if pair.entries)
     targets = {abs(found.target)} if found.target is not None else set()
-    useful = {abs(v) for relation in reading.relations for v in relation.operands} | targets
-    needed = {entry.value for entry in found.operands}
-    vain = sum(r.kind == "=" and r.holds and not ({abs(v) for v in r.results} & (useful if needed & set(r.operands) else targets)) for r in reading.relations)
+    equations = [relation for relation in reading.relations if relation.kind == "=" and relation.holds]
+    useful = targets | {abs(value) for relation in reading.relations for value in relation.operands}
+    reached, vain = {abs(entry.value) for entry in found.operands if entry.value is not None}, 0
+    for equation in equations:  # of use is what starts from a needed fact, or a result of it, and is used later
+        results = {abs(value) for value in equation.results}
+        if results & useful and reached & {abs(value) for value in equation.operands}:
+            reached |= results
+        else:
+            vain += 1
     count = len(found.operands)
     return (1 - 0.25 * idle / (idle + count)) * (1 - 0.4 * vain / (vain + 1)) * _repetition(reading)
 
@@ -238,14 +266,18 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
         return min(1.0, 0.6 + 0.2 * len(sound)) if sound else 0.3, float(worked)
     said = words(reading.text)
     values = set(numbers(reading.text)) - gold
-    told = {pair.name for pair in reading.pairs if pair.entries} | {e.fact for e in reader.entries if e.value in values or (len(e.text) > 2 and e.text in reading.text)}
+    told = {entry for pair in reading.pairs for entry in pair.entries}
+    told |= {
+        e for e in reader.entries if e.value in values or (len(e.text) > 2 and e.text in reading.text) or values & set(numbers(e.parts[0]))
+    }
     relevant = len(said & asked) / max(1, len(asked))
     evidence = min(1.0, (len(told) + len(sound)) / 2) * min(1.0, 0.4 + 1.5 * relevant)
-    sentences = len([part for part in _SENTENCE.split(reading.text) if part and len(part.strip()) > 3])
+    sentences = len(_sentences(reading))
     return evidence, 1.0 if worked else min(1.0, 0.4 + 0.2 * sentences) * support * (sentences > 1)
 
 
 def _strays(sample: Sample, reading: Reading) -> int:
     """Numbers from nowhere, the gold answer's and small counts apart."""
-    gold = {abs(value) for value in numbers(normal(sample.answer))}
+    answer = normal(sample.answer)
+    gold = {abs(value) for value in (*numbers(answer), *numbers(answer.replace("/", " ")))}
     return sum(abs(value) not in gold for value in reading.strays)

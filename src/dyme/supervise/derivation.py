@@ -64,7 +64,7 @@ def derive(sample: Sample) -> Derivation | None:
 
 
 def running_total(values: Sequence[Fraction]) -> tuple[str, ...]:
-    """"82 + 47 = 129", "129 + 13 = 142"."""
+    """ "82 + 47 = 129", "129 + 13 = 142"."""
     total, steps = values[0], []
     for value in values[1:]:
         steps.append(f"{decimal(total)} + {decimal(value)} = {decimal(total + value)}")
@@ -143,8 +143,8 @@ class _Search:
 
     def counts(self, group: tuple[Entry, ...]) -> Iterator[Derivation]:
         for limit in self.quantities:
-            tests = {"above": lambda v: v > limit, "below": lambda v: v < limit, "least": lambda v: v >= limit, "at most": lambda v: v <= limit}
-            for shape, test in tests.items():
+            tests = (("above", limit.__lt__), ("below", limit.__gt__), ("least", limit.__le__), ("at most", limit.__ge__))
+            for shape, test in tests:
                 cue = self.cue(shape)
                 taken = tuple(entry for entry in group if test(_number(entry)))
                 if not cue or not taken:
@@ -188,7 +188,9 @@ class _Search:
                 x, y = _number(a), _number(b)
                 support = self.naming((a, b))
                 if x - y == self.gold and (cue := self.cue("difference")):
-                    yield Derivation("difference", (a, b), (f"{decimal(x)} - {decimal(y)} = {decimal(x - y)}",), x - y, support=cue + support)
+                    yield Derivation(
+                        "difference", (a, b), (f"{decimal(x)} - {decimal(y)} = {decimal(x - y)}",), x - y, support=cue + support
+                    )
                 if y and x / y == self.gold and (cue := self.cue("ratio")):
                     yield Derivation("ratio", (a, b), (f"{decimal(x)} / {decimal(y)} = {decimal(x / y)}",), x / y, support=cue + support)
                 if x + y == self.gold and self.cue("sum") and self.entries.index(a) < self.entries.index(b):
@@ -207,7 +209,13 @@ class _Search:
                 yield Derivation("left", asked, (*steps, step), money - total, support=cue + 2)
             enough = self.cue("enough")
             if enough and self.items == ("yes" if total <= money else "no",):
-                yield Derivation("enough", asked, (*steps, f"{decimal(total)} {'<' if total < money else '>' if total > money else '='} {decimal(money)}"), total, support=enough + 2)
+                yield Derivation(
+                    "enough",
+                    asked,
+                    (*steps, f"{decimal(total)} {'<' if total < money else '>' if total > money else '='} {decimal(money)}"),
+                    total,
+                    support=enough + 2,
+                )
         amounts = [self._amount(entry) for entry in asked]
         if self.gold is None or not all(amounts):
             return

@@ -24,7 +24,7 @@ _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
 _NUMBERS = re.compile(rf"(?<![\w.:])(?<!\w[-/]){NUMBER}(?![\w:])")
 _CHOICES = re.compile(r"\n(?:choices|options):.*", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
-_FILLERS = frozenset("a an the of in on at for and or to per number is are was were ms mr mrs dr s".split())
+_FILLERS = frozenset(re.findall(r"\w+", "a an the of in on at for and or to per number is are was were ms mr mrs dr s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Entry:
 
 def normal(text: str) -> str:
     """`text` in plain characters, without currency signs; clock times and fractions in one spelling."""
-    text = _MONEY.sub("", plain(text))
+    text = _MONEY.sub("", plain(text)).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
     return _TIME.sub(r"\1:\2\3m", text) if "m" in text else text
@@ -62,7 +62,7 @@ def _fraction(found: re.Match[str]) -> str:
     value, under = number(above), number(below)
     if whole and value is not None and under:
         return decimal(int(whole) + value / under)
-    return f"({above}) / ({below})" if value is None or under is None else f"{above} / {below}"
+    return f"({above}) / ({below})" if value is None or under is None else f"{above}/{below}"
 
 
 def decimal(value: Fraction) -> str:
@@ -81,7 +81,8 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
     columns = [half[1] for half in halves if len(half) == 2]
     read = []
     for fact, half in zip(facts, halves, strict=True):
-        shared = len(half) == 2 and (rows.count(half[0]) > 1 or columns.count(half[1]) > 1)
+        whole = len(half) < 2 or half[0].count("(") != half[0].count(")")
+        shared = not whole and (rows.count(half[0]) > 1 or columns.count(half[1]) > 1)
         text = normal(fact.value)
         leading = _LEADING.match(text)
         value = number(leading[1]) if leading and not re.match(r", ?[0-9]", text[leading.end() :]) else None

@@ -114,7 +114,11 @@ def wrong_value(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> s
     if not places:
         return None
     place = rng.choice(places)
-    every = {number(n) for text in (*(f"{f.subject} {f.value}" for f in sample.facts), sample.question, sample.answer, trace) for n in _NUMBER.findall(text)}
+    every = {
+        number(n)
+        for text in (*(f"{f.subject} {f.value}" for f in sample.facts), sample.question, sample.answer, trace)
+        for n in _NUMBER.findall(text)
+    }
     new = _other(place[0], rng)
     if number(new) in every:
         return None
@@ -125,7 +129,11 @@ def swapped_names(sample: Sample, rows: Sequence[Sample], rng: random.Random) ->
     """Two names that stand beside different values exchanged, or the name that matters replaced by one that does not."""
     trace, values = sample.rationale or "", {fact.subject.rpartition(", ")[0] or fact.subject: fact.value for fact in sample.facts}
     told = [name for name in values if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", trace)]
-    beside = [name for name in told if re.search(rf"(?<!\w){re.escape(name)}(?:[:,]? (?:is |at |has |shows )?){re.escape(values[name])}(?!\d)", trace)]
+    beside = [
+        name
+        for name in told
+        if re.search(rf"(?<!\w){re.escape(name)}(?:[:,]? (?:is |at |has |shows )?){re.escape(values[name])}(?!\d)", trace)
+    ]
     pairs = [(a, b) for a in beside for b in beside if values[a] != values[b]]
     if pairs:
         a, b = rng.choice(pairs)
@@ -154,7 +162,12 @@ def irrelevant(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> st
     """A true trace of another sample with another answer, or true facts that the question does not ask for."""
     question = sample.question.casefold()
     unasked = [fact for fact in sample.facts if fact.subject.casefold() not in question]
-    if len(unasked) < len(sample.facts) and len(unasked) > 1 and rng.random() < 0.5 and sample.answer not in {fact.value for fact in unasked}:
+    if (
+        len(unasked) < len(sample.facts)
+        and len(unasked) > 1
+        and rng.random() < 0.5
+        and sample.answer not in {fact.value for fact in unasked}
+    ):
         a, b, *_ = unasked
         return f"{a.subject} is {a.value} and {b.subject} is {b.value}. So {a.subject} and {b.subject} are known."
     other = rng.choice(rows)
@@ -166,7 +179,9 @@ def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> 
     if len(sample.facts) < 2:
         return None
     link = rng.choice((" ", " is ", ": "))
-    return rng.choice(("", "Observation: ", "The facts are ")) + ", ".join(f"{fact.subject}{link}{fact.value}" for fact in sample.facts) + "."
+    return (
+        rng.choice(("", "Observation: ", "The facts are ")) + ", ".join(f"{fact.subject}{link}{fact.value}" for fact in sample.facts) + "."
+    )
 
 
 def answer_only(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
@@ -213,7 +228,10 @@ def evaluate(checker: Checker, items: Sequence[Labelled]) -> Report:
     injected = confusion.get("injected command", {"low": 0, "medium": 0, "high": 0})
     return Report(
         traces=len(items),
-        auc=auc([g.score for i, g in zip(items, grades, strict=True) if i.right], [g.score for i, g in zip(items, grades, strict=True) if not i.right]),
+        auc=auc(
+            [g.score for i, g in zip(items, grades, strict=True) if i.right],
+            [g.score for i, g in zip(items, grades, strict=True) if not i.right],
+        ),
         agreement=agreed.total() / len(items),
         agreement_by_kind={kind: agreed[kind] / size for kind, size in sizes.items()},
         confusion=confusion,

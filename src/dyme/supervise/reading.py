@@ -17,12 +17,42 @@ from dyme.supervise.entries import Entry, asked, groups, normal, numbers
 from dyme.verify.answer import number
 from dyme.verify.thinking import NUMBER, any_of
 
+_MOST_NAMES = 6400
+"""As many private-use characters as there are."""
 LONGEST = 4000
 """Characters of a trace that are read; a longer one is cut."""
-_LINK = r"(?: ?[:=] ?| (?:(?:is|was|at|has|had|shows?|reads?|costs?|corresponds to|equals|stands at|with|sold|got|reaches|a value of|about|the|only|is at|to be)(?: |(?= ))){0,3})"
+_NAME = "[\ue000-\uf8ff]"
+"""A name of the facts, as one private-use character: so no pattern depends on the sample."""
+_LINK = (
+    r"(?: ?[:=] ?| (?:(?:is|was|at|has|had|shows?|reads?|costs?|corresponds to|equals|stands at|with|sold|got|reaches"
+    r"|a value of|about|the|only|to be)(?: |(?= ))){0,3})"
+)
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}[ap]m"
-_VALUE_AFTER = re.compile(rf"{_LINK}({_CLOCK}|{NUMBER})%?(?![\w:]| ?[*/+-] ?[0-9(])")
-_NAME_AFTER = re.compile(rf"(?<![\w.:])(?<![-+*/=<>] )({_CLOCK}|{NUMBER})%? (?:for|belongs to|, which is in|is in|is the value of|goes to) (?:the )?$")
+_MORE, _LESS = "more|greater|higher|larger|bigger|above|over|taller|longer", "less|fewer|lower|smaller|below|under|shorter"
+_VALUE_AFTER = re.compile(rf"{_LINK}({_CLOCK}|{NUMBER})%?(?![\w:]| ?[*/+-] ?[0-9(]| (?:{_MORE}|{_LESS}) (?!than [0-9]|[0-9]))")
+_NAME_AFTER = re.compile(
+    rf"(?<![\w.:])(?<![-+*/=<>] )({_CLOCK}|{NUMBER})%? (?:for|belongs to|, which is in|is in|is the value of|goes to) (?:the )?$"
+)
+_THING = rf"(?:(?:the )?(?P<name>{_NAME})(?: at| with| is|'s)?(?: (?P<both>{NUMBER}))?|(?P<value>{NUMBER}))"
+_BEST = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
+_SUPERLATIVES = (
+    re.compile(
+        rf"(?<![\w.])(?<![-+*/] ){_THING},? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
+        rf"(?: and it is (?P<it>{_NAME})(?!\w)|(?: value| number| one| bar)?(?:,| at| with| of| is|:)"
+        rf" (?P<then>{NUMBER})(?![\w%]| ?[-+*/]))?"
+    ),
+    re.compile(
+        rf"\bthe (?:{_BEST})(?: (?:number|value|one|bar|item|sum))?,? (?:is|was|at|of|has|:) ?(?:the value of )?{_THING}(?!\w)"
+        rf"(?:,? (?:which is|and it is|for|of|in) (?:in |for )?(?:the )?(?P<it>{_NAME})(?!\w))?"
+    ),
+)
+_COMPARISON = re.compile(
+    rf"(?<![\w.])(?<![-+*/=] ){_THING.replace('P<', 'P<a_')},? (?:(?:is|are|was|lies|all) )*"
+    rf"(?:(?P<more>{_MORE})|(?P<less>{_LESS})) (?:than )?"
+    rf"{_THING.replace('P<', 'P<b_')}(?!\w)"
+)
+_BEFORE_NUMBER = re.compile(rf"(?<=[-+*/=<>(] ){_NAME} (?=[0-9])")
+_CHAINED = re.compile(rf"{_NAME}(?= ?[<>])|(?<=[<>] ){_NAME}(?!\w| ?[0-9])")
 _WORDED = (
     (re.compile(rf"({NUMBER}) (?:plus|and|added to) (?=[a-z ]{{0,20}}{NUMBER} (?:makes|gives|sum to|add up to))"), r"\1 + "),
     (re.compile(rf"({NUMBER}) plus (?={NUMBER})"), r"\1 + "),
@@ -31,12 +61,17 @@ _WORDED = (
     (re.compile(rf"({NUMBER}) divided by (?={NUMBER})"), r"\1 / "),
     (re.compile(rf"([-+*/] {NUMBER}) (?:is|makes|gives|equals|leaves|sum to|add up to) (?={NUMBER}(?!\w| (?:more|less)))"), r"\1 = "),
 )
-_UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?[-+*/=)] ?[0-9(=])")
+_UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?\)| ?[-+*/=] ?[0-9(=])")
 _RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\(|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
-_TOKEN = re.compile(rf"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
+_TOKEN = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
 _SIDES = re.compile(r"[<>]=?|=")
 _MOST_TOKENS = 80
-_MORE, _LESS = "more|greater|higher|larger|bigger|above|over|taller|longer", "less|fewer|lower|smaller|below|under|shorter"
+_WORDS_OF_ARITHMETIC = re.compile(r"\b(?:plus|minus|times|divided|and|is|makes|gives|equals|leaves|sum|add)\b")
+_WORDS_AFTER = re.compile(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]{1,60})")
+_TOGETHER = re.compile(rf"{_NAME} and (?:the )?$")
+_FORMAL = re.compile(r"([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
+_THAN = re.compile(r"[^.;\n]{0,25}?\bthan\b")
+_MIXED_SIGN = re.compile(r"[/+]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +81,8 @@ class Pair:
     name: str
     entries: tuple[Entry, ...]
     at: int
+    """Where in `Reading.coded`."""
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +105,8 @@ class Reading:
     """All statements of a trace, in normal text."""
 
     text: str
+    coded: str
+    """The same with each name of the facts as one character."""
     pairs: list[Pair] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     strays: list[Fraction] = field(default_factory=list)
@@ -76,7 +115,7 @@ class Reading:
     @property
     def faults(self) -> int:
         """False statements: pairs, relations that do not hold, arithmetic on numbers from nowhere."""
-        wrong = {(pair.name, self.text[pair.at : pair.at + 12]) for pair in self.pairs if not pair.entries}
+        wrong = {(pair.name, pair.value) for pair in self.pairs if not pair.entries}
         return len(wrong) + sum(not (relation.holds and relation.grounded) for relation in self.relations)
 
 
@@ -90,78 +129,100 @@ class Reader:
             for name in dict.fromkeys((", ".join(entry.parts), *entry.parts)):
                 if name and not re.fullmatch(rf"{NUMBER}|.", name):
                     self.named.setdefault(name, []).append(entry)
-        self.names = any_of(tuple(sorted(self.named))) if self.named else None
+        self.letters = {name: chr(0xE000 + k) for k, name in enumerate(list(self.named)[:_MOST_NAMES])}
+        self.letter_names = {letter: name for name, letter in self.letters.items()}
+        self.names = any_of(tuple(sorted(self.letters))) if self.letters else None
         self.groups = groups(found)
         self.question = asked(question)
-        held = [value for entry in found for value in (*numbers(entry.text), *(v for part in entry.parts for v in numbers(part)))]
-        self.known = frozenset(map(abs, (*held, *numbers(self.question), *map(Fraction, range(max(map(len, self.groups), default=0) + 1)))))
-        name = "|".join(re.escape(name) for name in sorted(self.named, key=len, reverse=True)) or r"(?!)"
-        thing = rf"(?:(?:the )?(?P<name>{name})(?: at| with| is|'s)?(?: (?P<both>{NUMBER}))?|(?P<value>{NUMBER}))"
-        best = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
-        self.superlatives = (
-            re.compile(rf"(?<![\w.])(?<![-+*/] ){thing},? (?:is|was|has|had|as|being|, )? ?the (?:{best})\b(?: and it is (?P<it>{name})(?!\w))?"),
-            re.compile(rf"\bthe (?:{best})(?: (?:number|value|one|bar|item|sum))?,? (?:is|was|at|of|has|:) ?(?:the value of )?{thing}(?!\w)"),
-        )
-        one, other = thing.replace("P<", "P<a_"), thing.replace("P<", "P<b_")
-        self.comparison = re.compile(rf"(?<![\w.])(?<![-+*/=] ){one},? (?:(?:is|are|was|lies|all) )*(?:(?P<more>{_MORE})|(?P<less>{_LESS})) (?:than )?{other}(?!\w)")
-        self.within = re.compile(rf"(?<=[-+*/=<>(] )(?:{name}) (?=[0-9])")
-        self.chained = re.compile(rf"(?<!\w)(?:{name})(?= ?[<>])|(?<=[<>] )(?:{name})(?!\w| ?[0-9])")
+        texts = [text for entry in found for text in (entry.text, *entry.parts)] + [self.question]
+        held = {
+            value
+            for text in texts
+            for value in (*numbers(text), *(numbers(_MIXED_SIGN.sub(" ", text)) if _MIXED_SIGN.search(text) else ()))
+        }
+        counts = range(max(map(len, self.groups), default=0) + 1)
+        self.known = frozenset(map(abs, held)) | set(map(Fraction, counts))
+        self.predicates = {formal[1] for name in self.named if (formal := _FORMAL.fullmatch(name))}
+        self.texts = {entry.text for entry in found if entry.value is None and entry.text}
 
     def read(self, trace: str) -> Reading:
         """What `trace` states, held against the facts."""
         text = normal(trace[:LONGEST])
-        reading = Reading(text)
+        coded = self.names.sub(lambda found: self.letters[found[0]], text) if self.names else text
+        reading = Reading(text, coded)
         self._pairs(reading)
+        self._formal(reading)
+        self._arithmetic(reading)
         self._superlatives(reading)
         self._comparisons(reading)
-        self._arithmetic(reading)
         return reading
 
     def _pairs(self, reading: Reading) -> None:
-        if self.names is None:
-            return
-        text = reading.text
-        for found in self.names.finditer(text):
-            value, at = None, found.start()
+        text = reading.coded
+        for found in re.finditer(_NAME, text):
+            if found[0] not in self.letter_names:
+                continue
+            name, at, value = self.letter_names[found[0]], found.start(), None
+            if _TOGETHER.search(text[max(0, at - 8) : at]):  # "ham and fig have 129" gives neither a value
+                continue
             if after := _VALUE_AFTER.match(text, found.end()):
                 value = after[1]
             elif before := _NAME_AFTER.search(text[max(0, at - 60) : at]):
                 value = before[1]
-            if value is not None:
-                exact = number(value)
-                hits = tuple(e for e in self.named[found[0]] if e.text == value or (exact is not None and e.value == exact))
-                if hits or any(e.value is not None or e.text[:1].isdigit() for e in self.named[found[0]]):
-                    reading.pairs.append(Pair(found[0], hits, at))
-            else:
-                self._worded(reading, found[0], found.end(), at)
+            if value is None and _FORMAL.fullmatch(name):
+                reading.pairs.append(Pair(name, tuple(self.named[name]), at, ""))
+            elif value is None:
+                self._worded(reading, name, found.end(), at)
+            if value is None:
+                continue
+            exact = number(value)
+            hits = tuple(
+                e
+                for e in self.named[name]
+                if e.text == value or (exact is not None and e.value == exact) or (e.value is None and value in e.text.split(", "))
+            )
+            if hits or any(e.value is not None or e.text[:1].isdigit() for e in self.named[name]):
+                reading.pairs.append(Pair(name, hits, at, value))
+
+    def _formal(self, reading: Reading) -> None:
+        """Relations such as Parallel(AB, CD): those among the facts are true, others of the same predicate are not."""
+        for found in _FORMAL.finditer(reading.coded) if self.predicates else ():
+            if found[1] in self.predicates:
+                reading.pairs.append(Pair(found[0], (), found.start(), ""))
 
     def _worded(self, reading: Reading, name: str, end: int, at: int) -> None:
         """ "The ball is red": a value in words after the name, if the facts know it as a value of anything."""
-        texts = {entry.text for entry in self.entries if entry.value is None and entry.text}
-        rest = re.match(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]+)", reading.text[end : end + 60])
-        said = rest and next((text for text in texts if rest[1].strip() == text), None)
-        if said:
-            reading.pairs.append(Pair(name, tuple(e for e in self.named[name] if e.text == said), at))
+        if not self.texts:
+            return
+        rest = _WORDS_AFTER.match(reading.coded, end)
+        said = rest[1].strip() if rest else ""
+        if said in self.texts:
+            reading.pairs.append(Pair(name, tuple(e for e in self.named[name] if e.text == said), at, said))
 
     def _superlatives(self, reading: Reading) -> None:
-        for pattern in self.superlatives:
-            for found in pattern.finditer(reading.text):
+        results = [result for relation in reading.relations for result in relation.results]
+        for pattern in _SUPERLATIVES:
+            for found in pattern.finditer(reading.coded):
                 high = found["high"] is not None
                 values = self._values(found["name"], found["both"] or found["value"])
-                best = {(max if high else min)(e.value for e in group if e.value is not None) for group in self.groups}
-                also = found.groupdict().get("it")
-                hits = tuple(value for value in values if value in best and (also is None or value in self._values(also, None)))
+                extreme = max if high else min
+                best = {extreme(e.value for e in group if e.value is not None) for group in self.groups} | (
+                    {extreme(results)} if results else set()
+                )
+                also = self._values(found["it"], None)
+                also += self._values(None, found.groupdict().get("then"))
+                hits = tuple(value for value in values if value in best and (not also or value in also))
                 reading.relations.append(Relation("highest" if high else "lowest", bool(hits), hits or tuple(values[:1]), at=found.start()))
 
     def _comparisons(self, reading: Reading) -> None:
-        for found in self.comparison.finditer(reading.text):
+        for found in _COMPARISON.finditer(reading.coded):
             left = self._values(found["a_name"], found["a_both"] or found["a_value"])
             right = self._values(found["b_name"], found["b_both"] or found["b_value"])
-            if not left or not right or re.match(r"[^.;\n]{0,25}?\bthan\b", reading.text[found.end() :]):
+            if not left or not right or _THAN.match(reading.coded, found.end()):
                 continue
             more = found["more"] is not None
             holds = any(a > b if more else a < b for a in left for b in right)
-            count = sum((e.value or 0) > right[0] if more else (e.value or 0) < right[0] for e in self.entries if e.value is not None)
+            count = sum(e.value > right[0] if more else e.value < right[0] for e in self.entries if e.value is not None)
             counted = found["a_value"] is not None and left[0] == count
             reading.relations.append(Relation("above" if more else "below", holds or counted, (left[0], right[0]), at=found.start()))
 
@@ -170,14 +231,13 @@ class Reader:
         if value is not None:
             exact = number(value)
             return [] if exact is None else [exact]
-        return [e.value for e in self.named.get(name or "", ()) if e.value is not None]
+        return [e.value for e in self.named.get(self.letter_names.get(name or "", ""), ()) if e.value is not None]
 
     def _arithmetic(self, reading: Reading) -> None:
-        text = reading.text
-        if self.named and re.search(r"[-+*/=<>(] ?[a-z]|[a-z'] ?[<>]", text):
-            text = self.chained.sub(lambda found: f"{self._first(found[0])}", self.within.sub("", text))
-        for pattern, into in _WORDED:
-            text = pattern.sub(into, text)
+        text = _CHAINED.sub(lambda found: self._first(found[0]), _BEFORE_NUMBER.sub("", reading.coded)) if self.named else reading.text
+        if _WORDS_OF_ARITHMETIC.search(text):
+            for pattern, into in _WORDED:
+                text = pattern.sub(into, text)
         text = _UNIT.sub("", text)
         known = set(self.known)
         for run in _RUN.finditer(text):
@@ -185,7 +245,7 @@ class Reader:
                 reading.relations.append(relation)
                 if relation.holds and relation.grounded:
                     known |= {abs(result) for result in relation.results}
-        reading.strays = [value for value in dict.fromkeys(numbers(text)) if abs(value) not in known]
+        reading.strays = [value for value in dict.fromkeys(numbers(text.replace("/", " "))) if abs(value) not in known]
 
     def _first(self, name: str) -> str:
         values = self._values(name, None)
@@ -198,20 +258,21 @@ def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:
     if not signs:
         return None
     sides = [_TOKEN.findall(side) for side in _SIDES.split(run)]
-    if not sides[0]:
-        sides, signs = sides[1:], signs[1:]
-    if not sides[-1:] or not sides[-1]:
-        sides, signs = sides[:-1], signs[:-1]
     values = [_evaluate(tuple(side)) for side in sides]
-    if len(sides) < 2 or any(value is None for value in values):
+    start = next((k for k, value in enumerate(values) if value is not None), 0)
+    end = next((k for k in range(start, len(values)) if values[k] is None), len(values))
+    sides, values, signs = sides[start:end], values[start:end], signs[start : max(start, end - 1)]
+    if len(sides) < 2:
         return None
     exact = [value for value in values if value is not None]
     holds = all(_compare(a, b, sign, side) for a, b, sign, side in zip(exact, exact[1:], signs, sides[1:], strict=False))
     worked = [k for k, side in enumerate(sides) if len(side) > 2 or (len(side) == 2 and side[0] != "-")]
     if "=" in signs and not worked:
         return None
-    operands = tuple(value for k in (worked if "=" in signs else range(len(sides))) for token in sides[k] if (value := number(token)) is not None)
-    results = tuple(exact[k] for k in range(len(sides)) if k not in worked) if "=" in signs else ()
+    operands = tuple(
+        value for k in (worked if "=" in signs else range(len(sides))) for token in sides[k] if (value := number(token)) is not None
+    )
+    results = (tuple(exact[k] for k in range(len(sides)) if k not in worked) or (exact[-1],)) if "=" in signs else ()
     grounded, held = True, set(known)
     for k in worked if "=" in signs else range(len(sides)):
         own = {abs(value) for token in sides[k] if (value := number(token)) is not None}

@@ -82,16 +82,17 @@ def write(sample: Sample, found: Derivation) -> str:
     shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
     if len(shown) > 2 * MOST_OBSERVED:
         shown = found.operands
-    return f"Observation: {listing(shown)}. Reasoning: {reasoning(found)}."
+    return f"Observation: {_full_stop(listing(shown))} Reasoning: {_full_stop(reasoning(found, sample.answer))}"
 
 
-def reasoning(found: Derivation) -> str:
+def reasoning(found: Derivation, answer: str) -> str:
     """The named operands, then the work: "fig 82, oat 13, 82 - 13 = 69"."""
     operands = found.operands
     if found.shape in ("highest", "lowest"):
         return f"{_named(operands[0])} is the {found.shape}"
     if found.shape in ("look-up", "find"):
-        return f"{operands[0].fact.subject} is {operands[0].fact.value}"
+        told = f"{operands[0].fact.subject} is {operands[0].fact.value}"
+        return told if found.shape == "look-up" else f"{told}, so {answer}"
     if found.shape == "order":
         sign = " < " if " < " in found.steps[0] else " > "
         return sign.join(map(_named, operands))
@@ -101,10 +102,17 @@ def reasoning(found: Derivation) -> str:
     head = ", ".join(map(_named, operands))
     if found.threshold is not None:
         limit = decimal(found.threshold)
-        head += {"above": f" above {limit}", "below": f" below {limit}", "least": f" at least {limit}", "at most": f" at most {limit}"}[found.shape]
+        head += {"above": f" above {limit}", "below": f" below {limit}", "least": f" at least {limit}", "at most": f" at most {limit}"}[
+            found.shape
+        ]
     if found.shape == "mode":
         head += f", {operands[0].fact.value} appears {len(operands)} times"
-    return ", ".join([head, *found.steps])
+    closing = {"yes": ", so enough", "no": ", so not enough"}[answer.strip(". ").casefold()] if found.shape == "enough" else ""
+    return ", ".join([head, *found.steps]) + closing
+
+
+def _full_stop(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
 
 
 def _named(entry: Entry) -> str:

@@ -35,8 +35,10 @@ def slots(sample: Sample, found: Derivation) -> dict[str, str]:
 
 
 def listing(shown: tuple[Entry, ...]) -> str:
-    """ "fig 82, oat 13"."""
-    return ", ".join(f"{entry.fact.subject} {entry.fact.value}" for entry in shown)
+    """ "fig 82, oat 13"; between semicolons where a value is itself a list."""
+    return ("; " if any(", " in entry.fact.value for entry in shown) else ", ").join(
+        f"{entry.fact.subject} {entry.fact.value}" for entry in shown
+    )
 
 
 def generalise(sample: Sample, trace: str) -> str | None:
@@ -51,7 +53,9 @@ def generalise(sample: Sample, trace: str) -> str | None:
     # values before results, longest first: in "42 - 21 = 21" the value is meant twice, which filling would show as false
     words = sorted(filter(None, meant), key=len, reverse=True)
     pattern = re.compile("|".join(rf"(?<![\w.]){re.escape(word)}(?![\w])" for word in words))
-    text = "".join(part if part == "{facts}" else pattern.sub(lambda m: f"{{{meant[m[0]]}}}", part) for part in re.split(r"(\{facts\})", text))
+    text = "".join(
+        part if part == "{facts}" else pattern.sub(lambda m: f"{{{meant[m[0]]}}}", part) for part in re.split(r"(\{facts\})", text)
+    )
     rest = _SLOT.sub(" ", text).casefold()
     left = any(re.search(rf"(?<!\w){re.escape(entry.name.casefold())}(?!\w)", rest) for entry in entries(sample.facts))
     return None if left or re.search(r"\d", rest) or text == trace.strip() else text
@@ -79,6 +83,7 @@ class TemplatePool:
         """Per kind: text -> (mean score, how often it was graded high)."""
 
     def __len__(self) -> int:
+        """Number of templates of all kinds."""
         return sum(map(len, self._seen.values()))
 
     def add(self, sample: Sample, trace: str, assessment: Assessment) -> bool:
@@ -114,7 +119,9 @@ class TemplatePool:
                 seen.setdefault(str(kind), {})[str(text)] = (float(score), int(count))
             self.per_kind, self._seen = int(state["per_kind"]), seen
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"the template pool of this run cannot be read ({error}); remove its file to start with an empty pool") from error
+            raise RunError(
+                f"the template pool of this run cannot be read ({error}); remove its file to start with an empty pool"
+            ) from error
 
     @staticmethod
     def _rank(kept: Mapping[str, tuple[float, int]], text: str) -> tuple[float, int, int, str]:

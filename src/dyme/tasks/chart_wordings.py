@@ -43,18 +43,38 @@ def _worded(chart: Chart, rng: random.Random) -> str:
     ranked = sorted(values, key=lambda name: values[name])
     low, high = ranked[0], ranked[-1]
     if question.kind == "read":
-        return rng.choice((f"{question.names[0]} is {answer}", f"the value of {question.names[0]} is {answer}", f"{question.names[0]} has {answer}"))
+        return rng.choice(
+            (f"{question.names[0]} is {answer}", f"the value of {question.names[0]} is {answer}", f"{question.names[0]} has {answer}")
+        )
     if question.kind in ("diff", "sum"):
         a, b = (values[name] for name in question.names)
         sign, word = ("-", "minus") if question.kind == "diff" else ("+", "plus")
-        return rng.choice((f"{a} {word} {b} is {answer}", f"{a} {sign} {b} = {answer}", f"{question.names[0]} {a} {sign} {question.names[1]} {b} = {answer}"))
+        return rng.choice(
+            (
+                f"{a} {word} {b} is {answer}",
+                f"{a} {sign} {b} = {answer}",
+                f"{question.names[0]} {a} {sign} {question.names[1]} {b} = {answer}",
+            )
+        )
     if question.kind in ("max", "min", "which"):
         best, kind = (high, "highest") if question.kind == "max" or question.names[:1] == ("highest",) else (low, "lowest")
-        return rng.choice((f"{best} is the {kind} with {values[best]}", f"the {kind} is {best} at {values[best]}", f"{best} has the {kind} value, {values[best]}"))
+        return rng.choice(
+            (
+                f"{best} is the {kind} with {values[best]}",
+                f"the {kind} is {best} at {values[best]}",
+                f"{best} has the {kind} value, {values[best]}",
+            )
+        )
     if question.kind == "range":
         return f"the highest is {values[high]} and the lowest is {values[low]}, and {values[high]} - {values[low]} = {answer}"
     if question.kind == "order":
-        return rng.choice((" < ".join(ranked), ", ".join(f"{name} {values[name]}" for name in ranked) + " from the lowest to the highest", _chain(chart.table)))
+        return rng.choice(
+            (
+                " < ".join(ranked),
+                ", ".join(f"{name} {values[name]}" for name in ranked) + " from the lowest to the highest",
+                _chain(chart.table),
+            )
+        )
     above = [(name, value) for name, value in chart.table if value > question.threshold]
     told = " and ".join(f"{name} {value}" for name, value in above) + f" are above {question.threshold}"
     return told + (f", {' + '.join(str(value) for _, value in above)} = {answer.split(', ')[1]}" if len(above) > 1 else "")

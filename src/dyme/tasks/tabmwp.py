@@ -8,9 +8,9 @@ One row, in the published fields (made up here; on one line in the file):
      = $9\\n\\nA lamp costs $9 more than a mug.", "table": "lamp | $12\\nmug | $3", "table_title": null}
 
 Facts come from `table`, one a cell: ("lamp", "$12"), or in a table of more columns ("lamp, Monday", "$12"). A row that is labelled
-by a number takes the first column's heading with it ("Stem 3"). The rationale is `solution`, without a last sentence that only
-gives the answer. `kind` is `ans_type`; choices follow the question on a line of their own. Name the files by task.train, task.validation and
-task.test; without a validation file the last tenth of the training file serves, as in `jsonl.py`.
+by a number takes the first column's heading with it ("Stem 3"). The rationale is `solution`, without a last line that only gives
+the answer. `kind` is `ans_type`; choices follow the question on a line of their own. Name the files by task.train,
+task.validation and task.test; without a validation file the last tenth of the training file serves, as in `jsonl.py`.
 
 Licence: CC BY-NC-SA 4.0; not shipped. Metric: exact match of the number (without its unit) or of the text.
 """
