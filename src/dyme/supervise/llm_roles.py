@@ -115,7 +115,9 @@ class LLMExtractor:
         """The distinct facts of the sample's images. Raises SupervisionError if it has none or the LLM reads none."""
         if not sample.images:
             raise SupervisionError(f"{sample.id} has no image to read facts from")
-        pictures: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(image, self._max_side)}} for image in sample.images]
+        pictures: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": _data_url(image, self._max_side)}} for image in sample.images
+        ]
         content = [*pictures, {"type": "text", "text": "Describe the image as one JSON object."}]
         return flatten(self._client.ask(_messages(self._instructions, content), FACTS_SCHEMA))
 
