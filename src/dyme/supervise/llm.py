@@ -1,0 +1,402 @@
+"""A client of any OpenAI-compatible chat endpoint (vLLM, SGLang, llama.cpp, Ollama, hosted) for the helpers of visual supervision.
+
+It ends in a validated answer or in SupervisionError, never in None or a zero (the reference code's helpers return None when the
+LLM fails, and its training crashes). What costs is counted and bounded; what was answered well is kept on disk and not asked again.
+The caller runs it in threads. `openai` is imported when a client is made, so that a run without an LLM needs no such package.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import math
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from dyme.errors import ConfigError, SupervisionError
+from dyme.supervise.answers import fit, read_object
+
+Message = Mapping[str, Any]
+Schema = Mapping[str, Any]
+Structure = Literal["json_schema", "json_object", "prompt"]
+"""How a structured answer is asked for: by schema, as any JSON object, or in words alone."""
+_T = TypeVar("_T")
+_LONGEST_WAIT = 60.0
+"""Seconds to sleep before a retry at most; a server that asks for more is given up."""
+_NOT_UNDERSTOOD = (400, 422)
+"""Statuses with which servers refuse a `response_format` that they do not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where the LLM is and how it is asked."""
+
+    url: str
+    """Base address, e.g. "http://127.0.0.1:8000/v1"."""
+    model: str
+    """Name of the model as the server knows it."""
+    api_key_env: str = ""
+    """Environment variable that holds the key; empty: the server wants none."""
+    timeout_seconds: float = 60.0
+    """Longest silence of the server (to connect, between two pieces of an answer) before a try is given up."""
+    max_retries: int = 4
+    """Further tries after a 429, a 5xx, a timeout, a broken connection or an unreadable body."""
+    backoff_seconds: float = 0.5
+    """Wait before the first retry; doubles with each, less up to a quarter at random; a 429's Retry-After goes first."""
+    max_tokens: int = 1024
+    """Tokens of an answer at most; one that reaches it is cut off and refused."""
+    temperature: float = 0.0
+    """0: the likeliest answer, so that a grade can be repeated."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for settings that cannot work."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{self.url!r} is not the address of an endpoint; give one like http://127.0.0.1:8000/v1")
+        if parts.username or parts.password:
+            raise ConfigError(
+                "the endpoint's address holds a user or password; put the key into an environment variable and name that in api_key_env"
+            )
+        if not self.model:
+            raise ConfigError("the endpoint needs the name of a model; GET <url>/models lists those it serves")
+        if not (
+            self.timeout_seconds > 0
+            and self.backoff_seconds >= 0
+            and self.temperature >= 0
+            and self.max_retries >= 0
+            and self.max_tokens > 0
+        ):
+            raise ConfigError(
+                "an endpoint's timeout_seconds and max_tokens must be above 0; max_retries, backoff_seconds and temperature at least 0"
+            )
+
+
+@dataclass(kw_only=True)
+class Stats:
+    """What a client has done so far."""
+
+    calls: int = 0
+    """Requests sent, retries included."""
+    cache_hits: int = 0
+    """Answers that cost no request."""
+    retries: int = 0
+    """Requests that repeated a failed one."""
+    structure_fallbacks: int = 0
+    """Times that the server refused a way of asking for JSON and a weaker one was taken for the rest of the run."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Questions that ended in SupervisionError, by kind: timeout, connection, http 500, ..., body, cut off, answer, budget."""
+    cache_errors: int = 0
+    """Reads and writes of the cache that failed; the question was then asked or its answer not kept."""
+    prompt_tokens: int = 0
+    """As the server counts them."""
+    completion_tokens: int = 0
+    """As the server counts them."""
+    seconds: float = 0.0
+    """Waiting for answers, summed over threads; without waits before retries."""
+
+
+class Client:
+    """Asks an endpoint; may be shared by threads. Identical questions in flight at the same time are both sent."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        cache: Path | None = None,
+        max_calls: int = 0,
+        max_tokens_total: int = 0,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """`cache`: file of answers, made if absent. `max_calls`, `max_tokens_total` (prompt and answer): budget of this client, 0: none.
+
+        Tokens are known only when an answer is there: calls in flight may exceed that budget. `note` gets lines for the user.
+        Raises ConfigError without the `openai` package, for a missing key and for a cache that cannot be opened.
+        """
+        self.endpoint = endpoint
+        self.max_calls, self.max_tokens_total = max_calls, max_tokens_total
+        self._openai = _openai_client(endpoint)
+        self._cache = AnswerCache(cache) if cache else None
+        self._note = note
+        self._lock = threading.Lock()
+        self._stats = Stats()
+        self._structure: Structure = "json_schema"
+
+    @property
+    def stats(self) -> Stats:
+        """A copy of the counters."""
+        with self._lock:
+            return replace(self._stats, failures=dict(self._stats.failures))
+
+    @property
+    def structure(self) -> Structure:
+        """How structured answers are asked for at present."""
+        return self._structure
+
+    def close(self) -> None:
+        """Close connections and the cache."""
+        self._openai.close()
+        if self._cache:
+            self._cache.close()
+
+    def ask(self, messages: Sequence[Message], schema: Schema) -> dict[str, Any]:
+        """One JSON object that fits `schema` (see `answers.fit` for what of JSON Schema is understood).
+
+        Raises SupervisionError if there is none after all retries.
+        """
+
+        def accept(text: str) -> dict[str, Any]:
+            answer: dict[str, Any] = fit(read_object(text), schema)
+            return answer
+
+        return self._ask(messages, schema, accept)
+
+    def ask_text(self, messages: Sequence[Message], accept: Callable[[str], str]) -> str:
+        """Free text as `accept` returns it; `accept` raises SupervisionError for what it cannot use, which is then not kept.
+
+        Raises SupervisionError if there is none after all retries.
+        """
+        return self._ask(messages, None, accept)
+
+    def _ask(self, messages: Sequence[Message], schema: Schema | None, accept: Callable[[str], _T]) -> _T:
+        key = self._key(messages, schema)
+        kept = self._cached(key)
+        if kept is not None:
+            try:
+                answer = accept(kept)
+            except SupervisionError:
+                pass  # the rules have become stricter since it was stored: ask again
+            else:
+                self._count(cache_hits=1)
+                return answer
+        try:
+            text = self._answer(messages, schema)
+            try:
+                answer = accept(text)
+            except SupervisionError as error:
+                raise _Failure("answer", f"the answer is not usable: {error}") from error
+        except _Failure as failure:
+            with self._lock:
+                self._stats.failures[failure.kind] = self._stats.failures.get(failure.kind, 0) + 1
+            raise SupervisionError(f"{self.endpoint.model} at {self.endpoint.url}: {failure}") from failure
+        self._keep(key, text)
+        return answer
+
+    def _answer(self, messages: Sequence[Message], schema: Schema | None) -> str:
+        """The text of an answer; a refused `response_format` is replaced by the next weaker one that the server takes."""
+        if schema is None:
+            return self._tried(messages, {})
+        ways = get_args(Structure)
+        for way in ways[ways.index(self._structure) :]:
+            try:
+                text = self._tried(*_structured(messages, schema, way))
+            except _Failure as failure:
+                if failure.status in _NOT_UNDERSTOOD and way != ways[-1]:
+                    refusal = failure
+                    continue
+                raise
+            with self._lock:
+                weaker = ways.index(way) > ways.index(self._structure)
+                if weaker:
+                    self._stats.structure_fallbacks += 1
+                    self._structure = way
+            if weaker:
+                self._note(f"{self.endpoint.url} refused to be asked for JSON by a stricter way ({refusal}); asking by {way} from now on")
+            return text
+        raise AssertionError("the last way returns or raises")
+
+    def _tried(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
+        """The text of an answer after as many tries as the endpoint grants."""
+        body = {
+            "model": self.endpoint.model,
+            "messages": list(messages),
+            "max_tokens": self.endpoint.max_tokens,
+            "temperature": self.endpoint.temperature,
+            **extra,
+        }
+        for attempt in range(self.endpoint.max_retries + 1):
+            self._spend(retry=attempt > 0)
+            started = time.monotonic()
+            try:
+                return self._request(body)
+            except _Failure as failure:
+                if not failure.passing or attempt == self.endpoint.max_retries or failure.wait > _LONGEST_WAIT:
+                    raise
+                backoff = min(self.endpoint.backoff_seconds * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.75, 1)
+                wait = failure.wait or backoff
+            finally:
+                self._count(seconds=time.monotonic() - started)
+            time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _request(self, body: dict[str, Any]) -> str:
+        """One request and the text of its answer."""
+        import openai
+
+        try:
+            content = self._openai.chat.completions.with_raw_response.create(**body).content
+        except openai.APITimeoutError as error:
+            raise _Failure("timeout", f"no answer within {self.endpoint.timeout_seconds:g} s", passing=True) from error
+        except openai.APIConnectionError as error:
+            raise _Failure("connection", f"no connection ({error.__cause__ or error})", passing=True) from error
+        except openai.APIStatusError as error:
+            status = error.status_code
+            passing = status == 429 or status >= 500
+            wait = _retry_after(error.response.headers.get("retry-after"))
+            raise _Failure(f"http {status}", f"HTTP {status}: {str(error)[:300]}", passing=passing, wait=wait, status=status) from error
+        except openai.OpenAIError as error:
+            raise _Failure("body", f"an unreadable answer ({str(error)[:300]})", passing=True) from error
+        return self._text(content)
+
+    def _text(self, content: bytes) -> str:
+        """The message in the body of an answer; its tokens are counted, whatever else is wrong with it."""
+        try:
+            body = json.loads(content)
+            choice = body["choices"][0]
+            text = choice["message"]["content"]
+            finish = choice.get("finish_reason")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+            raise _Failure("body", f"a body that is no chat completion: {content[:100]!r}", passing=True) from error
+        usage = body.get("usage")
+        prompt, completion = ((usage.get(k) if isinstance(usage, dict) else 0) for k in ("prompt_tokens", "completion_tokens"))
+        self._count(prompt_tokens=_whole(prompt), completion_tokens=_whole(completion))
+        if finish == "length":
+            raise _Failure("cut off", f"the answer was cut off at {self.endpoint.max_tokens} tokens; raise max_tokens")
+        if not isinstance(text, str) or not text.strip():
+            raise _Failure("answer", "the answer is empty")
+        return text
+
+    def _spend(self, *, retry: bool) -> None:
+        """Count a request that is about to be sent, or refuse it."""
+        with self._lock:
+            spent = self._stats.prompt_tokens + self._stats.completion_tokens
+            if self.max_calls and self._stats.calls >= self.max_calls:
+                raise _Failure("budget", f"the budget of {self.max_calls} calls is spent")
+            if self.max_tokens_total and spent >= self.max_tokens_total:
+                raise _Failure("budget", f"the budget of {self.max_tokens_total} tokens is spent")
+            self._stats.calls += 1
+            self._stats.retries += retry
+
+    def _count(self, **more: float) -> None:
+        with self._lock:
+            for name, value in more.items():
+                setattr(self._stats, name, getattr(self._stats, name) + value)
+
+    def _key(self, messages: Sequence[Message], schema: Schema | None) -> str:
+        """Identity of a question: equal keys mean equal questions to equal models with equal sampling."""
+        sampling = [self.endpoint.model, self.endpoint.max_tokens, self.endpoint.temperature]
+        return hashlib.sha256(json.dumps([sampling, list(messages), schema], sort_keys=True).encode()).hexdigest()
+
+    def _cached(self, key: str) -> str | None:
+        try:
+            return self._cache.get(key) if self._cache else None
+        except sqlite3.Error as error:
+            self._cache_failed(error)
+            return None
+
+    def _keep(self, key: str, text: str) -> None:
+        try:
+            if self._cache:
+                self._cache.put(key, text)
+        except sqlite3.Error as error:
+            self._cache_failed(error)
+
+    def _cache_failed(self, error: sqlite3.Error) -> None:
+        self._count(cache_errors=1)
+        if self.stats.cache_errors == 1:
+            self._note(f"the cache of LLM answers failed ({error}); answers are asked for again. Free the disk or move the file away.")
+
+
+class AnswerCache:
+    """Accepted answers by key in one SQLite file; several threads and processes may use it, and a killed one leaves it whole."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises ConfigError if it cannot be used."""
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
+
+    def get(self, key: str) -> str | None:
+        """The stored answer, if any."""
+        with self._lock:
+            row = self._db.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put(self, key: str, text: str) -> None:
+        """Store an answer; the first one stays if two were asked for at once."""
+        with self._lock:
+            self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, text))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+
+class _Failure(Exception):
+    """Why there is no answer; `passing`: a later try may succeed; `wait`: seconds that the server asks for."""
+
+    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, status: int = 0) -> None:
+        super().__init__(message)
+        self.kind, self.passing, self.wait, self.status = kind, passing, wait, status
+
+
+def _openai_client(endpoint: Endpoint) -> Any:
+    """The package's client, without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone."""
+    try:
+        import openai
+    except ImportError as error:
+        raise ConfigError("an LLM helper needs the openai package: pip install dyme[llm]") from error
+    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
+    if not key:
+        raise ConfigError(
+            f"the environment variable {endpoint.api_key_env} holds no key; set it, or leave api_key_env empty if none is needed"
+        )
+    return openai.OpenAI(base_url=endpoint.url, api_key=key, timeout=endpoint.timeout_seconds, max_retries=0)
+
+
+def _structured(messages: Sequence[Message], schema: Schema, way: Structure) -> tuple[Sequence[Message], Mapping[str, Any]]:
+    """Messages and request settings that ask for an object of `schema`. llama.cpp's servers take a schema with `json_object`, too."""
+    if way == "json_schema":
+        return messages, {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}}
+    words = f"Answer with one JSON object and nothing else. It must fit this JSON schema: {json.dumps(schema)}"
+    messages = (
+        [*messages, {"role": "user", "content": words}]
+        if messages[-1]["role"] != "user"
+        else [*messages[:-1], _extended(messages[-1], words)]
+    )
+    return messages, {"response_format": {"type": "json_object", "schema": schema}} if way == "json_object" else {}
+
+
+def _extended(message: Message, words: str) -> Message:
+    content = message["content"]
+    return {**message, "content": f"{content}\n\n{words}" if isinstance(content, str) else [*content, {"type": "text", "text": words}]}
+
+
+def _retry_after(header: str | None) -> float:
+    """Seconds that a Retry-After header asks for, as a number or as a date; 0 if it is absent or unreadable."""
+    try:
+        seconds = float(header or 0)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header or "").timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _whole(value: object) -> int:
+    return max(0, value) if isinstance(value, int) else 0
