@@ -23,16 +23,18 @@ Colour = tuple[int, int, int]
 TITLE, X_AXIS, Y_AXIS, LEGEND, LABEL, TICK, TEXT = "title", "x axis", "y axis", "legend", "label", "tick", "text"
 ROLES = (TITLE, X_AXIS, Y_AXIS, LEGEND, LABEL, TICK, TEXT)
 """Subjects of facts that are not pairs: they say what part of the picture the value was read from."""
-SAME_COLOUR = 60.0
+SAME_COLOUR = 30.0
 """Euclidean distance in RGB up to which a mark has the colour of a legend entry."""
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)")
 _NUMBER = r"(?:[$€£¥₹] ?)?[+\-−–]? ?(?:[$€£¥₹] ?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-_UNIT = r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp)"
-_VALUE = re.compile(rf"[~<>]? ?({_NUMBER}) ?{_UNIT}?\*?", re.IGNORECASE)
+_UNIT = r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp|hours?|days?|months?|years?|minutes?|seconds?|people|kg|tonnes?|km|[tgmk]wh)"
+_VALUE = re.compile(rf"[~<>]? ?({_NUMBER}) ?{_UNIT}?\**(?: \(\d{{4}}\))?", re.IGNORECASE)
 _NAMED = re.compile(
     rf"(.*[^\W\d].*?)(?:: ?{_NUMBER}|,? (?=[$€£%\d+−-][^ ]*[$€£%\d])(?:[$€£]{_NUMBER}|{_NUMBER} ?%)) ?{_UNIT}?", re.IGNORECASE
 )
+_YEAR = re.compile(r"(1[89]|20)\d\d\**")
+_BULLETS = " :,·•-–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,11 @@ class _Axis:
         edge = mean(label.y for label in self.labels) if self.across else min(label.x for label in self.labels)
         return text.y < edge if self.across else text.x > edge
 
+    def gap(self, values: Sequence[Text]) -> float:
+        """Distance to the nearest of the values on that side."""
+        edge = min(label.top for label in self.labels) if self.across else max(label.right for label in self.labels)
+        return min((max(edge - v.bottom if self.across else v.left - edge, 0.0) for v in values if self.before(v)), default=math.inf)
+
     def slot(self, text: Text) -> tuple[Text, float] | None:
         """The label in whose slot `text` lies and how near it is (1: centred, 0: at the border); slots end midway between labels."""
         label = min(self.labels, key=lambda candidate: abs(self.at(candidate) - self.at(text)))
@@ -112,11 +119,13 @@ def chart_facts(texts: Iterable[Text]) -> tuple[Fact, ...]:
     whole = _joined_lines(_cleaned(texts))
     upright = [t for t in whole if not t.turned]
     scales = _scales(upright)
+    years = [t for scale in scales if all(is_year(t.text) for t in scale) for t in scale]
+    scales = [scale for scale in scales if scale[0] not in years]
     ticks = [t for scale in scales for t in scale]
-    numbers = [t for t in upright if is_value(t.text) and t not in ticks and _within(t, scales)]
+    numbers = [t for t in upright if is_value(t.text) and t not in ticks and t not in years and _within(t, scales)]
     legend = _legend([t for t in upright if t not in ticks], numbers)
     values = [t for t in numbers if t not in legend]
-    axis = _label_axis([t for t in upright if t not in ticks and t not in legend], values)
+    axis = _label_axis([t for t in whole if t not in ticks and t not in legend], values)
     pairs = _axis_pairs(axis, values, legend, upright) if axis else []
     paired = {id(value) for value, _ in pairs}
     labels = list(axis.labels) if axis else []
@@ -136,7 +145,7 @@ def _named_value(text: str) -> tuple[str, str] | None:
     """Name and value of a text such as "Rent: 40" or "Rent 40%"; None if it is no such text."""
     if is_value(text) or not (found := _NAMED.fullmatch(text)):
         return None
-    return found[1].strip(" :,"), text[found.end(1) :].strip(" :,")
+    return found[1].strip(_BULLETS), text[found.end(1) :].strip(_BULLETS)
 
 
 def bare_number(text: str) -> str | None:
@@ -189,8 +198,8 @@ def _joined_lines(texts: list[Text]) -> list[Text]:
             out.append((t, t))
             continue
         first, _ = out[above]
-        edges = {"left": min(first.left, t.left), "right": max(first.right, t.right), "bottom": t.bottom}
-        out[above] = (replace(first, text=f"{first.text} {t.text}", **edges), t)
+        left, right = min(first.left, t.left), max(first.right, t.right)
+        out[above] = (replace(first, text=f"{first.text} {t.text}", left=left, right=right, bottom=t.bottom), t)
     return [t for t, _ in out]
 
 
@@ -225,14 +234,18 @@ def _amount(text: str) -> float | None:
 
 
 def is_year(text: str) -> bool:
-    """Whether `text` is a year of 1800 to 2100, which on an axis is a label rather than an amount."""
-    return text.isascii() and text.isdecimal() and 1800 <= int(text) <= 2100
+    """Whether `text` is a year of 1800 to 2099, perhaps with a footnote's star: on an axis a label rather than an amount."""
+    return _YEAR.fullmatch(text) is not None
+
+
+def _year(t: Text) -> int:
+    return int(t.text[:4])
 
 
 def _scales(texts: Sequence[Text]) -> list[list[Text]]:
-    """Rows and columns of at least three numbers that grow evenly with their position, rightwards or upwards.
+    """Rows and columns of numbers that grow evenly with their position, rightwards or upwards, in multiples of one step.
 
-    Years are labels; numbers that have a name in their row are values.
+    Three numbers make a scale if 0 is among them, else four. Those that have a name in their row are values.
     """
     names = [t for t in texts if not is_value(t.text)]
     numbers = [t for t in texts if is_value(t.text) and not any(abs(name.y - t.y) < 0.3 * t.height for name in names)]
@@ -241,7 +254,7 @@ def _scales(texts: Sequence[Text]) -> list[list[Text]]:
     found: list[list[Text]] = []
     for group, at in sorted([*rows, *columns], key=lambda entry: -len(entry[0])):
         even = _even([t for t in group if not any(t in scale for scale in found)], at)
-        if len(even) >= 3 and not all(is_year(t.text) for t in even):
+        if len(even) >= (3 if any(_amount(t.text) == 0 for t in even) or all(is_year(t.text) for t in even) else 4):
             found.append(even)
     return found
 
@@ -249,10 +262,10 @@ def _scales(texts: Sequence[Text]) -> list[list[Text]]:
 def _within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
     """Whether `value` lies where the scales have room for it, give or take a step: signs read as digits often lie elsewhere."""
     for scale in scales:
-        at = _x if _is_row(scale) else _up
-        places = sorted(at(t) for t in scale)
+        row = _is_row(scale)
+        places = sorted(t.x if row else t.y for t in scale)
         step = (places[-1] - places[0]) / (len(places) - 1)
-        if not places[0] - step <= at(value) <= places[-1] + step:
+        if not places[0] - step <= (value.left if row else value.y) <= places[-1] + step:
             return False
     return True
 
@@ -271,15 +284,18 @@ def _up(t: Text) -> float:
 
 def _even(group: Sequence[Text], at: Callable[[Text], float]) -> list[Text]:
     """The members of `group` on the straight line of number against position, if these are nearly all; else none."""
-    points = [(at(t), amount, t) for t in group if (amount := _amount(t.text)) is not None]
+    points = sorted((at(t), amount, k) for k, t in enumerate(group) if (amount := _amount(t.text)) is not None)
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if a[0] != b[0]]
     if len(points) < 3 or not slopes or (slope := median(slopes)) <= 0:
         return []
+    step = min((b[1] - a[1] for a, b in pairwise(points) if b[1] > a[1]), default=0.0)
     start = median(value - slope * place for place, value, _ in points)
-    places = sorted(place for place, _, _ in points)
-    pitch = median(b - a for a, b in pairwise(places))
-    fitting = [t for place, value, t in points if abs(start + slope * place - value) <= 0.25 * slope * pitch]
-    return fitting if len(fitting) >= 0.75 * len(points) else []
+    fitting = [k for place, value, k in points if abs(start + slope * place - value) <= 0.25 * step and _is_multiple(value, step)]
+    return [group[k] for k in fitting] if len(fitting) >= 0.75 * len(points) else []
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    return abs(value / step - round(value / step)) < 0.01
 
 
 def _legend(texts: Sequence[Text], numbers: Sequence[Text]) -> list[Text]:
@@ -291,11 +307,17 @@ def _legend(texts: Sequence[Text], numbers: Sequence[Text]) -> list[Text]:
     best: list[Text] = []
     most = 1
     for group in [*_rows(named), *_columns(named)]:
-        if len({is_year(t.text) for t in group}) == 1 and all(_distance(_sign(a), _sign(b)) > 30 for a, b in combinations(group, 2)):
+        if len({is_year(t.text) for t in group}) == 1 and all(
+            _distance(_sign(a), _sign(b)) > SAME_COLOUR for a, b in combinations(group, 2)
+        ):
             marked = [{id(near) for mark in _marks(v) if (near := _nearest(mark, group))} for v in numbers if v not in group]
             support = len(set().union(*marked)) if marked else len(group)
             if support > most:
                 best, most = group, support
+    for t in named:  # of a legend in several rows
+        near = any(abs(t.y - entry.y) < 2.5 * entry.height for entry in best)
+        if near and _is_words(t) and not is_year(best[0].text) and all(_distance(_sign(t), _sign(entry)) > SAME_COLOUR for entry in best):
+            best = [*best, t]
     return best
 
 
@@ -320,16 +342,21 @@ def _distance(a: Colour | None, b: Colour | None) -> float:
 
 
 def _label_axis(texts: Sequence[Text], values: Sequence[Text]) -> _Axis | None:
-    """The row or column of labels with which most values line up; None if fewer than two labels get a value."""
-    candidates = [_Axis(tuple(row), True) for row in _rows(texts)] + [_Axis(tuple(column), False) for column in _columns(texts)]
-    scored = [(_fit(axis, values), axis) for axis in candidates]
-    score, best = max(scored, key=lambda entry: entry[0], default=(0.0, None))
-    return best if score > 1 else None
+    """The row or column of labels with which most values line up, or a parallel one with half as many that lies nearer to them."""
+    upright = [t for t in texts if not t.turned]
+    turned = _groups([t for t in texts if t.turned], lambda t: t.top, 0.3)
+    rows = [_Axis(tuple(row), True) for row in [*_rows(upright), *turned]]
+    scored = [(_fit(axis, values), axis) for axis in [*rows, *(_Axis(tuple(column), False) for column in _columns(upright))]]
+    most, best = max(scored, key=lambda entry: entry[0], default=(0.0, None))
+    if best is None or most < 0.6:
+        return None
+    rivals = [(score, axis) for score, axis in scored if axis.across == best.across and score >= 0.5 * most]
+    return min(rivals, key=lambda entry: (round(entry[1].gap(values)), -entry[0]))[1]
 
 
 def _fit(axis: _Axis, values: Sequence[Text]) -> float:
     """How many labels have a value, each weighted by how well its nearest one is centred; amounts make poor labels, years do not."""
-    if len({round(axis.at(label)) for label in axis.labels}) < 2:
+    if len({round(axis.at(label)) for label in axis.labels}) < len(axis.labels):
         return 0.0
     nearest: dict[int, float] = {}
     for value in values:
@@ -337,7 +364,7 @@ def _fit(axis: _Axis, values: Sequence[Text]) -> float:
             label, near = found
             nearest[id(label)] = max(near, nearest.get(id(label), 0.0))
     amounts = sum(is_value(label.text) and not is_year(label.text) for label in axis.labels)
-    return sum(nearest.values()) * (1 - amounts / len(axis.labels))
+    return sum(nearest.values()) * (1 - amounts / len(axis.labels)) if len(nearest) > 1 else 0.0
 
 
 def _axis_pairs(axis: _Axis, values: Sequence[Text], legend: Sequence[Text], texts: Sequence[Text]) -> list[tuple[Text, str]]:
@@ -395,10 +422,10 @@ def _year_between(axis: _Axis, value: Text) -> str:
     if len(years) < 3 or len(years) < len(axis.labels):
         return ""
     first, last = years[0], years[-1]
-    rate = (int(last.text) - int(first.text)) / (axis.at(last) - axis.at(first))
+    rate = (_year(last) - _year(first)) / (axis.at(last) - axis.at(first))
     if abs(rate) * (axis.at(years[1]) - axis.at(first)) < 1.5:
         return ""
-    exact = int(first.text) + rate * (axis.at(value) - axis.at(first))
+    exact = _year(first) + rate * (axis.at(value) - axis.at(first))
     return str(round(exact)) if abs(exact - round(exact)) < 0.25 else ""
 
 
@@ -427,14 +454,13 @@ def _roles(texts: Sequence[Text], used: set[int], ticks: Sequence[Text], legend:
     roles |= {id(t): Y_AXIS for t in free if t.turned}
     upright = [t for t in free if not t.turned and " " in t.text]
     if core:
-        top, bottom = min(t.top for t in core), max(t.bottom for t in core)
-        middle, half = (
-            mean((min(t.left for t in core), max(t.right for t in core))),
-            (max(t.right for t in core) - min(t.left for t in core)) / 4,
-        )
-        if title := min((t for t in upright if t.bottom <= top + 0.3 * t.height), key=lambda t: t.top, default=None):
-            roles[id(title)] = TITLE
-        below = [t for t in upright if t.top >= bottom - 0.5 * t.height and t.top - bottom < 3 * t.height and abs(t.x - middle) < half]
+        left_edge, right_edge = min(t.left for t in core), max(t.right for t in core)
+        top, bottom, width = min(t.top for t in core), max(t.bottom for t in core), right_edge - left_edge
+        heads = [t for t in upright if t.bottom <= top + 0.3 * t.height and t.width > 0.25 * width]
+        below = [t for t in upright if -0.5 * t.height <= t.top - bottom < 3 * t.height]
+        below = [t for t in below if abs(t.x - (left_edge + right_edge) / 2) < width / 4]
+        if heads:
+            roles[id(min(heads, key=lambda t: t.top))] = TITLE
         if below and (ticks or labels):
             roles[id(min(below, key=lambda t: t.top))] = X_AXIS
     order = {role: k for k, role in enumerate(ROLES)}

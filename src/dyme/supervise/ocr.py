@@ -99,7 +99,7 @@ class OcrExtractor:
             return []
         lines: list[Text] = []
         for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
-            (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
+            (left, top), (right, bottom) = _place(box)
             if bottom - top >= 1.4 * (right - left):
                 text, score = self._again(bgr[int(top) : int(bottom) + 1, int(left) : int(right) + 1], (text, score))
             if score >= MIN_SCORE and text.strip():
@@ -114,6 +114,16 @@ class OcrExtractor:
             if result.txts:
                 readings.append((result.txts[0], float(result.scores[0])))
         return max(readings, key=lambda reading: reading[1] if reading[0].strip() else 0.0)
+
+
+def _place(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Upper left and lower right corner of a box; a slanted text is put where its upper end is, at the mark that it labels."""
+    start, end = (box[0] + box[3]) / 2, (box[1] + box[2]) / 2
+    along, across = np.abs(end - start), float(np.linalg.norm(box[3] - box[0]))
+    if not 0.35 < along[1] / max(float(along[0]), 1.0) < 2.8:
+        return np.stack([box.min(axis=0), box.max(axis=0)])
+    upper = start if start[1] < end[1] else end
+    return np.stack([upper - across / 2, upper + across / 2])
 
 
 def _line(crop: Pixels) -> Pixels:
@@ -131,13 +141,10 @@ def _coloured(line: Text, rgb: Pixels) -> Text:
     inside = rgb[top:bottom, left:right]
     paper = _commonest(inside)
     letters = _ink(inside, paper)
-    if min(paper) <= 200:
-        colour = paper
-    else:
-        colour = letters if letters and max(letters) - min(letters) > _COLOURED else None
+    coloured = letters is not None and max(letters) - min(letters) > _COLOURED
     return replace(
         line,
-        colour=colour,
+        colour=paper if min(paper) <= 200 else letters if coloured else None,
         below=_drawn(rgb[bottom : bottom + edge, left:right], paper),
         above=_drawn(rgb[max(0, top - edge) : top, left:right], paper),
         before=_drawn(rgb[top:bottom, max(0, left - 2 * edge) : left + edge], paper),
