@@ -132,9 +132,8 @@ def report(items: Sequence[Item], markdown: bool, file: Path | None) -> None:
         "pairs_per_image": statistics.mean(sum(fact.subject not in ROLES for fact in item.facts) for item in items),
         "failed": sum(bool(item.reason) for item in items),
     }
-    print(
-        "{seconds_per_image:.2f} s, {facts_per_image:.1f} facts and {pairs_per_image:.1f} pairs an image; {failed} failed".format(**figures)
-    )
+    costs = "{seconds_per_image:.2f} s, {facts_per_image:.1f} facts and {pairs_per_image:.1f} pairs an image; {failed} failed"
+    print(costs.format(**figures))
     write(file, figures)
 
 

@@ -28,7 +28,10 @@ SAME_COLOUR = 30.0
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)")
 _NUMBER = r"(?:[$€£¥₹] ?)?[+\-−–]? ?(?:[$€£¥₹] ?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-_UNIT = r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp|hours?|days?|months?|years?|minutes?|seconds?|people|kg|tonnes?|km|[tgmk]wh)"
+_UNIT = (
+    r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp"
+    r"|hours?|days?|months?|years?|minutes?|seconds?|people|kg|tonnes?|km|[tgmk]wh)"
+)
 _VALUE = re.compile(rf"[~<>]? ?({_NUMBER}) ?{_UNIT}?\**(?: \(\d{{4}}\))?", re.IGNORECASE)
 _NAMED = re.compile(
     rf"(.*[^\W\d].*?)(?:: ?{_NUMBER}|,? (?=[$€£%\d+−-][^ ]*[$€£%\d])(?:[$€£]{_NUMBER}|{_NUMBER} ?%)) ?{_UNIT}?", re.IGNORECASE
@@ -98,9 +101,9 @@ class _Axis:
         return text.y < edge if self.across else text.x > edge
 
     def gap(self, values: Sequence[Text]) -> float:
-        """Distance to the nearest of the values on that side."""
-        edge = min(label.top for label in self.labels) if self.across else max(label.right for label in self.labels)
-        return min((max(edge - v.bottom if self.across else v.left - edge, 0.0) for v in values if self.before(v)), default=math.inf)
+        """Distance from a row to the nearest value above it, in pixels."""
+        edge = min(label.top for label in self.labels)
+        return min((max(edge - v.bottom, 0.0) for v in values if self.before(v)), default=math.inf)
 
     def slot(self, text: Text) -> tuple[Text, float] | None:
         """The label in whose slot `text` lies and how near it is (1: centred, 0: at the border); slots end midway between labels."""
@@ -315,8 +318,8 @@ def _legend(texts: Sequence[Text], numbers: Sequence[Text]) -> list[Text]:
             if support > most:
                 best, most = group, support
     for t in named:  # of a legend in several rows
-        near = any(abs(t.y - entry.y) < 2.5 * entry.height for entry in best)
-        if near and _is_words(t) and not is_year(best[0].text) and all(_distance(_sign(t), _sign(entry)) > SAME_COLOUR for entry in best):
+        close = any(abs(t.y - entry.y) < 2.5 * entry.height for entry in best)
+        if close and _is_words(t) and not is_year(best[0].text) and all(_distance(_sign(t), _sign(entry)) > SAME_COLOUR for entry in best):
             best = [*best, t]
     return best
 
@@ -342,7 +345,7 @@ def _distance(a: Colour | None, b: Colour | None) -> float:
 
 
 def _label_axis(texts: Sequence[Text], values: Sequence[Text]) -> _Axis | None:
-    """The row or column of labels with which most values line up, or a parallel one with half as many that lies nearer to them."""
+    """The row or column of labels with which most values line up; of rows with at least half as many, the nearest to the values."""
     upright = [t for t in texts if not t.turned]
     turned = _groups([t for t in texts if t.turned], lambda t: t.top, 0.3)
     rows = [_Axis(tuple(row), True) for row in [*_rows(upright), *turned]]
@@ -350,8 +353,8 @@ def _label_axis(texts: Sequence[Text], values: Sequence[Text]) -> _Axis | None:
     most, best = max(scored, key=lambda entry: entry[0], default=(0.0, None))
     if best is None or most < 0.6:
         return None
-    rivals = [(score, axis) for score, axis in scored if axis.across == best.across and score >= 0.5 * most]
-    return min(rivals, key=lambda entry: (round(entry[1].gap(values)), -entry[0]))[1]
+    rivals = [axis for score, axis in scored if axis.across and score >= 0.5 * most]
+    return min(rivals, key=lambda axis: axis.gap(values)) if best.across else best
 
 
 def _fit(axis: _Axis, values: Sequence[Text]) -> float:
