@@ -155,8 +155,8 @@ class SupervisionConfig:
     """Base URL of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1."""
     model: str = ""
     """Its name at that endpoint."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; local servers need none."""
+    api_key_env: str = ""
+    """Environment variable that holds the key, e.g. OPENAI_API_KEY; empty: the server wants none."""
     overlap: bool = True
     """Let the LLM work while the next step is sampled: that step is then sampled one update early, and the importance ratio says so."""
     on_failure: Literal["without", "local", "wait"] = "without"

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -20,17 +18,14 @@ from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
 from dyme.policy import Policy
-from dyme.rollout import hf
-from dyme.route import ROUTERS, Context, Stage, standard_deviation
+from dyme.route import ROUTERS, Stage
 from dyme.schedule import Position
+from dyme.steps import Sampler, Work, routes_of
 from dyme.supervise import target
 from dyme.supervise.build import build_supervisor
-from dyme.supervise.supervisor import Supervisor
 from dyme.tasks import TASKS
-from dyme.tree import Prompt
-from dyme.types import Group, Route, Sample
+from dyme.types import Sample
 from dyme.update import Updater
-from dyme.verify.rules import rules_of, verify_group
 
 
 def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
@@ -81,7 +76,9 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             if accelerator.is_main_process:
-                record = schedule.summarize(position, everyone, metrics | seconds | {"learning_rate": rate}, len(samples))
+                record = schedule.summarize(
+                    position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples)
+                )
                 run.log_step(record)
                 run.log_rollouts(position.step, *map(list, zip(*everyone, strict=True)))
                 display.step(record, stage.name)
@@ -93,46 +90,6 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     return final
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A step that was sampled, with helpers at work on its groups."""
-
-    prompts: list[Prompt]
-    helped: list[Future[Group]]
-    size: int
-    """Prompts over all processes."""
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sampler:
-    """Draws the steps of a run: samples, rollouts, verdicts, routes; then the helpers are at work."""
-
-    policy: Policy
-    supervisor: Supervisor
-    config: Config
-    samples: Sequence[Sample]
-    accelerator: Accelerator
-
-    def draw(self, position: Position, stage: Stage) -> Work:
-        """The step at a position; this process samples its share of the prompts."""
-        started, config = time.perf_counter(), self.config
-        batch = list(schedule.next_samples(self.samples, position, config))
-        share = batch[self.accelerator.process_index :: self.accelerator.num_processes]
-        prompts = [self.policy.encode(sample, config.task.think_prompt) for sample in share]
-        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
-        helped = self.supervisor.start(groups, routes_of(groups, stage, config), position.step)
-        return Work(prompts, helped, len(batch), time.perf_counter() - started)
-
-    def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
-        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between."""
-        settings = self.config.supervision
-        if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
-            return None
-        over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not stage
-        return None if over else self.draw(position, stage)
-
-
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
     """The stage at this position; entering one resets the optimizer's moments and, under a KL term, the reference model."""
     index = schedule.stage_index(position.progress(config, total), stages)
@@ -140,20 +97,3 @@ def enter_stage(stages: Sequence[Stage], position: Position, config: Config, tot
         position = position.enter(index)
         updater.begin_stage(stages[index].rolls_out)
     return stages[index], position
-
-
-def roll_out(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int) -> list[Group]:
-    """A group per sample; empty groups for a stage that does not roll out."""
-    if not stage.rolls_out:
-        return [Group(sample=sample) for sample in samples]
-    seeds = [hf.seed_of(config.run.seed, step, sample.id) for sample in samples]
-    completions = hf.sample(policy, prompts, seeds, config.rollout)
-    return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
-
-
-def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Route]:
-    """The stage's decision on each group; advantages may be scaled by the deviation over all processes' rewards."""
-    spread = 0.0
-    if config.objective.scale_rewards == "batch":
-        spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
-    return [stage.route(group, Context(config=config, batch_std=spread)) for group in groups]

@@ -1,21 +1,61 @@
-"""The helpers that a recipe names."""
+"""The helpers that a recipe names: local ones, or an LLM behind an endpoint, whose client is imported only then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dyme.config import Config
+from dyme.config import Config, SupervisionConfig
 from dyme.supervise.checker import LocalChecker
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
+from dyme.types import Sample
+
+if TYPE_CHECKING:
+    from dyme.supervise.facts import FactCounts, Progress
+    from dyme.supervise.llm import Client
+
+CACHE = "answers.sqlite"
+"""Answers of an LLM, in the run folder unless the recipe names a file."""
 
 
 def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> Supervisor:
-    """The supervisor of a run in the folder `run`; a client of an LLM is imported and made only if the recipe has one."""
+    """The supervisor of a run in the folder `run`. Raises ConfigError for a client that cannot be made."""
     settings, marker = config.supervision, config.task.marker
-    checkers: dict[str, Callable[[], Checker]] = {"local": lambda: LocalChecker(marker=marker)}
-    refiners: dict[str, Callable[[], Refiner]] = {"local": lambda: LocalRefiner(marker=marker)}
-    checker, refiner = checkers.get(settings.checker), refiners.get(settings.refiner)
-    return Supervisor(config, checker and checker(), refiner and refiner())
+    checker: Checker | None = LocalChecker(marker=marker) if settings.checker == "local" else None
+    refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner == "local" else None
+    if not settings.remote:
+        return Supervisor(config, checker, refiner)
+    from dyme.supervise.llm_roles import LLMChecker, LLMRefiner
+
+    client = connect(settings, Path(settings.cache) if settings.cache else run / CACHE, note)
+    checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
+    refiner = LLMRefiner(client, settings.domain, marker=marker) if settings.refiner == "llm" else refiner
+    return Supervisor(config, checker, refiner, client)
+
+
+def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
+    """A client of the endpoint that the recipe names; sends nothing yet."""
+    from dyme.supervise.llm import Client, Endpoint
+
+    endpoint = Endpoint(
+        url=settings.url, model=settings.model, api_key_env=settings.api_key_env, timeout_seconds=settings.timeout_seconds,
+        max_retries=settings.max_retries, max_tokens=settings.max_tokens,
+    )  # fmt: skip
+    return Client(endpoint, cache=cache, max_calls=settings.max_calls, max_tokens_total=settings.max_total_tokens, note=note)
+
+
+def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:
+    """`samples` with the facts that the recipe asks for, read from the cache or extracted now, and what that took."""
+    from dyme.supervise.facts import gather
+
+    settings, folder = config.supervision, Path(config.supervision.facts_cache)
+    if settings.facts != "llm":
+        return gather(samples, settings.facts, folder, progress=progress)
+    from dyme.supervise.llm_roles import LLMExtractor
+
+    extractor = LLMExtractor(connect(settings, None, lambda line: None), settings.domain)
+    version = f"{settings.model}/{settings.domain}"
+    return gather(samples, "llm", folder, extractor=extractor, version=version, workers=settings.concurrency, progress=progress)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dyme.config import Config
 from dyme.errors import SupervisionError
@@ -24,6 +24,9 @@ from dyme.supervise.templates import TemplatePool
 from dyme.types import Assessment, Group, Route
 from dyme.verify.rules import with_thinking
 
+if TYPE_CHECKING:
+    from dyme.supervise.llm import Client
+
 Role = TypeVar("Role", Checker, Refiner)
 Answer = TypeVar("Answer")
 LONGEST_WAIT = 60.0
@@ -33,9 +36,11 @@ LONGEST_WAIT = 60.0
 class Supervisor:
     """The helpers of a run with the pool of templates that they share; close it, or use it as a context."""
 
-    def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None) -> None:
-        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint."""
-        self.config, self.checker, self.refiner = config, checker, refiner
+    def __init__(
+        self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None
+    ) -> None:
+        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint, `client`'s."""
+        self.config, self.checker, self.refiner, self.client = config, checker, refiner, client
         self.pool = TemplatePool()
         self.local = LocalChecker(marker=config.task.marker), LocalRefiner(marker=config.task.marker)
         self._threads = ThreadPoolExecutor(config.supervision.concurrency) if config.supervision.remote else None
@@ -50,6 +55,8 @@ class Supervisor:
         self._closed.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.client is not None:
+            self.client.close()
 
     def start(self, groups: Sequence[Group], routes: Sequence[Route], step: int) -> list[Future[Group]]:
         """Set the helpers to work on the groups of a step; templates are drawn now, so that answers do not depend on their order."""
@@ -65,6 +72,14 @@ class Supervisor:
             for assessment, verdict in zip(group.assessments, group.verdicts, strict=bool(group.assessments)):
                 if assessment is not None and assessment.level == "high":
                     self.pool.add(group.sample, verdict.thinking, assessment)
+
+    def calls(self) -> dict[str, float]:
+        """What this process's client has done so far: calls, answers from the cache, tokens; empty without one."""
+        if self.client is None:
+            return {}
+        stats = self.client.stats
+        tokens = stats.prompt_tokens + stats.completion_tokens
+        return {"helper_calls": float(stats.calls), "helper_cached": float(stats.cache_hits), "helper_tokens": float(tokens)}
 
     def _template(self, group: Group, step: int) -> Template | None:
         if self.refiner is None:
