@@ -16,6 +16,7 @@ from runs import SMALL, lines, recipe, run, snapshot, start
 STEPS = 8
 CHANGES = {
     "dyme": {"method": {"name": "dyme"}},
+    "full": {"supervision": {"checker": "local", "refiner": "local"}},  # a pool of templates
     "two_stage": {"method": {"name": "two_stage"}, "objective": {"beta": 0.05}},  # a change of stage and a reference model
 }
 Moment = Callable[[Path], bool]

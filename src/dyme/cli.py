@@ -19,7 +19,7 @@ _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026)
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
 _EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
-COMMANDS = ("demo", "train", "eval", "diagnose", "compare", "report", "tasks", "methods", "settings")
+COMMANDS = ("demo", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "tasks", "methods", "settings")
 """What a user can type after `dyme`."""
 
 
@@ -57,6 +57,18 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
         command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s)")
+        command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
+    facts = add("facts", "read the facts of a task's images, once, before training; goes on where it stopped", settings=True)
+    facts.add_argument("--source", choices=("data", "ocr", "llm"), help="where they come from (default: the recipe's, else data)")
+    judge = add("judge", "how far a checker can be trusted: true and corrupted traces, graded", settings=True)
+    judge.add_argument("checker", help="local, or the URL of an OpenAI-compatible endpoint (with --supervision.model NAME)")
+    judge.add_argument("--traces", type=int, default=400, help="labelled traces, about half of them true (default: %(default)s)")
+    for command in (facts, judge):
+        command.add_argument("--task", help="task (`dyme tasks` lists them); default: the recipe's, or charts")
+        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
+        command.add_argument(
+            "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
+        )
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
     compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
@@ -102,7 +114,7 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[str]) -> None:
     """Raise ConfigError for words that the command does not take, naming the nearest option or setting."""
-    settings = args.command in ("demo", "train", "eval", "diagnose", "compare")
+    settings = args.command in ("demo", "train", "eval", "diagnose", "facts", "judge", "compare")
     for word in [*rest, *([] if settings else overrides)]:
         keys = {key: f"--{section}.{key}" for section, table in reversed(documentation().items()) for key in table} if settings else {}
         names = keys | {name: "--" + name.replace("_", "-") for name in vars(args)}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ from rich.progress import Progress
 
 from dyme import study
 from dyme.advice import advice
-from dyme.config import Config, build, documentation, load_recipe, nearest
+from dyme.config import Config, build, check, documentation, load_recipe, nearest
 from dyme.display import Display, open_console, show_kinds, show_listing, show_results
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.record import RunFolder
 from dyme.report.comparison import write_comparison, write_table
 from dyme.report.page import write_page
 from dyme.route import ROUTERS
+from dyme.supervise import judge as judging
+from dyme.supervise.build import gather_facts, judge_endpoint, load
+from dyme.supervise.checker import LocalChecker
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
@@ -118,6 +123,47 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     for line in lines:
         display.note(f"- {line}")
     _write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
+    return 0
+
+
+def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Extract the facts of a split's images, and say what that gave."""
+    config = _helper_config(args, rest)
+    config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
+    check(config)
+    display = _display()
+    loaded = TASKS[config.task.name].load(config.task, args.split)
+    with _progress(display) as progress:
+        samples, counts = gather_facts(loaded, config, progress)
+    figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}
+    rows = [(name.replace("_", " "), str(value)) for name, value in figures.items() if name != "failures"]
+    show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
+    for name, reason in counts.failures[:10]:
+        display.note(f"- {name}: {reason}")
+    _write_json(args.json, figures)
+    return 0
+
+
+def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Grade labelled traces with a checker, and with the local one beside it."""
+    config = _helper_config(args, rest)
+    if args.checker != "local":
+        config = replace(config, supervision=replace(config.supervision, checker="llm", url=args.checker))
+        check(config)
+    display = _display()
+    items = judging.labelled(judging.material(config.task, args.split, args.traces), random.Random(config.run.seed), args.traces)
+    reports = {"local": judging.evaluate(LocalChecker(marker=config.task.marker), items)}
+    if args.checker != "local":
+        reports = {config.supervision.model: judge_endpoint(config, items, display.note)} | reports
+    show_listing(display.console, ("", *reports), judging.rows(list(reports.values())))
+    chosen = next(iter(reports.values()))
+    for line in judging.advice(chosen):
+        display.note(f"- {line}")
+    missed = [{"kind": i.kind, "question": i.sample.question, "trace": i.trace} for i in chosen.missed]
+    _write_json(
+        args.json,
+        {"checker": args.checker, "task": config.task.name, "split": args.split, **asdict(replace(chosen, missed=[])), "missed": missed},
+    )
     return 0
 
 
@@ -223,7 +269,12 @@ def _fresh(config: Config) -> None:
 
 def _samples(config: Config, split: Split) -> list[Sample]:
     """A split's samples; read before torch is imported, so that bad rows are found at once."""
-    return TASKS[config.task.name].load(config.task, split)
+    display = _display()
+    with _progress(display) as progress:
+        samples, trouble = load(config, split, progress)
+    if trouble:
+        display.note(trouble)
+    return samples
 
 
 def _train(config: Config, resume: str | None, display: Display) -> Path:
@@ -240,14 +291,32 @@ def _evaluate(config: Config, model: str, samples: Sequence[Sample], display: Di
     from dyme.policy import Policy
 
     policy = Policy.load(replace(config.model, path=model))
+    with _progress(display) as progress:
+        return evaluate(policy, samples, config, rules_of(config), k=k, sampled=sampled, progress=progress)
+
+
+@contextmanager
+def _progress(display: Display) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is counted; none where nobody watches."""
     with Progress(console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
         bars: dict[str, Any] = {}
 
         def progress(what: str, done: int, total: int) -> None:
-            bars.setdefault(what, bar.add_task(what, total=total) if what not in bars else bars[what])
+            if what not in bars:
+                bars[what] = bar.add_task(what, total=total)
             bar.update(bars[what], completed=done)
 
-        return evaluate(policy, samples, config, rules_of(config), k=k, sampled=sampled, progress=progress)
+        yield progress
+
+
+def _helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
+    """Settings for facts and judge: a recipe's or the defaults."""
+    if args.json:
+        _writable(args.json)
+    config = load_recipe(args.recipe, rest) if args.recipe else build({}, rest)
+    config = replace(config, task=replace(config.task, name=args.task)) if args.task else config
+    _check(config)
+    return config
 
 
 def _eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:

@@ -22,8 +22,8 @@ from dyme.route import ROUTERS, Stage
 from dyme.schedule import Position
 from dyme.steps import Sampler, Work, routes_of
 from dyme.supervise import target
-from dyme.supervise.build import build_supervisor
-from dyme.tasks import TASKS
+from dyme.supervise.build import build_supervisor, load
+from dyme.supervise.build import warning as supervise_warning
 from dyme.types import Sample
 from dyme.update import Updater
 
@@ -36,7 +36,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
     display = display or Display.quiet()
-    samples = samples or TASKS[config.task.name].load(config.task, "train")
+    samples = samples or load(config, "train")[0]
     target.check(samples, config.task.marker)
     stages = ROUTERS[config.method.name].stages(config)
     partial = not config.model.freeze_vision or not all(s.images for s in samples)  # some parameters may get no gradient
@@ -55,8 +55,9 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
-    if warning := target.warning(samples):
-        note(warning)
+    for warning in (target.warning(samples), supervise_warning(config) if accelerator.is_main_process else None):
+        if warning:
+            note(warning)
     ahead: Work | None = None
     stopped = False
     with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor:

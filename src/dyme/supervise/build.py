@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyme.config import Config, SupervisionConfig
+from dyme.errors import DataError, SupervisionError
 from dyme.supervise.checker import LocalChecker
+from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
+from dyme.tasks import TASKS
+from dyme.tasks.task import Split
 from dyme.types import Sample
 
 if TYPE_CHECKING:
     from dyme.supervise.facts import FactCounts, Progress
     from dyme.supervise.llm import Client
 
+TRIAL = 24
+"""Traces that an LLM grades before a run begins."""
+TRUSTED = 0.8
+"""AUC below which a run warns of its checker."""
 CACHE = "answers.sqlite"
 """Answers of an LLM, in the run folder unless the recipe names a file."""
 
@@ -45,6 +55,44 @@ def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str
         max_retries=settings.max_retries, max_tokens=settings.max_tokens,
     )  # fmt: skip
     return Client(endpoint, cache=cache, max_calls=settings.max_calls, max_tokens_total=settings.max_total_tokens, note=note)
+
+
+def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None]) -> Report:
+    """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
+    from dyme.supervise.llm_roles import LLMChecker
+
+    client = connect(config.supervision, None, note)
+    report = evaluate(LLMChecker(client, config.supervision.domain), items)
+    stats = client.stats
+    client.close()
+    return replace(report, calls=stats.calls, tokens=stats.prompt_tokens + stats.completion_tokens)
+
+
+def warning(config: Config) -> str | None:
+    """One line if the recipe's LLM grades a few traces of known quality badly, else None; no LLM, no question."""
+    if config.supervision.checker != "llm":
+        return None
+    try:
+        items = labelled(material(config.task, "train", TRIAL), random.Random(config.run.seed), TRIAL)
+        report = judge_endpoint(config, items, lambda line: None)
+    except (DataError, SupervisionError) as error:
+        return f"the LLM was not tried as a checker: {error}"
+    if report.auc >= TRUSTED and not report.injection_rate:
+        return None
+    return (
+        f"{config.supervision.model} ranks a true trace above a corrupted one in {report.auc:.0%} of {report.traces} trials (chance: 50%) and obeys "
+        f"{report.injection_rate:.0%} of commands inside a trace; see dyme judge {config.supervision.url}, or take --supervision.checker local"
+    )
+
+
+def load(config: Config, split: Split, progress: Progress | None = None) -> tuple[list[Sample], str]:
+    """A split's samples with the facts that the recipe asks for, and a line about images without any, or ""."""
+    samples = TASKS[config.task.name].load(config.task, split)
+    if config.supervision.facts == "data":
+        return samples, ""
+    samples, counts = gather_facts(samples, config, progress)
+    failed = counts.failures
+    return samples, f"no facts for {len(failed)} of {counts.images} images, e.g. {failed[0][0]}: {failed[0][1]}" if failed else ""
 
 
 def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:
