@@ -32,8 +32,6 @@ Structure = Literal["json_schema", "json_object", "prompt"]
 _T = TypeVar("_T")
 _LONGEST_WAIT = 60.0
 """Seconds to sleep before a retry at most; a server that asks for more is given up."""
-_NOT_UNDERSTOOD = (400, 422)
-"""Statuses with which servers refuse a `response_format` that they do not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +197,8 @@ class Client:
             try:
                 text = self._tried(*_structured(messages, schema, way))
             except _Failure as failure:
-                if failure.status in _NOT_UNDERSTOOD and way != ways[-1]:
-                    refusal = failure
+                if failure.refusal and way != ways[-1]:
+                    refused = failure
                     continue
                 raise
             with self._lock:
@@ -209,7 +207,7 @@ class Client:
                     self._stats.structure_fallbacks += 1
                     self._structure = way
             if weaker:
-                self._note(f"{self.endpoint.url} refused to be asked for JSON by a stricter way ({refusal}); asking by {way} from now on")
+                self._note(f"{self.endpoint.url} refused to be asked for JSON by a stricter way ({refused}); asking by {way} from now on")
             return text
         raise AssertionError("the last way returns or raises")
 
@@ -249,11 +247,12 @@ class Client:
             raise _Failure("connection", f"no connection ({error.__cause__ or error})", passing=True) from error
         except openai.APIStatusError as error:
             status = error.status_code
-            passing = status == 429 or status >= 500
+            refusal = status in (400, 422) or (status == 500 and "response_format" in str(error))  # the latter: llama-cpp-python
+            passing = status == 429 or (status >= 500 and not refusal)
             wait = _retry_after(error.response.headers.get("retry-after"))
-            raise _Failure(f"http {status}", f"HTTP {status}: {str(error)[:300]}", passing=passing, wait=wait, status=status) from error
+            raise _Failure(f"http {status}", f"HTTP {status}: {_brief(error)}", passing=passing, wait=wait, refusal=refusal) from error
         except openai.OpenAIError as error:
-            raise _Failure("body", f"an unreadable answer ({str(error)[:300]})", passing=True) from error
+            raise _Failure("body", f"an unreadable answer ({_brief(error)})", passing=True) from error
         return self._text(content)
 
     def _text(self, content: bytes) -> str:
@@ -347,11 +346,14 @@ class AnswerCache:
 
 
 class _Failure(Exception):
-    """Why there is no answer; `passing`: a later try may succeed; `wait`: seconds that the server asks for."""
+    """Why there is no answer.
 
-    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, status: int = 0) -> None:
+    `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of asking may be to blame.
+    """
+
+    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, refusal: bool = False) -> None:
         super().__init__(message)
-        self.kind, self.passing, self.wait, self.status = kind, passing, wait, status
+        self.kind, self.passing, self.wait, self.refusal = kind, passing, wait, refusal
 
 
 def _openai_client(endpoint: Endpoint) -> Any:
@@ -396,6 +398,10 @@ def _retry_after(header: str | None) -> float:
         except ValueError:
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _whole(value: object) -> int:
