@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from dyme.errors import ConfigError, SupervisionError
+from dyme.supervise.answer_cache import AnswerCache
 from dyme.supervise.answers import fit, read_object
 
 Message = Mapping[str, Any]
@@ -312,37 +313,6 @@ class Client:
         self._count(cache_errors=1)
         if self.stats.cache_errors == 1:
             self._note(f"the cache of LLM answers failed ({error}); answers are asked for again. Free the disk or move the file away.")
-
-
-class AnswerCache:
-    """Accepted answers by key in one SQLite file; several threads and processes may use it, and a killed one leaves it whole."""
-
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises ConfigError if it cannot be used."""
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
-
-    def get(self, key: str) -> str | None:
-        """The stored answer, if any."""
-        with self._lock:
-            row = self._db.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def put(self, key: str, text: str) -> None:
-        """Store an answer; the first one stays if two were asked for at once."""
-        with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, text))
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
 
 
 class _Failure(Exception):
