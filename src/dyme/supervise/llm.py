@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from dyme.errors import ConfigError, SupervisionError
+from dyme.supervise.answer_cache import AnswerCache
 from dyme.supervise.answers import fit, read_object
 
 Message = Mapping[str, Any]
@@ -32,8 +33,6 @@ Structure = Literal["json_schema", "json_object", "prompt"]
 _T = TypeVar("_T")
 _LONGEST_WAIT = 60.0
 """Seconds to sleep before a retry at most; a server that asks for more is given up."""
-_NOT_UNDERSTOOD = (400, 422)
-"""Statuses with which servers refuse a `response_format` that they do not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +198,8 @@ class Client:
             try:
                 text = self._tried(*_structured(messages, schema, way))
             except _Failure as failure:
-                if failure.status in _NOT_UNDERSTOOD and way != ways[-1]:
-                    refusal = failure
+                if failure.refusal and way != ways[-1]:
+                    refused = failure
                     continue
                 raise
             with self._lock:
@@ -209,7 +208,7 @@ class Client:
                     self._stats.structure_fallbacks += 1
                     self._structure = way
             if weaker:
-                self._note(f"{self.endpoint.url} refused to be asked for JSON by a stricter way ({refusal}); asking by {way} from now on")
+                self._note(f"{self.endpoint.url} refused to be asked for JSON by a stricter way ({refused}); asking by {way} from now on")
             return text
         raise AssertionError("the last way returns or raises")
 
@@ -249,11 +248,12 @@ class Client:
             raise _Failure("connection", f"no connection ({error.__cause__ or error})", passing=True) from error
         except openai.APIStatusError as error:
             status = error.status_code
-            passing = status == 429 or status >= 500
+            refusal = status in (400, 422) or (status == 500 and "response_format" in str(error))  # the latter: llama-cpp-python
+            passing = status == 429 or (status >= 500 and not refusal)
             wait = _retry_after(error.response.headers.get("retry-after"))
-            raise _Failure(f"http {status}", f"HTTP {status}: {str(error)[:300]}", passing=passing, wait=wait, status=status) from error
+            raise _Failure(f"http {status}", f"HTTP {status}: {_brief(error)}", passing=passing, wait=wait, refusal=refusal) from error
         except openai.OpenAIError as error:
-            raise _Failure("body", f"an unreadable answer ({str(error)[:300]})", passing=True) from error
+            raise _Failure("body", f"an unreadable answer ({_brief(error)})", passing=True) from error
         return self._text(content)
 
     def _text(self, content: bytes) -> str:
@@ -315,43 +315,15 @@ class Client:
             self._note(f"the cache of LLM answers failed ({error}); answers are asked for again. Free the disk or move the file away.")
 
 
-class AnswerCache:
-    """Accepted answers by key in one SQLite file; several threads and processes may use it, and a killed one leaves it whole."""
-
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises ConfigError if it cannot be used."""
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
-
-    def get(self, key: str) -> str | None:
-        """The stored answer, if any."""
-        with self._lock:
-            row = self._db.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def put(self, key: str, text: str) -> None:
-        """Store an answer; the first one stays if two were asked for at once."""
-        with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, text))
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-
-
 class _Failure(Exception):
-    """Why there is no answer; `passing`: a later try may succeed; `wait`: seconds that the server asks for."""
+    """Why there is no answer.
 
-    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, status: int = 0) -> None:
+    `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of asking may be to blame.
+    """
+
+    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, refusal: bool = False) -> None:
         super().__init__(message)
-        self.kind, self.passing, self.wait, self.status = kind, passing, wait, status
+        self.kind, self.passing, self.wait, self.refusal = kind, passing, wait, refusal
 
 
 def _openai_client(endpoint: Endpoint) -> Any:
@@ -396,6 +368,10 @@ def _retry_after(header: str | None) -> float:
         except ValueError:
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _whole(value: object) -> int:

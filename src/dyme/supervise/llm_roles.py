@@ -25,8 +25,9 @@ from dyme.types import Assessment, Fact, ImageSource, Level, Sample
 SCORES: dict[Level, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
 """Grades as rewards (paper, section 3.3)."""
 _CODE_FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
-_TOKEN_LIKE = re.compile(r"<[|/A-Za-z\uff5c][^<>\s]*>|\[/?[A-Z_]{2,}\]")
-"""Special tokens of chat templates and processors, which a policy's tokenizer would read as such: "<image>", "<|im_end|>"."""
+_MARKUP = re.compile(r"<[|/A-Za-z\uff5c][^<>\s]*>|\[/?[A-Z_]{2,}\]|<<<|>>>")
+"""Special tokens of chat templates and processors, which a policy's tokenizer would read as such ("<image>", "<|im_end|>"), and
+fences, which a small model repeats."""
 _STRING = {"type": "string", "maxLength": 500}
 
 
@@ -97,8 +98,8 @@ class LLMRefiner:
             raise SupervisionError(f"the trace has {len(trace)} characters, more than {self._max_characters}")
         if one_line(self._marker).casefold() in trace.casefold():
             raise SupervisionError(f"the trace holds the answer marker {self._marker!r}")
-        if found := _TOKEN_LIKE.search(trace):
-            raise SupervisionError(f"the trace holds {found[0]!r}, which a tokenizer may read as a special token")
+        if found := _MARKUP.search(trace):
+            raise SupervisionError(f"the trace holds {found[0]!r}, a special token or part of a fence")
         if trace[0] in "{[" or "```" in trace or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") for c in trace):
             raise SupervisionError(f"the trace is not plain text: {trace[:60]!r}")
         return trace
