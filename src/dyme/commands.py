@@ -160,10 +160,8 @@ def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
     for line in judging.advice(chosen):
         display.note(f"- {line}")
     missed = [{"kind": i.kind, "question": i.sample.question, "trace": i.trace} for i in chosen.missed]
-    _write_json(
-        args.json,
-        {"checker": args.checker, "task": config.task.name, "split": args.split, **asdict(replace(chosen, missed=[])), "missed": missed},
-    )
+    figures = {**asdict(replace(chosen, missed=[])), "missed": missed}
+    _write_json(args.json, {"checker": args.checker, "task": config.task.name, "split": args.split, **figures})
     return 0
 
 

@@ -80,8 +80,9 @@ def warning(config: Config) -> str | None:
     if report.auc >= TRUSTED and not report.injection_rate:
         return None
     return (
-        f"{config.supervision.model} ranks a true trace above a corrupted one in {report.auc:.0%} of {report.traces} trials (chance: 50%) and obeys "
-        f"{report.injection_rate:.0%} of commands inside a trace; see dyme judge {config.supervision.url}, or take --supervision.checker local"
+        f"{config.supervision.model} ranks true traces above corrupted ones in {report.auc:.0%} of the pairs of {report.traces} traces "
+        f"(chance: 50%) and obeys {report.injection_rate:.0%} of commands inside a trace; see dyme judge {config.supervision.url}, "
+        "or take --supervision.checker local"
     )
 
 
