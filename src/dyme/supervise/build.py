@@ -40,10 +40,14 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> 
         return Supervisor(config, checker, refiner)
     from dyme.supervise.llm_roles import LLMChecker, LLMRefiner
 
-    client = connect(settings, Path(settings.cache) if settings.cache else run / CACHE, note)
+    client = connect(settings, _cache(settings, run), note)
     checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
     refiner = LLMRefiner(client, settings.domain, marker=marker) if settings.refiner == "llm" else refiner
     return Supervisor(config, checker, refiner, client)
+
+
+def _cache(settings: SupervisionConfig, run: Path) -> Path:
+    return Path(settings.cache) if settings.cache else run / CACHE
 
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
@@ -57,24 +61,24 @@ def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str
     return Client(endpoint, cache=cache, max_calls=settings.max_calls, max_tokens_total=settings.max_total_tokens, note=note)
 
 
-def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None]) -> Report:
+def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None], cache: Path | None = None) -> Report:
     """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
     from dyme.supervise.llm_roles import LLMChecker
 
-    client = connect(config.supervision, None, note)
+    client = connect(config.supervision, cache, note)
     report = evaluate(LLMChecker(client, config.supervision.domain), items)
     stats = client.stats
     client.close()
     return replace(report, calls=stats.calls, tokens=stats.prompt_tokens + stats.completion_tokens)
 
 
-def warning(config: Config) -> str | None:
+def warning(config: Config, run: Path) -> str | None:
     """One line if the recipe's LLM grades a few traces of known quality badly, else None; no LLM, no question."""
     if config.supervision.checker != "llm":
         return None
     try:
         items = labelled(material(config.task, "train", TRIAL), random.Random(config.run.seed), TRIAL)
-        report = judge_endpoint(config, items, lambda line: None)
+        report = judge_endpoint(config, items, lambda line: None, _cache(config.supervision, run))
     except (DataError, SupervisionError) as error:
         return f"the LLM was not tried as a checker: {error}"
     if report.auc >= TRUSTED and not report.injection_rate:
