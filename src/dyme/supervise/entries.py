@@ -22,6 +22,8 @@ _FRACTION = re.compile(r"([0-9]+)?\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _MIXED = re.compile(rf"(?<![\w.,/+*-])(?:({NUMBER})\+)?({NUMBER})/({NUMBER})(?![\w/])")
 _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
 _NUMBERS = re.compile(rf"(?<![\w.:])(?<!\w[-/]){NUMBER}(?![\w:])")
+_ARGUMENT = re.compile(r"(?<=\w), (?=[^()\s]{1,20}(?:, [^()\s]{1,20}){0,6}\))")
+"""The space between the arguments of a relation: "parallel(ab, cd)"."""
 _CHOICES = re.compile(r"\n(?:choices|options):.*", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(re.findall(r"\w+", "a an the of in on at for and or to per number is are was were ms mr mrs dr s"))
@@ -49,6 +51,8 @@ def normal(text: str) -> str:
     text = _MONEY.sub("", plain(text)).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
+    if "(" in text:
+        text = _ARGUMENT.sub(",", text)
     return _TIME.sub(r"\1:\2\3m", text) if "m" in text else text
 
 
