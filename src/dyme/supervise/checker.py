@@ -137,7 +137,7 @@ def _last(reading: Reading) -> str:
     return next(iter(_sentences(reading)[::-1]), "")
 
 
-def _chained(reading: Reading, gold: list[Fraction]) -> bool:
+def _chained(reading: Reading, gold: Sequence[Fraction]) -> bool:
     return bool(gold) and any(relation.holds and set(gold) <= {*relation.operands, *relation.results} for relation in reading.relations)
 
 

@@ -46,6 +46,7 @@ class Entry:
         return self.fact.subject.rpartition(", ")[0] if len(self.parts) > 1 else self.fact.subject
 
 
+@lru_cache(maxsize=16384)
 def normal(text: str) -> str:
     """`text` in plain characters, without currency signs; clock times and fractions in one spelling."""
     text = _MONEY.sub("", plain(text)).replace("\u2192", "=")
@@ -94,14 +95,20 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
     return tuple(read)
 
 
-def numbers(text: str) -> list[Fraction]:
-    """The numbers in normal `text`, in order; "3/4" and "4+3/4" are one number."""
-    found = []
-    for whole, above, below in _MIXED.findall(text):
-        over, under = number(above), number(below)
-        if over is not None and under:
-            found.append((number(whole) or 0 if whole else 0) + over / under)
-    return found + [value for text_ in _NUMBERS.findall(_MIXED.sub(" ", text)) if (value := number(text_)) is not None]
+@lru_cache(maxsize=16384)
+def numbers(text: str) -> tuple[Fraction, ...]:
+    """The numbers in normal `text`; "3/4" and "4+3/4" are one number each and come first, the others follow in order."""
+    found: list[Fraction] = []
+    if "/" in text:
+        for whole, above, below in _MIXED.findall(text):
+            over, under = _exact(above), _exact(below)
+            if over is not None and under:
+                found.append((_exact(whole) or 0 if whole else 0) + over / under)
+        text = _MIXED.sub(" ", text)
+    return (*found, *(value for written in _NUMBERS.findall(text) if (value := _exact(written)) is not None))
+
+
+_exact = lru_cache(maxsize=16384)(number)
 
 
 @lru_cache(maxsize=16384)
