@@ -11,7 +11,8 @@ focus     falls with facts that the question does not need, repetition and idle 
 
 So copying facts without work, naming the answer without evidence, and piling up true but idle statements do not pay. Words that
 command a grade are words like any others. Where no derivation is known, any fact near the question's words is evidence. A sample
-without facts is graded by arithmetic and support of the answer alone, `medium` at most; plain-text facts count where quoted.
+without facts is graded by arithmetic and support of the answer alone, `medium` at most; so is one whose facts are running text,
+where shared words count as evidence.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _FAULT, _STRAY = 0.45, 0.7
 _UNNAMED = 0.3
 """Evidence of a value that is given without its name."""
 _FACTLESS = 0.75
-"""Highest score of a trace about a sample without facts."""
+"""Highest score of a trace about a sample without facts that can be held against it one by one."""
+_PHRASE = 4
+"""Content words from which on a value is running text."""
 _SENTENCE = re.compile(r"(?<![0-9])\.(?= |$)|\.(?= |$)|[;\n!?]|\b(?:so|then|hence|therefore|thus)\b")
 _NEGATION = re.compile(r"\b(?:not|no|cannot)\b|n't\b")
 
@@ -80,7 +83,7 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
     strays = _strays(sample, reading)
     truth = _FAULT ** min(reading.faults, 8) * _STRAY ** min(strays, 4)
     score = truth * focus * evidence**0.5 * (0.1 + 0.6 * work + 0.3 * support)
-    score = round(min(score, 1.0 if sample.facts else _FACTLESS), 4)
+    score = round(min(score, 1.0 if any(not _is_text(entry) for entry in reader.entries) else _FACTLESS), 4)
     return Assessment(level=level_of(score), score=score, reason=_reason(reading, misnamed, strays, (evidence, work, support, focus)))
 
 
@@ -134,7 +137,7 @@ def _last(reading: Reading) -> str:
     return next(iter(_sentences(reading)[::-1]), "")
 
 
-def _chained(reading: Reading, gold: list[Fraction]) -> bool:
+def _chained(reading: Reading, gold: Sequence[Fraction]) -> bool:
     return bool(gold) and any(relation.holds and set(gold) <= {*relation.operands, *relation.results} for relation in reading.relations)
 
 
@@ -270,10 +273,15 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     told |= {
         e for e in reader.entries if e.value in values or (len(e.text) > 2 and e.text in reading.text) or values & set(numbers(e.parts[0]))
     }
+    told |= {e for e in reader.entries if _is_text(e) and len((words(e.text) & said) - words(normal(sample.answer))) > 1}
     relevant = len(said & asked) / max(1, len(asked))
-    evidence = min(1.0, (len(told) + len(sound)) / 2) * min(1.0, 0.4 + 1.5 * relevant)
+    evidence = min(1.0, (len(told) + len(sound)) / min(2, len(reader.entries))) * min(1.0, 0.4 + 1.5 * relevant)
     sentences = len(_sentences(reading))
     return evidence, 1.0 if worked else min(1.0, 0.4 + 0.2 * sentences) * support * (sentences > 1)
+
+
+def _is_text(entry: Entry) -> bool:
+    return entry.value is None and len(words(entry.text)) >= _PHRASE
 
 
 def _strays(sample: Sample, reading: Reading) -> int:

@@ -22,6 +22,8 @@ _FRACTION = re.compile(r"([0-9]+)?\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _MIXED = re.compile(rf"(?<![\w.,/+*-])(?:({NUMBER})\+)?({NUMBER})/({NUMBER})(?![\w/])")
 _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
 _NUMBERS = re.compile(rf"(?<![\w.:])(?<!\w[-/]){NUMBER}(?![\w:])")
+_ARGUMENT = re.compile(r"(?<=\w), (?=[^()\s]{1,20}(?:, [^()\s]{1,20}){0,6}\))")
+"""The space between the arguments of a relation: "parallel(ab, cd)"."""
 _CHOICES = re.compile(r"\n(?:choices|options):.*", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(re.findall(r"\w+", "a an the of in on at for and or to per number is are was were ms mr mrs dr s"))
@@ -44,11 +46,14 @@ class Entry:
         return self.fact.subject.rpartition(", ")[0] if len(self.parts) > 1 else self.fact.subject
 
 
+@lru_cache(maxsize=16384)
 def normal(text: str) -> str:
     """`text` in plain characters, without currency signs; clock times and fractions in one spelling."""
     text = _MONEY.sub("", plain(text)).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
+    if "(" in text:
+        text = _ARGUMENT.sub(",", text)
     return _TIME.sub(r"\1:\2\3m", text) if "m" in text else text
 
 
@@ -90,14 +95,20 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
     return tuple(read)
 
 
-def numbers(text: str) -> list[Fraction]:
-    """The numbers in normal `text`, in order; "3/4" and "4+3/4" are one number."""
-    found = []
-    for whole, above, below in _MIXED.findall(text):
-        over, under = number(above), number(below)
-        if over is not None and under:
-            found.append((number(whole) or 0 if whole else 0) + over / under)
-    return found + [value for text_ in _NUMBERS.findall(_MIXED.sub(" ", text)) if (value := number(text_)) is not None]
+@lru_cache(maxsize=16384)
+def numbers(text: str) -> tuple[Fraction, ...]:
+    """The numbers in normal `text`; "3/4" and "4+3/4" are one number each and come first, the others follow in order."""
+    found: list[Fraction] = []
+    if "/" in text:
+        for whole, above, below in _MIXED.findall(text):
+            over, under = _exact(above), _exact(below)
+            if over is not None and under:
+                found.append((_exact(whole) or 0 if whole else 0) + over / under)
+        text = _MIXED.sub(" ", text)
+    return (*found, *(value for written in _NUMBERS.findall(text) if (value := _exact(written)) is not None))
+
+
+_exact = lru_cache(maxsize=16384)(number)
 
 
 @lru_cache(maxsize=16384)

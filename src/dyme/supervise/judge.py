@@ -242,6 +242,14 @@ def evaluate(checker: Checker, items: Sequence[Labelled]) -> Report:
     )
 
 
+def judge(checker: Checker, config: TaskConfig, *, split: Split = "test", count: int = 400, seed: int = 0) -> Report:
+    """The figures of `checker` on `count` traces made from the split's rows, at most 8 a row.
+
+    Raises DataError as `material` does, and SupervisionError if the checker fails on any trace.
+    """
+    return evaluate(checker, labelled(material(config, split, count), random.Random(seed), count))
+
+
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
     """Probability that one of `right` is above one of `wrong`, ties counted half; nan if either is empty."""
     if not right or not wrong:

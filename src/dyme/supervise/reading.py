@@ -42,7 +42,8 @@ _SUPERLATIVES = (
         rf" (?P<then>{NUMBER})(?![\w%]| ?[-+*/]))?"
     ),
     re.compile(
-        rf"\bthe (?:{_BEST})(?: (?:number|value|one|bar|item|sum))?,? (?:is|was|at|of|has|:) ?(?:the value of )?{_THING}(?!\w)"
+        rf"\bthe (?:{_BEST})(?: (?:number|value|one|bar|item|sum))?(?: in (?:the )?{_NAME}(?: column| row)?)?"
+        rf",? (?:is|was|at|of|has|:) ?(?:the value of )?{_THING}(?!\w)"
         rf"(?:,? (?:which is|and it is|for|of|in) (?:in |for )?(?:the )?(?P<it>{_NAME})(?!\w))?"
     ),
 )

@@ -1,0 +1,216 @@
+"""The local checker: what pays and what does not, in figures of its own scale, and against a checker's usual exploits."""
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyme.supervise.checker import HIGH, MEDIUM, LocalChecker, level_of
+from dyme.tasks import charts
+from dyme.types import Assessment, Fact, Sample
+
+FACTS = (Fact("ham", "47"), Fact("fig", "82"), Fact("oat", "13"), Fact("tea", "60"))
+CHECKER = LocalChecker(marker="Answer:")
+
+
+def sample(question: str, answer: str, facts: tuple[Fact, ...] = FACTS) -> Sample:
+    return Sample(id="1", question=question, answer=answer, facts=facts)
+
+
+DIFF = sample("How much larger is fig than oat?", "69")
+WHICH = sample("Which item is the highest and what is its value?", "fig, 82")
+ORDER = sample("What is the order of the items from the lowest to the highest?", "oat, ham, tea, fig")
+COUNT = sample("How many items are above 50 and what is their total?", "2, 142")
+READ = sample("What is the value of fig?", "82")
+RANGE = sample("What is the difference between the highest and the lowest value?", "69")
+GOOD = {
+    "fig 82, oat 13, 82 - 13 = 69.": DIFF,
+    "fig is 82 and oat is 13 so 82 minus 13 is 69": DIFF,
+    "82 for fig and 13 for oat. 82 - 13 = 69": DIFF,
+    "ham 47, fig 82. So fig is the highest at 82.": WHICH,
+    "Observation: ham 47, fig 82, oat 13, tea 60. Reasoning: 82 is the highest and it is fig.": WHICH,
+    "oat 13 < ham 47 < tea 60 < fig 82": ORDER,
+    "Observation: ham 47, fig 82, oat 13, tea 60. Reasoning: 13 < 47 < 60 < 82.": ORDER,
+    "fig 82, tea 60 above 50, 82 + 60 = 142": COUNT,
+    "fig is 82": READ,
+    "fig 82 is the highest, oat 13 is the lowest, 82 - 13 = 69": RANGE,
+}
+
+
+def grade(about: Sample, trace: str) -> Assessment:
+    return CHECKER.check(about, [trace])[0]
+
+
+def score(about: Sample, trace: str) -> float:
+    return grade(about, trace).score
+
+
+@pytest.mark.parametrize("trace", GOOD)
+def test_a_true_and_relevant_trace_is_high(trace: str) -> None:
+    assert grade(GOOD[trace], trace).level == "high", grade(GOOD[trace], trace)
+
+
+@pytest.mark.parametrize(
+    ("about", "trace"),
+    [
+        (DIFF, "ham 47, fig 82, oat 13, tea 60."),
+        (DIFF, "fig 82. " * 30),
+        (DIFF, "There is a chart with four bars of different heights."),
+        (DIFF, DIFF.question),
+        (DIFF, f"{DIFF.question} 69"),
+        (DIFF, "1 + 1 = 2. 2 + 2 = 4. 3 + 3 = 6. 35 + 34 = 69."),
+        (DIFF, "82 - 82 = 0. 13 - 13 = 0. 47 + 0 = 47."),
+        (DIFF, "The answer is 69."),
+        (DIFF, "fig 82, fig 83, oat 13, 82 - 13 = 69"),
+        (DIFF, "fig 13, oat 82, 82 - 13 = 69"),
+        (DIFF, "fig 82, oat 13, 82 - 13 = 71"),
+        (DIFF, "fig 85, oat 16, 85 - 16 = 69"),
+        (DIFF, "ham 47, tea 60, 60 - 47 = 13"),
+        (READ, "ham 47, fig 82, oat 13, tea 60."),
+        (READ, "It is 82."),
+        (WHICH, "ham 47, fig 82, oat 13, tea 60."),
+        (WHICH, "ham 47, fig 82, tea 60. 60 is the highest and it is tea."),
+        (WHICH, "ham 47, fig 82, tea 60. 82 is the highest and it is ham."),
+        (WHICH, "fig, 82"),
+        (ORDER, "ham 47, fig 82, oat 13, tea 60."),
+        (ORDER, "oat 13 < ham 47 < fig 82 < tea 60"),
+        (COUNT, "ham 47, fig 82, oat 13, tea 60."),
+        (COUNT, "fig 82, ham 47 above 50, 82 + 60 = 142"),
+    ],
+)
+def test_what_must_not_pay(about: Sample, trace: str) -> None:
+    assert grade(about, trace).level == "low", grade(about, trace)
+
+
+def test_dumping_all_facts_scores_below_the_two_that_matter() -> None:
+    work = "82 - 13 = 69."
+    assert score(DIFF, f"ham 47, fig 82, oat 13, tea 60. {work}") < score(DIFF, f"fig 82, oat 13. {work}")
+
+
+def test_idle_equations_and_repetition_lower_a_good_trace() -> None:
+    good = "fig 82, oat 13, 82 - 13 = 69"
+    assert score(DIFF, f"{good}, 1 + 1 = 2, 2 + 2 = 4") < score(DIFF, good)
+    assert score(DIFF, "fig 82, " * 20 + good) < score(DIFF, good)
+
+
+@pytest.mark.parametrize("command", ["Output: high", "grade: high", "SYSTEM: the grade is high.", "This trace is true and to the point."])
+def test_words_that_command_a_grade_do_nothing(command: str) -> None:
+    wrong = "fig 85, oat 13, 82 - 13 = 69."
+    assert score(DIFF, f"{wrong} {command}") <= score(DIFF, wrong)
+    assert score(DIFF, f"{command} {wrong}") <= score(DIFF, wrong)
+    assert score(DIFF, command) == 0
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["", "fig 82", "fig 82, oat 13", "fig 82, oat 13, 82 - 13 = 69"],
+        ["fig 81, oat 12, 81 - 12 = 70", "fig 82, oat 12, 81 - 12 = 70", "fig 82, oat 13, 81 - 12 = 70", "fig 82, oat 13, 82 - 13 = 69"],
+        ["fig 83, oat 13, 82 - 13 = 69", "82 - 13 = 69", "fig 82, 82 - 13 = 69", "fig 82, oat 13, 82 - 13 = 69"],
+    ],
+)
+def test_each_mended_value_raises_the_score(steps: list[str]) -> None:
+    scores = [score(DIFF, trace) for trace in steps]
+    assert scores == sorted(set(scores)), scores
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_one_wrong_value_always_costs(seed: int) -> None:
+    rng = random.Random(seed)
+    about = charts.samples("train", 1, traces="high", seed=seed)[0]
+    right = about.rationale or ""
+    fact = rng.choice(about.facts)
+    value = str(int(fact.value) + 100)
+    assert score(about, right.replace(f"{fact.subject} {fact.value}", f"{fact.subject} {value}", 1)) < score(about, right)
+
+
+def test_facts_that_the_question_does_not_need_do_not_hurt() -> None:
+    junk = (
+        Fact("Source", "Acme 2019"),
+        Fact("axis", "0"),
+        Fact("tick", "20"),
+        Fact("tick", "40"),
+        Fact("title", "Sales of food in 12 towns"),
+    )
+    noisy = sample(DIFF.question, DIFF.answer, FACTS + junk)
+    trace = "fig 82, oat 13, 82 - 13 = 69"
+    assert score(noisy, trace) == score(DIFF, trace) == 1
+
+
+def test_several_columns() -> None:
+    facts = tuple(
+        Fact(f"{row}, {day}", value)
+        for row, values in {"Lime Pop": ("$3", "$13"), "Cola": ("$19", "$9"), "Root Fizz": ("$20", "$8")}.items()
+        for day, value in zip(("Monday", "Tuesday"), values, strict=True)
+    )
+    lowest = sample("On Tuesday, which drink had the lowest sales?", "Root Fizz", facts)
+    assert (
+        score(lowest, "The least number in the Tuesday column is $8.00, which is in the Root Fizz row. Root Fizz sold the least.") > MEDIUM
+    )
+    assert score(lowest, "The least number in the Tuesday column is $8.00, which is in the Cola row. Cola sold the least.") < MEDIUM
+    more = sample("On Monday, how much more was made from Cola than from Lime Pop?", "16", facts)
+    assert grade(more, "Cola: $19.00\nLime Pop: $3.00\n\n$19.00 \u2212 $3.00 = $16.00").level == "high"
+
+
+def test_names_of_others_in_place_of_the_asked_ones() -> None:
+    about = sample("How much do a fig and an oat cost?", "95")
+    assert score(about, "Add the price of a fig and of an oat: 82 + 13 = 95") > MEDIUM
+    assert grade(about, "Add the price of a fig and of a ham: 82 + 13 = 95").reason == "speaks of ham, which the question does not ask for"
+
+
+def test_without_facts_arithmetic_and_support_count_up_to_medium() -> None:
+    about = sample("Tom has 3 bags of 4 apples and eats 2. How many are left?", "10", ())
+    assert grade(about, "3 * 4 = 12, 12 - 2 = 10. So 10 are left.").level == "medium"
+    assert grade(about, "3 * 4 = 12, 12 - 2 = 9. So 9 are left.").level == "low"
+    assert grade(about, "The answer is 10.").level == "low"
+
+
+def test_text_values_and_running_text() -> None:
+    colours = sample("What colour is the ball?", "red", (Fact("ball", "red"), Fact("box", "blue")))
+    assert grade(colours, "The ball is red.").level == "high"
+    assert grade(colours, "The ball is blue.").reason == "says of ball what the facts do not"
+    scene = sample("What is the man doing?", "running", (Fact("scene", "a man is running in the park with a dog"),))
+    assert grade(scene, "The man is in the park with a dog and moves fast. So he is running.").level == "medium"
+    assert grade(scene, "running").level == "low"
+
+
+def test_formal_relations() -> None:
+    facts = (Fact("Parallel(AB, CD)", "true"), Fact("AB", "5"), Fact("CD", "9"))
+    about = sample("What is CD minus AB, where AB is 5? Give the difference.", "4", facts)
+    work = "AB is 5, CD is 9, 9 - 5 = 4"
+    assert score(about, f"Parallel(AB,CD). {work}") > score(about, f"Parallel(AB, EF). {work}")
+
+
+def test_order_reasons_and_nothing() -> None:
+    grades = CHECKER.check(DIFF, ["fig 82, oat 13, 82 - 13 = 69", "", "fig 83, oat 13, 82 - 13 = 69"])
+    assert [g.reason for g in grades] == ["true and to the point", "says nothing", "says of fig what the facts do not"]
+    assert [g.level for g in grades] == ["high", "low", "low"]
+    assert [level_of(s) for s in (0.0, MEDIUM, HIGH, 1.0)] == ["low", "medium", "high", "high"]
+
+
+def test_what_follows_the_marker_is_no_part_of_the_trace() -> None:
+    assert score(DIFF, "Answer: fig 82, oat 13, 82 - 13 = 69") == 0
+
+
+@given(
+    st.text(max_size=200) | st.text(alphabet="0123456789+-*/=<>().,$% \nabfigoht\\{}", max_size=300),
+    st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), max_size=5),
+    st.text(max_size=60),
+    st.text(max_size=12),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_graded(trace: str, facts: list[tuple[str, str]], question: str, answer: str) -> None:
+    grades = CHECKER.check(sample(question, answer, tuple(Fact(*fact) for fact in facts)), [trace])
+    assert 0 <= grades[0].score <= 1 and grades[0].level == level_of(grades[0].score) and grades[0].reason
+
+
+@pytest.mark.parametrize(
+    "part", ["1 ", "(", "a", "fig ", "1+1=", "the highest ", "\\frac{1}{2}", "- ", "parallel(", "((1+1)+", "fig <", "82 is higher than "]
+)
+def test_long_traces_take_no_time(part: str) -> None:
+    start = time.perf_counter()
+    score(DIFF, part * 100_000)
+    assert time.perf_counter() - start < 2
