@@ -69,9 +69,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cpu.tune()
-    print(
-        f"Supervision: {args.steps} steps of 32 x 8, {args.latency} s, {args.slots} slots, {torch.get_num_threads()} thread(s), torch {torch.__version__}\n"
-    )
+    print(f"Supervision: {args.steps} steps of 32 x 8, {args.latency} s, {args.slots} slots, {torch.get_num_threads()} thread(s)\n")
 
     def text(request: dict[str, object]) -> str:
         return "Observation: " + "; ".join(sections_of(request).get("facts", "none").split("\n")) + "."
@@ -95,12 +93,10 @@ def main() -> None:
         if args.repeats:
             for kind in ("overlap", "serial"):
                 figures[f"full_over_pure_{kind}"] = statistics.median(a / b for a, b in zip(times[kind], times["pure"], strict=True))
-            table(["step, s (median)", "pure", "full, overlap", "full, serial"], [[f"run {k + 1}", *(times[kind][k] for kind in KINDS)] for k in range(args.repeats)], args.markdown)  # fmt: skip
-            table(
-                ["Full / Pure", "overlap", "serial"],
-                [["median", figures["full_over_pure_overlap"], figures["full_over_pure_serial"]]],
-                args.markdown,
-            )
+            rows = [[f"run {k + 1}", *(times[kind][k] for kind in KINDS)] for k in range(args.repeats)]
+            table(["step, s (median)", "pure", "full, overlap", "full, serial"], rows, args.markdown)
+            ratios = [figures["full_over_pure_overlap"], figures["full_over_pure_serial"]]
+            table(["Full / Pure", "overlap", "serial"], [["median", *ratios]], args.markdown)
     write(args.json, figures)
 
 

@@ -4,6 +4,7 @@ DYME_LLM_HOME is the folder that the Makefile prepares: this file starts its ser
 server of your own instead. What the model says is not judged here, only that all of it is usable or refused.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -14,10 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import runs
 
+from dyme.config import Config
 from dyme.errors import SupervisionError
+from dyme.record import RunFolder
 from dyme.supervise.llm import Client, Endpoint
 from dyme.supervise.llm_roles import LLMChecker, LLMRefiner
+from dyme.train import train
 from dyme.types import Fact, Sample
 
 HOME, URL = os.environ.get("DYME_LLM_HOME", ""), os.environ.get("DYME_LLM_URL", "")
@@ -100,4 +105,61 @@ def test_refined_trace_is_usable_or_refused(url: str, tmp_path: Path) -> None:
     assert set(asked.stats.failures) <= {"answer", "cut off"}, "a server that answers fails by what it says alone"
 
 
-# Still to come here: 30 steps of Full DyME against `url`, the outage (`real_server` twice on one port), and `dyme judge`.
+def full(folder: Path, url: str, steps: int) -> Config:
+    """Full DyME on the embedded charts with the real model as checker and refiner."""
+    own = ("checker=llm", "refiner=llm", f"url={url}", f"model={MODEL}", "timeout_seconds=300", "max_retries=0", "max_tokens=64")
+    size = (f"train.max_prompts={4 * steps}", "rollout.max_completion_length=24")
+    return runs.small(folder, *size, *(f"supervision.{word}" for word in own))
+
+
+def checked(folder: Path) -> tuple[int, int]:
+    """Groups in trouble and targets that were written, after holding the records against each other."""
+    rows, steps = runs.lines(folder / "rollouts.jsonl"), RunFolder.open(folder).steps()
+    for row in rows:
+        assert len({c["assessment"] is not None for c in row["completions"] if c["parsed"]}) < 2, "judged and unjudged in one group"
+    troubled = sum(bool(row["trouble"]) for row in rows)
+    assert troubled == sum(step.metrics.get("helper_failures", 0) for step in steps)
+    return troubled, sum(row["target"] is not None for row in rows)
+
+
+def test_thirty_steps_of_full_dyme(url: str, tmp_path: Path) -> None:
+    train(full(tmp_path / "run", url, 30))
+    steps = RunFolder.open(tmp_path / "run").steps()
+    print("in trouble, written:", checked(tmp_path / "run"), steps[-1].metrics)
+    assert len(steps) == 30 and steps[-1].metrics["helper_calls"] > 30
+
+
+def test_the_server_dies_in_mid_run_and_comes_back(tmp_path: Path) -> None:
+    if not HOME:
+        pytest.skip("a server of your own is not killed")
+    port, run = free_port(), tmp_path / "run"
+
+    def steps() -> int:
+        return len(runs.lines(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else 0
+
+    with real_server(Path(HOME), tmp_path / "log", port) as address:
+        recipe = tmp_path / "recipe.json"
+        recipe.write_text(json.dumps(full(run, address, 12).to_dict()), encoding="utf-8")
+        trainer = runs.start("cell", recipe, "test")
+        while steps() < 3 and trainer.poll() is None:
+            time.sleep(0.2)
+    down = steps()
+    while steps() < down + 3 and trainer.poll() is None:
+        time.sleep(0.2)
+    with real_server(Path(HOME), tmp_path / "log", port):
+        _, err = trainer.communicate(timeout=1200)
+    assert trainer.returncode == 0, err
+    troubled, _ = checked(run)
+    print("steps before the outage:", down, "groups in trouble:", troubled)
+    assert steps() == 12 and troubled > 0
+
+
+def test_judge_says_how_bad_so_small_a_model_is(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "judge.json"
+    words = ("--traces", 40, "--supervision.model", MODEL, "--supervision.timeout_seconds", 300, "--json", file)
+    status, out, err = runs.run("judge", url, *words, timeout=1800)
+    print(out, err)
+    assert status == 0, err
+    figures = json.loads(file.read_text())
+    assert figures["traces"] == 40 and figures["calls"] >= 40 and figures["auc"] < 0.9
+    assert "do not train on its grades" in out or "a noisy reward" in out

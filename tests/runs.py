@@ -41,10 +41,10 @@ def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=cwd or ROOT)
 
 
-def run(*words: object, cwd: Path | None = None) -> tuple[int, str, str]:
+def run(*words: object, cwd: Path | None = None, timeout: float = 180) -> tuple[int, str, str]:
     """Run `dyme WORDS` to its end: exit status, stdout, stderr."""
     process = start(*words, cwd=cwd)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 

@@ -47,9 +47,7 @@ class Fake:
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
         self.checked.append(list(traces))
         self._fail()
-        return [
-            Assessment(level="high" if "82" in trace else "low", score=0.9 if "82" in trace else 0.1, reason="fake") for trace in traces
-        ]
+        return [Assessment(level="high", score=0.9) if "82" in trace else Assessment(level="low", score=0.1) for trace in traces]
 
     def refine(self, sample: Sample, template: Template | None) -> str:
         self.refined.append(template)
@@ -184,7 +182,7 @@ def test_full_dyme_asks_once_a_group_and_a_second_run_nothing(overlap: str, tmp_
         assert 5 < calls <= helped <= len(rows) and requests == calls + TRIAL and not any(r["trouble"] for r in rows)
         train(full(tmp_path / "two", server, *words))
         again = RunFolder.open(tmp_path / "two").steps()[-1].metrics
-        assert again["helper_calls"] == 0 and again["helper_cached"] > 0 and server.count == requests + TRIAL
+        assert again["helper_calls"] == 0 and again["helper_cached"] > 0 and server.count == requests
         assert lines(tmp_path / "two/rollouts.jsonl") == rows
 
 
