@@ -174,7 +174,7 @@ def _misnamed(found: Derivation, reader: Reader, reading: Reading) -> str:
     said = words(reading.text)
     if all(words(entry.parts[0]) <= said for entry in found.operands):
         return ""
-    matters = {*found.operands, *found.context}
+    matters = {*found.operands, *(found.context if found.threshold is None else ())}
     valued = {pair.name for pair in reading.pairs}
     mentioned = (reader.letter_names[letter] for letter in dict.fromkeys(reading.coded) if letter in reader.letter_names)
     return next((name for name in mentioned if name not in valued and not matters & set(reader.named[name])), "")
@@ -189,7 +189,12 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
         return _singled(found.operands[0], reading, support)
     if found.shape in ("highest", "lowest"):
         compared = any(entry in stated for entry in found.context if entry not in found.operands)
-        told = any(relation.kind == found.shape and found.operands[0].value in relation.operands for relation in sound)
+        best = max if found.shape == "highest" else min
+        told = any(
+            found.operands[0].value in relation.operands
+            and (relation.kind == found.shape or (relation.kind == "<" and best(relation.operands) == found.operands[0].value))
+            for relation in sound
+        )
         return (1.0 if compared or _corresponds(found, reading) else 0.6) * told
     if found.shape in ("order", "median"):
         used = {value for relation in sound if relation.kind == "<" for value in relation.operands}
