@@ -99,6 +99,13 @@ def test_dumping_all_facts_scores_below_the_two_that_matter() -> None:
     assert score(DIFF, f"ham 47, fig 82, oat 13, tea 60. {work}") < score(DIFF, f"fig 82, oat 13. {work}")
 
 
+def test_the_mode_alone_is_the_answer_only() -> None:
+    facts = (Fact("ham", "7"), Fact("fig", "7"), Fact("oat", "7"), Fact("tea", "9"))
+    about = sample("What is the mode of the numbers?", "7", facts)
+    assert grade(about, "7").level == grade(about, "The answer is 7.").level == "low"
+    assert grade(about, "ham 7, fig 7, oat 7, tea 9. 7 appears 3 times.").level == "high"
+
+
 def test_idle_equations_and_repetition_lower_a_good_trace() -> None:
     good = "fig 82, oat 13, 82 - 13 = 69"
     assert score(DIFF, f"{good}, 1 + 1 = 2, 2 + 2 = 4") < score(DIFF, good)
