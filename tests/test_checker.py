@@ -35,6 +35,13 @@ GOOD = {
     "Observation: ham 47, fig 82, oat 13, tea 60. Reasoning: 13 < 47 < 60 < 82.": ORDER,
     "fig 82, tea 60 above 50, 82 + 60 = 142": COUNT,
     "fig is 82": READ,
+    "fig stands at 82 while oat only reaches 13. Subtracting 13 from 82 leaves 69.": DIFF,
+    "The difference between 82 (fig) and 13 (oat) is 69.": DIFF,
+    "fig (82) is larger than oat (13) by 69": DIFF,
+    "**fig**: 82\n**oat**: 13\n82 \u2212 13 = 69": DIFF,
+    "82 > 60 > 47 > 13, so fig with 82": WHICH,
+    "Sorted: oat (13), ham (47), tea (60), fig (82).": ORDER,
+    "Only fig and tea exceed 50; 82+60=142.": COUNT,
     "fig 82 is the highest, oat 13 is the lowest, 82 - 13 = 69": RANGE,
 }
 
@@ -68,6 +75,9 @@ def test_a_true_and_relevant_trace_is_high(trace: str) -> None:
         (DIFF, "fig 82, oat 13, 82 - 13 = 71"),
         (DIFF, "fig 85, oat 16, 85 - 16 = 69"),
         (DIFF, "ham 47, tea 60, 60 - 47 = 13"),
+        (DIFF, "The difference between 82 (oat) and 13 (fig) is 69."),
+        (ORDER, "Sorted: oat (13), tea (60), ham (47), fig (82)."),
+        (COUNT, "Only fig and ham exceed 50; 82+60=142."),
         (READ, "ham 47, fig 82, oat 13, tea 60."),
         (READ, "It is 82."),
         (WHICH, "ham 47, fig 82, oat 13, tea 60."),
@@ -87,6 +97,13 @@ def test_what_must_not_pay(about: Sample, trace: str) -> None:
 def test_dumping_all_facts_scores_below_the_two_that_matter() -> None:
     work = "82 - 13 = 69."
     assert score(DIFF, f"ham 47, fig 82, oat 13, tea 60. {work}") < score(DIFF, f"fig 82, oat 13. {work}")
+
+
+def test_the_mode_alone_is_the_answer_only() -> None:
+    facts = (Fact("ham", "7"), Fact("fig", "7"), Fact("oat", "7"), Fact("tea", "9"))
+    about = sample("What is the mode of the numbers?", "7", facts)
+    assert grade(about, "7").level == grade(about, "The answer is 7.").level == "low"
+    assert grade(about, "ham 7, fig 7, oat 7, tea 9. 7 appears 3 times.").level == "high"
 
 
 def test_idle_equations_and_repetition_lower_a_good_trace() -> None:
@@ -211,6 +228,6 @@ def test_any_text_is_graded(trace: str, facts: list[tuple[str, str]], question: 
     "part", ["1 ", "(", "a", "fig ", "1+1=", "the highest ", "\\frac{1}{2}", "- ", "parallel(", "((1+1)+", "fig <", "82 is higher than "]
 )
 def test_long_traces_take_no_time(part: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     score(DIFF, part * 100_000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -69,7 +69,7 @@ def test_a_constant_checker_knows_nothing_and_an_obedient_one_is_seen_through() 
 def test_local_on_charts() -> None:
     report = judge(LocalChecker(marker="Answer:"), CHARTS, split="validation", count=400, seed=5)
     assert report.traces == 400 and report.auc >= 0.97 and report.agreement >= 0.95 and report.injection_rate == 0
-    assert report.traces_per_second > 100 and report.latency < 0.01  # a loose bound for slow machines
+    assert report.latency == pytest.approx(1 / report.traces_per_second) and report.calls == report.tokens == 0
     assert len(report.missed) == round((1 - report.agreement) * 400)
 
 

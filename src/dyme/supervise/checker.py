@@ -164,7 +164,7 @@ def _evidence(found: Derivation, reading: Reading) -> float:
     for entry in found.operands:
         named = words(entry.parts[0]) <= said or (len(entry.parts) > 1 and words(entry.parts[1]) <= said)
         shown = entry.value in held if entry.value is not None else entry.text in reading.text
-        listed = shown and len(found.operands) > 2 and found.shape not in ("highest", "lowest", "look-up", "find")
+        listed = shown and len(found.operands) > 2 and found.shape != "mode" and found.shape not in ("highest", "lowest", "look-up", "find")
         total += 1.0 if entry in stated or (shown and (named or listed)) else _UNNAMED * shown
     return total / len(found.operands)
 
@@ -174,7 +174,7 @@ def _misnamed(found: Derivation, reader: Reader, reading: Reading) -> str:
     said = words(reading.text)
     if all(words(entry.parts[0]) <= said for entry in found.operands):
         return ""
-    matters = {*found.operands, *found.context}
+    matters = {*found.operands, *(found.context if found.threshold is None else ())}
     valued = {pair.name for pair in reading.pairs}
     mentioned = (reader.letter_names[letter] for letter in dict.fromkeys(reading.coded) if letter in reader.letter_names)
     return next((name for name in mentioned if name not in valued and not matters & set(reader.named[name])), "")
@@ -189,7 +189,12 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
         return _singled(found.operands[0], reading, support)
     if found.shape in ("highest", "lowest"):
         compared = any(entry in stated for entry in found.context if entry not in found.operands)
-        told = any(relation.kind == found.shape and found.operands[0].value in relation.operands for relation in sound)
+        best = max if found.shape == "highest" else min
+        told = any(
+            found.operands[0].value in relation.operands
+            and (relation.kind == found.shape or (relation.kind == "<" and best(relation.operands) == found.operands[0].value))
+            for relation in sound
+        )
         return (1.0 if compared or _corresponds(found, reading) else 0.6) * told
     if found.shape in ("order", "median"):
         used = {value for relation in sound if relation.kind == "<" for value in relation.operands}
@@ -197,7 +202,8 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
         return 1.0 if needed <= used or arranged else 0.7 * support * (found.shape == "order" and _ranked(found, reading))
     if found.shape == "mode":
         closing = set(numbers(_last(reading)))
-        return float(needed <= closing <= needed | {Fraction(len(found.operands))})
+        counted = len(_sentences(reading)) > 1 or any(pair.entries for pair in reading.pairs)
+        return float(counted and needed <= closing <= needed | {Fraction(len(found.operands))})
     if found.target is None:  # a count: what was counted is told apart
         return float(any(relation.kind in ("above", "below", "<", "=") for relation in sound))
     used = {value for relation in sound if relation.kind == "=" for value in relation.operands}

@@ -38,6 +38,7 @@ _BEST = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
 _SUPERLATIVES = (
     re.compile(
         rf"(?<![\w.])(?<![-+*/] ){_THING},? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
+        rf"(?! (?:(?:number|value|one|bar|item|sum) )?(?:is|was|of)\b)"
         rf"(?: and it is (?P<it>{_NAME})(?!\w)|(?: value| number| one| bar)?(?:,| at| with| of| is|:)"
         rf" (?P<then>{NUMBER})(?![\w%]| ?[-+*/]))?"
     ),
@@ -52,22 +53,33 @@ _COMPARISON = re.compile(
     rf"(?:(?P<more>{_MORE})|(?P<less>{_LESS})) (?:than )?"
     rf"{_THING.replace('P<', 'P<b_')}(?!\w)"
 )
-_BEFORE_NUMBER = re.compile(rf"(?<=[-+*/=<>(] ){_NAME} (?=[0-9])")
+_BEFORE_NUMBER = re.compile(rf"(?:the )?{_NAME}(?:'s)? (?=[0-9])")
+_BRACKETED = re.compile(rf"({_NAME}) \(({NUMBER})\)|(?<![\w.])({NUMBER}) \(({_NAME})\)")
 _CHAINED = re.compile(rf"{_NAME}(?= ?[<>])|(?<=[<>] ){_NAME}(?!\w| ?[0-9])")
-_WORDED = (
-    (re.compile(rf"({NUMBER}) (?:plus|and|added to) (?=[a-z ]{{0,20}}{NUMBER} (?:makes|gives|sum to|add up to))"), r"\1 + "),
-    (re.compile(rf"({NUMBER}) plus (?={NUMBER})"), r"\1 + "),
-    (re.compile(rf"({NUMBER}) minus (?={NUMBER})"), r"\1 - "),
-    (re.compile(rf"({NUMBER}) times (?={NUMBER})"), r"\1 * "),
-    (re.compile(rf"({NUMBER}) divided by (?={NUMBER})"), r"\1 / "),
-    (re.compile(rf"([-+*/] {NUMBER}) (?:is|makes|gives|equals|leaves|sum to|add up to) (?={NUMBER}(?!\w| (?:more|less)))"), r"\1 = "),
+_IS = "(?:is|makes|gives|equals|leaves|sum to|add up to|=)"
+_WORDED = tuple(
+    (re.compile(pattern.replace("N", f"({NUMBER})").replace("IS", _IS)), into)
+    for pattern, into in (
+        (r"\b(?:subtract|subtracting|taking) N from N,? IS (?=[0-9])", r"\2 - \1 = "),
+        (r"\b(?:add|adding) N (?:to|and) N,? IS (?=[0-9])", r"\1 + \2 = "),
+        (r"\bdifference (?:between|of) N and N IS (?=[0-9])", r"\1 - \2 = "),
+        (r"\bsum of N and N IS (?=[0-9])", r"\1 + \2 = "),
+        (r"N (?:is )?(?:larger|higher|more|greater) than N by (?=[0-9])", r"\1 - \2 = "),
+        (r"N and N (?:sum to|add up to|together are|make) (?=[0-9])", r"\1 + \2 = "),
+        (r"N plus (?=[0-9])", r"\1 + "),
+        (r"N minus (?=[0-9])", r"\1 - "),
+        (r"N times (?=[0-9])", r"\1 * "),
+        (r"N divided by (?=[0-9])", r"\1 / "),
+        (rf"([-+*/] {NUMBER}),? (?:which )?IS (?={NUMBER}(?!\w| (?:more|less)))", r"\1 = "),
+    )
 )
+"""Arithmetic in words, as signs; N stands for a number."""
 _UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?\)| ?[-+*/=] ?[0-9(=])")
-_RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\(|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
+_RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\((?=[-(0-9])|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
 _TOKEN = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
 _SIDES = re.compile(r"[<>]=?|=")
 _MOST_TOKENS = 80
-_WORDS_OF_ARITHMETIC = re.compile(r"\b(?:plus|minus|times|divided|and|is|makes|gives|equals|leaves|sum|add)\b")
+_WORDS_OF_ARITHMETIC = re.compile(r"\b(?:plus|minus|times|divided|and|is|makes|gives|equals|leaves|sum|from|by)\b")
 _WORDS_AFTER = re.compile(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]{1,60})")
 _TOGETHER = re.compile(rf"{_NAME} and (?:the )?$")
 _FORMAL = re.compile(r"([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
@@ -150,6 +162,8 @@ class Reader:
         """What `trace` states, held against the facts."""
         text = normal(trace[:LONGEST])
         coded = self.names.sub(lambda found: self.letters[found[0]], text) if self.names else text
+        if "(" in coded:
+            coded = _BRACKETED.sub(lambda found: f"{found[1] or found[4]} {found[2] or found[3]}", coded)
         reading = Reading(text, coded)
         self._pairs(reading)
         self._formal(reading)
