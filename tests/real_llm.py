@@ -108,7 +108,7 @@ def test_refined_trace_is_usable_or_refused(url: str, tmp_path: Path) -> None:
 def full(folder: Path, url: str, steps: int) -> Config:
     """Full DyME on the embedded charts with the real model as checker and refiner."""
     own = ("checker=llm", "refiner=llm", f"url={url}", f"model={MODEL}", "timeout_seconds=300", "max_retries=0", "max_tokens=64")
-    size = (f"train.max_prompts={4 * steps}", "rollout.max_completion_length=24")
+    size = ("train.prompts_per_step=1", f"train.max_prompts={steps}", "rollout.max_completion_length=24")
     return runs.small(folder, *size, *(f"supervision.{word}" for word in own))
 
 
@@ -126,7 +126,7 @@ def test_thirty_steps_of_full_dyme(url: str, tmp_path: Path) -> None:
     train(full(tmp_path / "run", url, 30))
     steps = RunFolder.open(tmp_path / "run").steps()
     print("in trouble, written:", checked(tmp_path / "run"), steps[-1].metrics)
-    assert len(steps) == 30 and steps[-1].metrics["helper_calls"] > 30
+    assert len(steps) == 30 and steps[-1].metrics["helper_calls"] > 15
 
 
 def test_the_server_dies_in_mid_run_and_comes_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import random
 import socket
@@ -20,7 +21,7 @@ from accelerate import Accelerator
 from families import FAMILIES, SEEING, TREES
 from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs, prompts, row_logprobs, samples, step
 
-from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, TrainConfig
+from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, SupervisionConfig, TrainConfig
 from dyme.objective import count, loss, token_weight
 from dyme.policy import Policy, Prompt
 from dyme.route import ROUTERS, Context, advantages, standard_deviation
@@ -368,3 +369,30 @@ def test_no_gradient_without_a_live_branch_even_beside_others(policies: Load) ->
     beside = gradients_of(policy, settings, [asked[0], poisoned, asked[2]], answered, routes)
     assert all(torch.equal(beside.gradients[k], v) for k, v in clean.gradients.items())
     assert group(answered[0].sample, [], []).solved == 0
+
+
+def test_a_step_sampled_early_is_weighed_against_what_sampled_it(policies: Load) -> None:
+    """With overlap the ratio is taken against the completions' own log-probabilities, clipped; without, it is 1."""
+    policy = policies("llama").train()
+    asked, answered = prompts(policy, 1), groups(policy, [[1.5, 0.0]])
+    [route] = routed(answered, config("grpo"))
+    shift = 0.1
+    own = [row_logprobs(policy.model, asked[0], c.token_ids).detach() for c in answered[0].completions]
+    late = [replace(answered[0], completions=tuple(
+        replace(c, logprobs=tuple((lp - shift).tolist())) for c, lp in zip(answered[0].completions, own, strict=True)
+    ))]  # fmt: skip
+    helped = SupervisionConfig(checker="llm", url="http://localhost", model="m")
+    losses = {
+        overlap: gradients_of(policy, replace(config("grpo"), supervision=replace(helped, overlap=overlap)), asked, late, [route]).metrics[
+            "loss"
+        ]
+        for overlap in (False, True)
+    }
+    gains = [branch.advantage for branch in route.branches]
+    assert losses[False] == pytest.approx(-sum(gains) / 2, abs=1e-5)
+    assert losses[True] == pytest.approx(-sum(gains) / 2 * math.exp(shift), abs=1e-5)
+    skewed = [replace(b, advantage=1.0) for b in route.branches]
+    clipped = replace(config("grpo"), supervision=helped, objective=replace(config("grpo").objective, epsilon=0.05))
+    assert gradients_of(policy, clipped, asked, late, [replace(route, branches=tuple(skewed))]).metrics["loss"] == pytest.approx(
+        -1.05, abs=1e-5
+    )

@@ -192,3 +192,9 @@ def test_vision_inputs_of_different_shapes_are_padded_with_zeros() -> None:
     assert out["pixels"].shape == (3, 2, 4) and out["sizes"].tolist() == [[4]]
     assert out["pixels"][0].tolist() == [[1, 1, 1, 0]] * 2
     assert out["pixels"][1].tolist() == [[2, 2, 2, 2], [0, 0, 0, 0]]
+
+
+def test_old_log_probabilities_travel_with_their_limb() -> None:
+    known = Limb(tokens=(3, 4), term="policy", advantage=1.0, token_weight=1.0, logprobs=(-1.0, -2.0))
+    batch = collate([Tree(trunk=Prompt(token_ids=(1, 2)), limbs=(limb(5), known))], pad=0)
+    assert batch.sampled_N.isnan().tolist() == [True, False, False] and batch.sampled_N[1:].tolist() == [-1.0, -2.0]
