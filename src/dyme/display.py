@@ -30,6 +30,8 @@ _LABELS = {
     "true_statements": "true statements",
     "mean_length": "length, tokens",
 }
+_HELPED = {"checked_groups": "checked", "refined_targets": "refined", "helper_failures": "in trouble"}
+"""Figures of helpers, as they are named live."""
 
 
 class Display:
@@ -99,7 +101,15 @@ class Display:
         rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s"
         if not mean.get("rollout_tokens"):
             return f"{modes} | loss {mean.get('loss', 0.0):.3f} | {rate}"
-        return f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f} | {rate}"
+        return (
+            f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}{_helper(mean)} | {rate}"
+        )
+
+
+def _helper(mean: Mapping[str, float]) -> str:
+    """What helpers of visual supervision did per step, "" without any."""
+    counts = [f"{mean[name]:.1f} {word}" for name, word in _HELPED.items() if mean.get(name)]
+    return f" | helper: {', '.join(counts)}" if counts else ""
 
 
 def open_console(*, quiet: bool = False) -> Console:

@@ -77,6 +77,10 @@ def _tiles(
     for label, name in (("sampled accuracy", "accuracy"), ("in the asked format", "parsed"), ("reward", "reward"), ("tokens", "tokens")):
         tiles += _change(label, name, [s.mean(name) for s in steps])
     tiles += _change("memorize", "memorize", [s.share("memorize") for s in steps])
+    helped = {name: sum(r.metrics.get(name, 0.0) for r in records) for name in ("checked_groups", "refined_targets", "helper_failures")}
+    if any(helped.values()):
+        done = helped["checked_groups"] + helped["refined_targets"]
+        tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} in trouble"))
     if prompts:
         tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps"))
     if records:
