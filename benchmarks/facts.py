@@ -27,7 +27,8 @@ from measure import table, write
 
 from dyme.errors import SupervisionError
 from dyme.evaluate import Figure, wilson
-from dyme.supervise.chart_layout import ROLES, bare_number
+from dyme.supervise.chart_layout import ROLES
+from dyme.supervise.chart_text import bare_number
 from dyme.supervise.ocr import OcrExtractor
 from dyme.tasks.image_file import ImageFile
 from dyme.types import Fact, Sample

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from dyme.errors import ConfigError, SupervisionError
-from dyme.supervise.chart_layout import Colour, Text, chart_facts
+from dyme.supervise.chart_layout import chart_facts
+from dyme.supervise.chart_text import Colour, Text
 from dyme.types import Fact, Sample
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ MIN_SCORE = 0.5
 """Confidence below which a reading is dropped."""
 DETECT_EDGE = 736
 """Pictures whose short edge is shorter are enlarged to it (pixels) before text is looked for."""
+LONGEST = 4
+"""Ratio of the edges of a picture beyond which it is made broader before it is read."""
 _INK = 40
 """A pixel is ink if one of its channels differs from the paper's by more."""
 _COLOURED = 60
@@ -82,7 +85,7 @@ class OcrExtractor:
 
     def read(self, picture: Image.Image) -> list[Text]:
         """The texts of an RGB picture with their boxes and colours, from top to bottom. Raises SupervisionError if the engine fails."""
-        rgb: Pixels = np.asarray(picture.convert("RGB"))
+        rgb = _widened(np.asarray(picture.convert("RGB")))
         try:
             with self._lock:
                 lines = self._lines(rgb)
@@ -114,6 +117,13 @@ class OcrExtractor:
             if result.txts:
                 readings.append((result.txts[0], float(result.scores[0])))
         return max(readings, key=lambda reading: reading[1] if reading[0].strip() else 0.0)
+
+
+def _widened(rgb: Pixels) -> Pixels:
+    """A strip with its last row or column repeated until it is broader: enlarged to DETECT_EDGE it could else take all memory."""
+    height, width = rgb.shape[:2]
+    down, across = max(0, width // LONGEST - height), max(0, height // LONGEST - width)
+    return np.pad(rgb, ((0, down), (0, across), (0, 0)), mode="edge")
 
 
 def _place(box: NDArray[np.float32]) -> NDArray[np.float32]:
