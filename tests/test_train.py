@@ -17,7 +17,7 @@ from rich.console import Console
 from runs import ROOT, lines, small
 from safetensors.torch import load_file
 
-from dyme import checkpoint, schedule
+from dyme import checkpoint, schedule, steps
 from dyme import train as loop
 from dyme.config import Config
 from dyme.display import Display
@@ -26,6 +26,7 @@ from dyme.policy import Policy, resolve
 from dyme.record import RunFolder
 from dyme.rollout import hf
 from dyme.route import ROUTERS
+from dyme.supervise.supervisor import Supervisor
 from dyme.supervise.target import target_text
 from dyme.tasks import charts
 from dyme.types import Completion
@@ -96,7 +97,8 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
 
     watch(schedule, "next_samples", "samples")
     watch(hf, "sample", "roll out")
-    watch(loop, "verify_group", "verify")
+    watch(steps, "verify_group", "verify")
+    watch(Supervisor, "start", "supervise")
     watch(Updater, "_tree", "tree")
     watch(Updater, "_pass", "update")
     watch(RunFolder, "log_step", "record")
@@ -111,7 +113,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     stages = (replace(ROUTERS["dyme"].stages(Config())[0], route=routed),)
     monkeypatch.setitem(loop.ROUTERS, "dyme", replace(ROUTERS["dyme"], stages=lambda config: stages))
     loop.train(small(tmp_path / "run", "train.max_prompts=8"))
-    assert called == ["samples", "roll out", "verify", "route", "tree", "update", "record"] * 2
+    assert called == ["samples", "roll out", "verify", "route", "supervise", "route", "tree", "update", "record"] * 2, "rewards changed"
 
 
 def test_sft_never_rolls_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
