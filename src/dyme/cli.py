@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,18 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
         command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s)")
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
-    facts = add("facts", "read the facts of a task's images, once, before training; goes on where it stopped", settings=True)
-    facts.add_argument("--source", choices=("data", "ocr", "llm"), help="where they come from (default: the recipe's, else data)")
-    judge = add("judge", "how far a checker can be trusted: true and corrupted traces, graded", settings=True)
-    judge.add_argument("checker", help="local, or the URL of an OpenAI-compatible endpoint (with --supervision.model NAME)")
-    judge.add_argument("--traces", type=int, default=400, help="labelled traces, about half of them true (default: %(default)s)")
-    for command in (facts, judge):
-        command.add_argument("--task", help="task (`dyme tasks` lists them); default: the recipe's, or charts")
-        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
-        command.add_argument(
-            "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
-        )
-        command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
+    _add_helpers(add)
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
     compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     compare.add_argument(
@@ -95,6 +84,22 @@ def build_parser() -> argparse.ArgumentParser:
     cell.add_argument("--base", action="store_true")
     cell.add_argument("--resume", action="store_true")
     return parser
+
+
+def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands about helpers of visual supervision."""
+    facts = add("facts", "read the facts of a task's images, once, before training; goes on where it stopped", settings=True)
+    facts.add_argument("--source", choices=("data", "ocr", "llm"), help="where they come from (default: the recipe's, else data)")
+    judge = add("judge", "how far a checker can be trusted: true and corrupted traces, graded", settings=True)
+    judge.add_argument("checker", help="local, or the URL of an OpenAI-compatible endpoint (with --supervision.model NAME)")
+    judge.add_argument("--traces", type=int, default=400, help="labelled traces, about half of them true (default: %(default)s)")
+    for command in (facts, judge):
+        command.add_argument("--task", help="task (`dyme tasks` lists them); default: the recipe's, or charts")
+        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
+        command.add_argument(
+            "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
+        )
+        command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
