@@ -39,8 +39,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     samples = samples or load(config, "train")[0]
     target.check(samples, config.task.marker)
     stages = ROUTERS[config.method.name].stages(config)
-    partial = not config.model.freeze_vision or not all(s.images for s in samples)  # some parameters may get no gradient
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)])
+    accelerator = accelerator_for(config, samples)
     set_seed(config.run.seed)
     policy = Policy.load(config.model)
     policy.encode(samples[0], config.task.think_prompt)  # what the model cannot read shows before the run folder is made
@@ -89,6 +88,12 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
     return final
+
+
+def accelerator_for(config: Config, samples: Sequence[Sample]) -> Accelerator:
+    """Devices and processes; data parallelism is told if some parameters may get no gradient in a step."""
+    partial = not config.model.freeze_vision or not all(s.images for s in samples)
+    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)])
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
