@@ -135,7 +135,8 @@ def test_a_refined_trace_with_the_marker_is_a_failure() -> None:
 
 def test_high_traces_become_templates_that_the_refiner_gets() -> None:
     fake, of = Fake(), config()
-    explored, memorized = grouped(RIGHT, WRONG, of=of), grouped(WRONG, WRONG, of=of)
+    structured = "Observation: fig 82, oat 13. Reasoning: 82 - 13 = 69. Answer: 69"
+    explored, memorized = grouped(structured, WRONG, of=of), grouped(WRONG, WRONG, of=of)
     with Supervisor(of, fake, fake) as supervisor:
         for step in range(2):
             supervisor.learn(sharpened(supervisor, explored, memorized, step=step))

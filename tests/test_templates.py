@@ -45,19 +45,31 @@ def test_a_trace_becomes_a_template_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "trace", ["ham 47, fig 82, oat 13, 82 - 13 = 69, 5 bars.", "ham first. fig 82, oat 13, 82 - 13 = 69", "no fact", "{a} fig 82"]
+    "trace",
+    [
+        "Observation: fig 82, oat 13. Reasoning: 82 - 13 = 69, 5 bars.",
+        "Observation: ham first. fig 82, oat 13. Reasoning: 82 - 13 = 69.",
+        "Observation: none. Reasoning: no fact.",
+        "Observation: {a} fig 82, oat 13. Reasoning: 82 - 13 = 69.",
+    ],
 )
 def test_what_keeps_something_of_its_sample_is_no_template(trace: str) -> None:
     assert generalise(DIFF, trace) is None
 
 
+def test_a_free_form_trace_is_no_template() -> None:
+    assert generalise(DIFF, "Observation: fig 82, oat 13. Reasoning: 82 - 13 = 69.") is not None
+    assert generalise(DIFF, "I see fig 82, oat 13, so 82 - 13 = 69.") is None
+    assert generalise(DIFF, "Observation: fig 82, oat 13, so 82 - 13 = 69.") is None
+
+
 def test_only_high_traces_are_taken_and_the_best_are_kept() -> None:
     pool = TemplatePool(per_kind=2)
     assert not pool.add(DIFF, TRACE, graded(0.7))
-    wordings = ["We see fig 82, oat 13, 82 - 13 = 69.", "Here fig 82, oat 13, 82 - 13 = 69.", "Then fig 82, oat 13, 82 - 13 = 69."]
+    wordings = [f"{head}: fig 82, oat 13. Work: 82 - 13 = 69." for head in ("Facts", "Values", "Observation")]
     assert [pool.add(DIFF, trace, graded(score)) for trace, score in zip(wordings, (0.85, 0.95, 0.9), strict=True)] == [True, True, True]
     assert len(pool) == 2
-    assert {text.split()[0] for _, text, _, _ in pool.state()["templates"]} == {"Here", "Then"}
+    assert {text.split()[0] for _, text, _, _ in pool.state()["templates"]} == {"Values:", "Observation:"}
     assert not pool.add(DIFF, wordings[0], graded(0.85))
 
 

@@ -2,7 +2,9 @@
 
 A template is such a trace with what belongs to its sample made into slots: {facts} for a list of facts, {name1} and {value1} for
 the first fact that the answer needs, {result1} for the first result, {threshold}. A trace from which a number or a name of the
-sample is left over is no template. The pool is plain data: the same traces in the same order give the same pool everywhere.
+sample is left over is no template, nor is one without sections ("Observation: ... Reasoning: ..."): free-form traces, true as they
+may be, have no structure to hand on, and a pool of them undoes what the refiner teaches (docs/results, Table 3 in miniature).
+The pool is plain data: the same traces in the same order give the same pool everywhere.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from dyme.types import Assessment, Sample
 BEST_PER_KIND = 8
 LONGEST = 600
 """Characters of a template; longer traces are not kept."""
+_SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W*[A-Z][A-Za-z ]{2,30}:\s")
+"""The head of a section."""
 _SLOT = re.compile(r"\{([a-z]+[0-9]*)\}")
 
 
@@ -42,9 +46,9 @@ def listing(shown: tuple[Entry, ...]) -> str:
 
 
 def generalise(sample: Sample, trace: str) -> str | None:
-    """`trace` with slots, or None if it does not follow a derivation of its sample or keeps something of it."""
+    """`trace` with slots, or None if it has no sections, does not follow a derivation of its sample or keeps something of it."""
     found = derive(sample)
-    if found is None or len(trace) > LONGEST or "{" in trace or "}" in trace:
+    if found is None or len(trace) > LONGEST or "{" in trace or "}" in trace or len(_SECTION.findall(trace)) < 2:
         return None
     text = trace.strip()
     everything = ", ".join(f"{re.escape(e.fact.subject)}(?: is| at| has|:)? {re.escape(e.fact.value)}" for e in entries(sample.facts))
