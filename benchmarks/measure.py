@@ -187,6 +187,31 @@ def _cell(value: object) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def conclude(
+    name: str,
+    rows: Sequence[Sequence[object]],
+    figures: Mapping[str, float],
+    counted: tuple[Flops, Flops],
+    times: Paired,
+    args: argparse.Namespace,
+) -> None:
+    """Print and write one piece of work of both sides: `rows` and `figures` of its own, then FLOPs (ours, TRL's) and wall time."""
+    ours, theirs = counted
+    ratios = {"flops_ratio": theirs.total / ours.total, "flops_ratio_executed": theirs.executed / ours.executed}
+    lines = [
+        *rows,
+        ["GFLOP", theirs.total / 1e9, ours.total / 1e9, ratios["flops_ratio"]],
+        ["GFLOP, executed", theirs.executed / 1e9, ours.executed / 1e9, ratios["flops_ratio_executed"]],
+    ]
+    if args.repeats:
+        lines.append(["wall, s (median)", times.medians[1], times.medians[0], times.ratio])
+        ratios["wall_ratio"] = times.ratio
+    table([name, "TRL", "ours", "TRL / ours"], lines, args.markdown)
+    if args.repeats:
+        print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
+    write(args.json, {**figures, **ratios})
+
+
 def write(file: Path | None, figures: Mapping[str, object]) -> None:
     """Write the figures as JSON, if a file is given."""
     if file is not None:

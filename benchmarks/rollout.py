@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from measure import arguments, count_flops, opening, paired, shape_of, table, write
+from measure import arguments, conclude, count_flops, opening, paired, shape_of
 from shapes import Shape, build_policy, prompts, samples
 from theirs import Theirs
 
@@ -78,21 +78,15 @@ def main() -> None:
     again = second_epoch(policy, ours)
     unique = len({prompt.images for prompt in asked})
     times = paired(ours, theirs.generate, args.repeats, args.device)
-    table(["rollout", "TRL", "ours", "TRL / ours"], [
+    rows_of_images = [
         ["images through the tower", theirs_encoded, encoded, theirs_encoded / encoded],
         ["the same, second epoch with cache", theirs_encoded, again, "-"],
         ["unique images", unique, unique, "-"],
-        ["GFLOP", counted[1].total / 1e9, counted[0].total / 1e9, counted[1].total / counted[0].total],
-        ["GFLOP, executed", counted[1].executed / 1e9, counted[0].executed / 1e9, counted[1].executed / counted[0].executed],
-    ] + ([["wall, s (median)", times.medians[1], times.medians[0], times.ratio]] if args.repeats else []), args.markdown)  # fmt: skip
-    figures: dict[str, float] = {
+    ]
+    figures = {
         "images_encoded": encoded, "images_encoded_trl": theirs_encoded, "images_encoded_second_epoch": again, "unique_images": unique,
-        "flops_ratio": counted[1].total / counted[0].total, "flops_ratio_executed": counted[1].executed / counted[0].executed,
     }  # fmt: skip
-    if args.repeats:
-        print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
-        figures["wall_ratio"] = times.ratio
-    write(args.json, figures)
+    conclude("rollout", rows_of_images, figures, counted, times, args)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from measure import arguments, count_flops, opening, paired, shape_of, table, write
+from measure import arguments, conclude, count_flops, opening, paired, shape_of
 from theirs import Theirs
 from update import Ours
 
@@ -43,15 +43,7 @@ def main() -> None:
     counted = count_flops(lambda: our_step(ours)), count_flops(their_step)
     times = paired(lambda: our_step(ours), their_step, args.repeats, args.device)
     print(f"live branches of the prompts: {', '.join(map(str, ours.live('mix')))} of {shape.num_generations}\n")
-    table(["step", "TRL", "ours", "TRL / ours"], [
-        ["GFLOP", counted[1].total / 1e9, counted[0].total / 1e9, counted[1].total / counted[0].total],
-        ["GFLOP, executed", counted[1].executed / 1e9, counted[0].executed / 1e9, counted[1].executed / counted[0].executed],
-    ] + ([["wall, s (median)", times.medians[1], times.medians[0], times.ratio]] if args.repeats else []), args.markdown)  # fmt: skip
-    figures = {"flops_ratio": counted[1].total / counted[0].total, "flops_ratio_executed": counted[1].executed / counted[0].executed}
-    if args.repeats:
-        print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
-        figures["wall_ratio"] = times.ratio
-    write(args.json, figures)
+    conclude("step", [], {}, counted, times, args)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,13 @@ BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
     "seeds": (lambda f: ["compare", plain(f), "--seeds", "0,one"], ("--seeds", "'0,one'")),
     "learning rates": (lambda f: ["compare", plain(f), "--learning-rates", "1e-4,-1"], ("learning_rate must be above 0",)),
     "traces": (lambda f: ["compare", plain(f), "--traces", "low,hihg"], ("'hihg'", "low, medium, high")),
+    "a checker that is none": (lambda f: ["judge", "loca"], ("'loca' is no checker", "http://")),
+    "no traces": (lambda f: ["judge", "local", "--traces", 0], ("--traces must be at least 2",)),
+    "an LLM without address": (lambda f: ["facts", "--source", "llm"], ("--supervision.url", "--supervision.model")),
+    "nobody answers": (
+        lambda f: ["judge", "http://127.0.0.1:9/v1", "--supervision.model", "m", "--supervision.max_retries", 0],
+        ("no connection", "127.0.0.1:9"),
+    ),
     "jobs": (lambda f: ["compare", plain(f), "--jobs", 0], ("--jobs must be at least 1",)),
     "folder of another comparison": (other_comparison, ("other settings", "--out")),
     "data of a comparison": (lambda f: ["compare", *data(f, ROW, "{")[1:], "--out", f / "out"], ("rows.jsonl:2",)),

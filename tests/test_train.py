@@ -9,10 +9,12 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate import DistributedType
 from rich.console import Console
 from runs import ROOT, lines, small
 from safetensors.torch import load_file
@@ -255,3 +257,10 @@ def _definitions(tree: ast.Module) -> tuple[list[Any], list[Any]]:
         if isinstance(node, ast.ClassDef):
             public += [m for m in node.body if isinstance(m, ast.FunctionDef) and (not m.name.startswith("_") or m.name.endswith("__"))]
     return public, [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+
+
+def test_sharded_weights_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    sharded = SimpleNamespace(num_processes=1, distributed_type=DistributedType.FSDP)
+    with pytest.raises(ConfigError, match="FSDP is not supported; each process keeps the whole model: use DDP"):
+        checkpoint.open_run(small(tmp_path / "run"), sharded, resume=False)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

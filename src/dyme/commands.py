@@ -146,6 +146,10 @@ def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Grade labelled traces with a checker, and with the local one beside it."""
+    if args.checker != "local" and "://" not in args.checker:
+        raise ConfigError(f"{args.checker!r} is no checker; give local, or an endpoint's URL such as http://localhost:8000/v1")
+    if args.traces < 2:
+        raise ConfigError("--traces must be at least 2")
     config = _helper_config(args, rest)
     if args.checker != "local":
         config = replace(config, supervision=replace(config.supervision, checker="llm", url=args.checker))

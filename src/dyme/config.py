@@ -310,7 +310,7 @@ def check(config: Config) -> None:
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "task.marker must not be empty": bool(config.task.marker.strip()),
-        "an LLM needs supervision.url and supervision.model, e.g. http://localhost:8000/v1 and a name": not asks
+        "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),
     }
     rules |= {f"{name} must be above 0": (v := value(name)(config)) is None or v > 0 for name in _ABOVE_ZERO}

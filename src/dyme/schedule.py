@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dyme.config import Config
-from dyme.record import completion_figures
 from dyme.route import Stage
-from dyme.supervise.supervisor import figures
-from dyme.types import Group, Route, Sample, StepRecord, mode_shares
+from dyme.types import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +82,3 @@ def learning_rate(config: Config, position: Position, total: int, stages: Sequen
     rolls_out = stages[position.stage].rolls_out
     peak = config.train.learning_rate if rolls_out else config.method.sft_learning_rate or config.train.learning_rate
     return peak * shape * min(1.0, (position.stage_step + 1) / (config.train.warmup_steps + 1))
-
-
-def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:
-    """The figures of the step that led to `position`, over all processes; `size` is the number of training samples."""
-    groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
-    shares = {f"share_{mode}": share for mode, share in mode_shares(routes).items()}
-    return StepRecord(
-        step=position.step, prompts=position.prompts, epoch=position.prompts / size, seconds=position.seconds,
-        metrics={**metrics, **shares, **completion_figures(groups), **figures(groups)},
-    )  # fmt: skip

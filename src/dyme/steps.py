@@ -1,9 +1,9 @@
-"""The steps of a run as they are drawn: samples, rollouts, verdicts, routes; then the helpers are at work on what was routed."""
+"""The steps of a run: drawn (samples, rollouts, verdicts, routes, helpers set to work on what was routed), and summed up in the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -13,12 +13,13 @@ from accelerate.utils import gather_object
 from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.policy import Policy
+from dyme.record import completion_figures
 from dyme.rollout import hf
 from dyme.route import Context, Stage, standard_deviation
 from dyme.schedule import Position
-from dyme.supervise.supervisor import Supervisor
+from dyme.supervise.supervisor import Supervisor, figures
 from dyme.tree import Prompt
-from dyme.types import Group, Route, Sample
+from dyme.types import Group, Route, Sample, StepRecord, mode_shares
 from dyme.verify.rules import rules_of, verify_group
 
 
@@ -77,3 +78,13 @@ def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Rou
     if config.objective.scale_rewards == "batch":
         spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
     return [stage.route(group, Context(config=config, batch_std=spread)) for group in groups]
+
+
+def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:
+    """The figures of the step that led to `position`, over all processes; `size` is the number of training samples."""
+    groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
+    shares = {f"share_{mode}": share for mode, share in mode_shares(routes).items()}
+    return StepRecord(
+        step=position.step, prompts=position.prompts, epoch=position.prompts / size, seconds=position.seconds,
+        metrics={**metrics, **shares, **completion_figures(groups), **figures(groups)},
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from dyme.display import Display
 from dyme.policy import Policy
 from dyme.route import ROUTERS, Stage
 from dyme.schedule import Position
-from dyme.steps import Sampler, Work, routes_of
+from dyme.steps import Sampler, Work, routes_of, summarize
 from dyme.supervise import target
 from dyme.supervise.build import build_supervisor, load
 from dyme.supervise.build import warning as supervise_warning
@@ -76,9 +76,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             if accelerator.is_main_process:
-                record = schedule.summarize(
-                    position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples)
-                )
+                record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
                 run.log_step(record)
                 run.log_rollouts(position.step, *map(list, zip(*everyone, strict=True)))
                 display.step(record, stage.name)

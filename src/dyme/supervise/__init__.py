@@ -1,1 +1,1 @@
-"""Supervision: what a memorized target says and how an explored trace is graded; so far the data's own traces."""
+"""Visual supervision (paper, section 3.3): facts of images, graded explorations, written targets, and how far to trust who does it."""
