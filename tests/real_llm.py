@@ -149,9 +149,10 @@ def test_the_server_dies_in_mid_run_and_comes_back(tmp_path: Path) -> None:
     with real_server(Path(HOME), tmp_path / "log", port):
         _, err = trainer.communicate(timeout=1200)
     assert trainer.returncode == 0, err
-    troubled, _ = checked(run)
-    print("steps before the outage:", down, "groups in trouble:", troubled)
-    assert steps() == 12 and troubled > 0
+    checked(run)
+    alone = ["no connection" in row["trouble"] for row in runs.lines(run / "rollouts.jsonl")]  # the model's own nonsense is another trouble
+    print("steps before the outage:", down, "without a server:", alone)
+    assert steps() == 12 and any(alone) and not alone[0] and not alone[-1]
 
 
 def test_judge_says_how_bad_so_small_a_model_is(url: str, tmp_path: Path) -> None:
