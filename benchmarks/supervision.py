@@ -22,7 +22,8 @@ import torch
 from measure import table, write
 
 from dyme import cpu
-from dyme.config import Config, build
+from dyme.config import Config
+from dyme.recipe import build
 from dyme.record import RunFolder
 from dyme.supervise.build import TRIAL
 from dyme.train import train

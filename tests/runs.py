@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dyme.config import Config, build
+from dyme.config import Config
+from dyme.recipe import build
 
 ROOT = Path(__file__).parents[1]
 SMALL = {

@@ -18,7 +18,7 @@ from runs import ENVIRONMENT, ROOT, SMALL, recipe, run, small, snapshot
 
 from dyme import commands
 from dyme.cli import COMMANDS, build_parser, main, split_overrides
-from dyme.config import documentation
+from dyme.recipe import documentation
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
 from dyme.tasks import TASKS
@@ -327,7 +327,7 @@ def test_eval_takes_a_runs_own_settings(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "model").mkdir()
     seen = []
     monkeypatch.setattr(
-        commands, "_evaluate", lambda config, model, *_, **__: seen.append((config, model)) or {"metrics": {}, "by_kind": {}}
+        commands.looking, "evaluate_model", lambda config, model, *_, **__: seen.append((config, model)) or {"metrics": {}, "by_kind": {}}
     )
     for model in (folder, folder / "model", folder / "checkpoints/step-000002/model", "embedded"):
         assert main(["eval", str(model), "--rollout.top_k", "5"]) == 0
@@ -353,7 +353,7 @@ def test_eval_and_diagnose_write_json(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_demo_on_a_small_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "DEMO_PROMPTS", 4)
+    monkeypatch.setattr(commands.training, "DEMO_PROMPTS", 4)
     words = ["--task.test_size=2", "--train.prompts_per_step=4", "--rollout.max_completion_length=8", "--rollout.num_generations=2"]
     assert main(["demo", "--out", str(tmp_path / "demo"), *words]) == 0
     shown = capsys.readouterr().out

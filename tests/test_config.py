@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from runs import ROOT
 
-from dyme.config import Config, TrainConfig, build, documentation, load_recipe
+from dyme.config import Config, TrainConfig
 from dyme.errors import ConfigError
+from dyme.recipe import build, documentation, load_recipe
 from dyme.route import ROUTERS
 from dyme.tasks import TASKS
 

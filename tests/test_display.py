@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dyme.config import Config, build
+from dyme.config import Config
 from dyme.display import Display, open_console, show_kinds, show_listing, show_results
+from dyme.recipe import build
 from dyme.types import StepRecord
 
 METRICS = {

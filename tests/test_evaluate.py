@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from dyme.advice import advice
-from dyme.config import Config, build
+from dyme.config import Config
 from dyme.evaluate import Z95, clustered, evaluate, mean, pass_at_k, sampled_figures, share_of_true, wilson
+from dyme.recipe import build
 from dyme.rollout import hf
 from dyme.types import Completion, Fact, Group, Sample, Verdict
 from dyme.verify.rules import rules_of

@@ -26,7 +26,7 @@ QUICK = ("--rollout.max_completion_length=8", "--rollout.num_generations=2", "--
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(commands, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(commands.training, "write_page", lambda run: run / "report.html")
 
 
 def train(*words: object) -> int:

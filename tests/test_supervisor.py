@@ -13,8 +13,9 @@ import pytest
 from llm_server import LLMServer
 from runs import ENVIRONMENT, lines, small
 
-from dyme.config import Config, build
+from dyme.config import Config
 from dyme.errors import ConfigError, SupervisionError
+from dyme.recipe import build
 from dyme.record import RunFolder
 from dyme.route import ROUTERS, Context
 from dyme.supervise.build import TRIAL
@@ -150,7 +151,7 @@ def test_an_llm_must_be_named() -> None:
 
 def test_pure_dyme_and_local_helpers_load_neither_torch_nor_a_network_client(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dyme.config import build; from dyme.supervise.build import build_supervisor;"
+        "import sys; from pathlib import Path; from dyme.recipe import build; from dyme.supervise.build import build_supervisor;"
         "[build_supervisor(build({'supervision': {'checker': c, 'refiner': c}}), Path('.'), print) for c in ('off', 'local')];"
         "print([m for m in ('torch', 'transformers', 'openai', 'httpx', 'aiohttp', 'rapidocr') if m in sys.modules])"
     )

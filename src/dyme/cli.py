@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from dyme import cpu
-from dyme.config import documentation, nearest
 from dyme.errors import ConfigError, DymeError
+from dyme.recipe import documentation, nearest
 
 _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026).
 

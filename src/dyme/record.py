@@ -26,8 +26,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dyme.config import Config, build
+from dyme.config import Config
 from dyme.errors import RunError
+from dyme.recipe import build
 from dyme.types import Group, ImageSource, Route, StepRecord
 
 IMAGE_EDGE = 384

@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dyme.config import Config, build, nearest
+from dyme.config import Config
 from dyme.errors import ConfigError, DymeError
+from dyme.recipe import build, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
 

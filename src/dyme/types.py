@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["memorize", "explore", "mixed", "skip"]
 Term = Literal["policy", "imitate"]
+AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "list", "math", "open", "vqa"]
+"""How an answer is compared; auto: as a number or a list of numbers and texts, whichever it is."""
 Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]
 
@@ -53,6 +55,14 @@ class Sample:
     facts: tuple[Fact, ...] = ()
     kind: str = ""
     """Question type, for breakdowns."""
+    answer_kind: AnswerKind = "auto"
+    """Which verifier compares its answers (`verify/answer.py`)."""
+    answers: tuple[str, ...] = ()
+    """All annotators' answers where there are several (A-OKVQA's ten), with repeats; `answer` is the commonest."""
+    choices: tuple[str, ...] = ()
+    """Options of a multiple-choice question, without their letters; `answer` is then the letter."""
+    unit: str = ""
+    """Unit that an answer may carry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ class Tower:
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._answer is not None:
-            return SimpleNamespace(**self._answer)
+            return _Served(**self._answer)
         assert self.module is not None
         out = type(self.module).forward(self.module, *args, **kwargs)
         if self._listening:
@@ -161,6 +161,14 @@ class Tower:
         return out
 
 
+class _Served(SimpleNamespace):
+    """What the tower said before, handed out again."""
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Its parts, as a model output has it; transformers 5.24 asks its parts for theirs."""
+        return tuple(vars(self).values())
+
+
 class _Watched:
     """A tower's output that remembers what is read of it, so that no more than that is kept."""
 
@@ -172,7 +180,8 @@ class _Watched:
         value = getattr(self._out, name)
         if name == "hidden_states":
             return self._layers
-        self._read[name] = value
+        if not callable(value):
+            self._read[name] = value
         return value
 
     def read(self) -> dict[str, Any]:

@@ -1,0 +1,8 @@
+"""What each command does, one function a command: (arguments, overrides) -> exit status."""
+
+from dyme.commands.helping import facts, judge
+from dyme.commands.listing import methods, settings, tasks
+from dyme.commands.looking import diagnose, eval, report
+from dyme.commands.training import cell, compare, demo, train
+
+__all__ = ["cell", "compare", "demo", "diagnose", "eval", "facts", "judge", "methods", "report", "settings", "tasks", "train"]

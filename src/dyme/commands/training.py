@@ -1,0 +1,130 @@
+"""Commands that train: demo, train, compare, and one cell of a comparison."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dyme import study
+from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, main_process, new_display, samples_of, train_model
+from dyme.display import show_results
+from dyme.errors import ConfigError
+from dyme.recipe import build, load_recipe
+from dyme.record import RunFolder
+from dyme.report.comparison import write_comparison, write_table
+from dyme.report.page import write_page
+
+DEMO_PROMPTS = 2560
+"""Prompts that `dyme demo` trains on."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it; what was trained is saved."""
+
+
+def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """The embedded base, then DyME from it, then both side by side."""
+    recipe = {
+        "run": {"output": args.out, "save_every": 0},
+        "task": {"traces": "high", "test_size": 300},
+        "train": {"max_prompts": DEMO_PROMPTS, "learning_rate": 1e-3},
+    }
+    config = build(recipe, rest)
+    check_names(config)
+    display = new_display()
+    check_fresh(config)
+    test = samples_of(config, "test")
+    display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
+    before = evaluate_model(config, config.model.path, test, display)
+    show_results(display.console, {"base": before})
+    size = f"{config.train.max_prompts} prompts x {config.rollout.num_generations} completions"
+    display.note(f"\nDyME on {config.task.traces} quality traces: {size}. Ctrl-C saves and stops.")
+    folder = train_model(config, None, display)
+    run = RunFolder.open(config.run.output)
+    if folder != run.path / "model":
+        return INTERRUPTED
+    after = evaluate_model(config, str(folder), test, display)
+    last = run.steps()[-1].step
+    run.log_evaluation(0, "base", before)
+    run.log_evaluation(last, "test", after)
+    show_results(display.console, {"base": before, "DyME": after})
+    display.note(f"model  {folder}\npage   {write_page(run.path)}")
+    return 0
+
+
+def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Train, evaluate on the held-out split if there is one, write the page; a run that was stopped has status 130."""
+    if bool(args.recipe) == bool(args.resume):
+        raise ConfigError("give a recipe (dyme train recipes/charts-dyme.toml) or --resume RUN, not both")
+    if args.resume and rest:
+        raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
+    config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
+    config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
+    check_names(config)
+    display = new_display()
+    if not args.resume:
+        check_fresh(config)
+    test = samples_of(config, "test") if config.task.name != "jsonl" or config.task.test else []
+    folder = train_model(config, args.resume, display)
+    run = RunFolder.open(config.run.output)
+    if folder != run.path / "model":
+        return INTERRUPTED
+    if main_process():
+        done = {e["name"]: e for e in run.evaluations()}
+        if test and "test" not in done:
+            done["test"] = evaluate_model(config, str(folder), test, display)
+            run.log_evaluation(run.steps()[-1].step, "test", done["test"])
+        if "test" in done:
+            show_results(display.console, {config.method.name: done["test"]})
+        display.note(f"model  {folder}\npage   {write_page(run.path)}")
+    return 0
+
+
+def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run a comparison and show it."""
+    config = load_recipe(args.recipe, rest)
+    if args.budget:
+        config = replace(config, train=replace(config.train, **study.parse_budget(args.budget)))
+    check_names(config)
+    plan = study.Study(
+        config=config,
+        methods=listed(args.methods, str, "methods"),
+        traces=listed(args.traces, str, "traces") or (config.task.traces,),
+        seeds=listed(args.seeds, int, "seeds"),
+        rates=listed(args.learning_rates, float, "learning-rates") or (config.train.learning_rate,),
+        out=Path(args.out),
+        jobs=args.jobs,
+    )
+    plan.check()
+    for split in ("train", "test", "validation") if len(plan.rates) > 1 else ("train", "test"):
+        samples_of(config, split)
+    display = new_display()
+    try:
+        result = study.run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
+    except KeyboardInterrupt:
+        display.note("stopped; the same command goes on from here")
+        return INTERRUPTED
+    show_results(display.console, {f"{row['method']} / {row['traces']}": row for row in result["summary"]})
+    file = plan.out / "comparison.json"
+    display.note(f"table  {write_table(file, plan.out / 'comparison.md')}\npage   {write_comparison(file, plan.out / 'comparison.html')}")
+    return 0
+
+
+def cell(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """One training of a comparison: train unless it is the base, evaluate on a split."""
+    config = study.read_cell(args.recipe)
+    display = new_display()
+    path = Path(config.run.output)
+    samples = samples_of(config, args.split)
+    if args.base:
+        run, model, step = (RunFolder.open(path) if args.resume else RunFolder.create(path, config, {})), config.model.path, 0
+    else:
+        finished = path / "model"
+        if not finished.exists() and train_model(config, str(path) if args.resume else None, display) != finished:
+            return INTERRUPTED
+        run, model = RunFolder.open(path), str(finished)
+        step = run.steps()[-1].step
+    run.log_evaluation(step, args.split, evaluate_model(config, model, samples, display))
+    return 0
