@@ -12,7 +12,7 @@ from dyme.tasks.chart_traces import QUALITIES
 from dyme.tasks.charts import charts, samples
 from dyme.types import Completion, Sample
 from dyme.verify.answer import matches
-from dyme.verify.rules import Rules, verify, verify_direct
+from dyme.verify.rules import Rules, judge_direct, verify
 from dyme.verify.thinking import fact_f1, true_statements
 
 RULES = Rules(marker="Answer:", tolerance=0.0, reward=RewardConfig())
@@ -37,7 +37,7 @@ def test_gold_is_right_and_other_answers_are_wrong(split: str, quality: str) -> 
         other = rng.choice([s.answer for s in kinds[sample.kind] if s.answer != sample.answer])
         wrong = verify(Completion(text=f"{sample.rationale} Answer: {other}", token_ids=()), sample, RULES)
         assert wrong.parsed and not wrong.correct, (sample, other)
-        assert verify_direct(sample.answer, sample, RULES) and not verify_direct(other, sample, RULES)
+        assert judge_direct(sample.answer, sample, RULES).correct and not judge_direct(other, sample, RULES).correct
 
 
 def test_high_traces_are_true_and_state_every_fact() -> None:

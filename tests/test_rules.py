@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dyme.config import RewardConfig
 from dyme.types import Completion, Fact, Group, Sample, Verdict
-from dyme.verify.rules import Rules, verify, verify_direct, verify_group
+from dyme.verify.rules import Rules, judge_direct, verify, verify_group
 
 SAMPLE = Sample(
     id="0",
@@ -98,20 +98,20 @@ def test_weights() -> None:
 def test_tolerance_is_that_of_the_rules() -> None:
     assert not judge("fig 82, oat 13 Answer: 70").correct
     assert judge("fig 82, oat 13 Answer: 70", rules(0.05)).correct
-    assert verify_direct("70", SAMPLE, rules(0.05))
-    assert not verify_direct("70", SAMPLE, RULES)
+    assert judge_direct("70", SAMPLE, rules(0.05))
+    assert not judge_direct("70", SAMPLE, RULES).correct
 
 
 def test_text_answers_are_rewarded() -> None:
     sample = dataclasses.replace(SAMPLE, answer="yes")
     for answer in (" yes", "Yes.", '"yes"'):
         assert judge(f"fig 82, oat 13 Answer: {answer}", sample=sample).correct
-        assert verify_direct(answer, sample, RULES)
+        assert judge_direct(answer, sample, RULES).correct
 
 
 @pytest.mark.parametrize(("text", "right"), [("69", True), (" Answer: 69.", True), ("69 Answer:", False), (GOLD, False), ("", False)])
 def test_direct_answers(text: str, right: bool) -> None:
-    assert verify_direct(text, SAMPLE, RULES) is right
+    assert judge_direct(text, SAMPLE, RULES).correct is right
 
 
 def test_a_group_gets_its_verdicts_in_order() -> None:

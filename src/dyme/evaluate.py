@@ -16,7 +16,7 @@ from dyme.config import Config
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.types import Completion, Group, Sample
-from dyme.verify.rules import Rules, verify_direct, verify_group
+from dyme.verify.rules import Rules, judge_direct, verify_group
 from dyme.verify.thinking import true_statements
 
 Z95 = 1.959963984540054
@@ -106,7 +106,7 @@ def evaluate(policy: Policy, samples: Sequence[Sample], config: Config, rules: R
     groups = [verify_group(Group(sample=s, completions=c), rules) for s, c in zip(samples, thought, strict=True)]
     verdicts = [g.verdicts[0] for g in groups]
     direct = answer(policy, samples, config, config.task.direct_prompt, greedy=True, progress=progress, what="direct")
-    right = [c[0].finished and verify_direct(c[0].text, s, rules) for s, c in zip(samples, direct, strict=True)]
+    right = [c[0].finished and judge_direct(c[0].text, s, rules).correct for s, c in zip(samples, direct, strict=True)]
     n = len(samples)
     figures = {
         "think_accuracy": wilson(sum(v.correct for v in verdicts), n),

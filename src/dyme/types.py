@@ -75,6 +75,15 @@ class Completion:
     finished: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a verifier says of one answer: binary, for the switch and the reward, and by the task's published metric."""
+
+    correct: bool
+    score: float
+    """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the rules say of one completion. `correct` is binary and alone drives the switch; `reward` is shaped."""
@@ -87,6 +96,8 @@ class Verdict:
     """Named reward parts before weighting: accuracy, format, thinking."""
     reward: float = 0.0
     reason: str = ""
+    score: float = 0.0
+    """The task's metric, in [0, 1] (`Judgement`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from dyme.types import Judgement, Sample
+
 LONGEST_NUMBER = 64
 """Characters; a longer text is compared as text, so that absurd digit strings cost nothing."""
 
@@ -25,6 +27,12 @@ _NUMBER = re.compile(
 )
 _SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
 """A comma, unless it separates thousands: "1,000" is one number, "1, 000" and "10,20" are lists."""
+
+
+def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
+    """Whether `prediction` answers `sample`, by the verifier of its `answer_kind`."""
+    correct = matches(prediction, sample.answer, tolerance=tolerance)
+    return Judgement(correct, float(correct))
 
 
 def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:

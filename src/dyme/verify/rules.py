@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from dyme.config import Config, RewardConfig
 from dyme.tasks import TASKS
-from dyme.types import Completion, Group, Sample, Verdict
-from dyme.verify.answer import matches
+from dyme.types import Completion, Group, Judgement, Sample, Verdict
+from dyme.verify.answer import judge
 from dyme.verify.format import parse
 from dyme.verify.thinking import fact_f1, token_f1
 
@@ -33,7 +33,8 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
     found = parse(completion.text, marker=rules.marker, min_thinking_words=rules.reward.min_thinking_words)
     parsed = found.formatted and completion.finished
     answer = found.answer if parsed else None
-    correct = answer is not None and matches(answer, sample.answer, tolerance=rules.tolerance)
+    judgement = Judgement(False, 0.0) if answer is None else judge(answer, sample, tolerance=rules.tolerance)
+    correct = judgement.correct
     counts = correct if rules.reward.thinking_gate == "correct" else parsed
     rewards = {
         "accuracy": float(correct),
@@ -48,6 +49,7 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
         thinking=found.thinking,
         rewards=rewards,
         reward=_weighted(rewards, rules.reward),
+        score=judgement.score,
         reason=(found.reason or wrong) if completion.finished else "cut off",
     )
 
@@ -57,9 +59,9 @@ def verify_group(group: Group, rules: Rules) -> Group:
     return replace(group, verdicts=tuple(verify(completion, group.sample, rules) for completion in group.completions))
 
 
-def verify_direct(text: str, sample: Sample, rules: Rules) -> bool:
-    """Whether `text`, an answer given without thinking, is right; it may open with the marker."""
-    return matches(text.strip().removeprefix(rules.marker), sample.answer, tolerance=rules.tolerance)
+def judge_direct(text: str, sample: Sample, rules: Rules) -> Judgement:
+    """The judgement on `text`, an answer given without thinking; it may open with the marker."""
+    return judge(text.strip().removeprefix(rules.marker), sample, tolerance=rules.tolerance)
 
 
 def _thinking_reward(thinking: str, sample: Sample, reward: RewardConfig) -> float:
