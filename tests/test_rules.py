@@ -41,6 +41,7 @@ def test_a_gold_completion_earns_everything() -> None:
         rewards={"accuracy": 1.0, "format": 1.0, "thinking": 1.0},
         reward=3.0,
         reason="",
+        score=1.0,
     )
 
 
@@ -98,7 +99,7 @@ def test_weights() -> None:
 def test_tolerance_is_that_of_the_rules() -> None:
     assert not judge("fig 82, oat 13 Answer: 70").correct
     assert judge("fig 82, oat 13 Answer: 70", rules(0.05)).correct
-    assert judge_direct("70", SAMPLE, rules(0.05))
+    assert judge_direct("70", SAMPLE, rules(0.05)).correct
     assert not judge_direct("70", SAMPLE, RULES).correct
 
 
