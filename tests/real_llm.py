@@ -106,9 +106,9 @@ def test_refined_trace_is_usable_or_refused(url: str, tmp_path: Path) -> None:
 
 
 def full(folder: Path, url: str, steps: int) -> Config:
-    """Full DyME on the embedded charts with the real model as checker and refiner."""
+    """Full DyME on the embedded charts with the real model as checker and refiner; at K = 8 some prompts are explored."""
     own = ("checker=llm", "refiner=llm", f"url={url}", f"model={MODEL}", "timeout_seconds=300", "max_retries=0", "max_tokens=64")
-    size = ("train.prompts_per_step=1", f"train.max_prompts={steps}", "rollout.max_completion_length=24")
+    size = ("train.prompts_per_step=1", f"train.max_prompts={steps}", "rollout.max_completion_length=48", "rollout.num_generations=8")
     return runs.small(folder, *size, *(f"supervision.{word}" for word in own))
 
 
@@ -127,6 +127,11 @@ def test_thirty_steps_of_full_dyme(url: str, tmp_path: Path) -> None:
     steps = RunFolder.open(tmp_path / "run").steps()
     print("in trouble, written:", checked(tmp_path / "run"), steps[-1].metrics)
     assert len(steps) == 30 and steps[-1].metrics["helper_calls"] > 15
+    rows = runs.lines(tmp_path / "run/rollouts.jsonl")
+    modes = {mode: [row for row in rows if row["mode"] == mode] for mode in ("memorize", "explore")}
+    judged = [row for row in modes["explore"] if any(c["assessment"] for c in row["completions"]) or row["trouble"]]
+    print({mode: len(found) for mode, found in modes.items()}, "explored and asked about:", len(judged))
+    assert modes["memorize"] and judged, "both helpers were asked in training"
 
 
 def test_the_server_dies_in_mid_run_and_comes_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from runs import ENVIRONMENT, lines, small
 
 from dyme.config import Config
 from dyme.errors import ConfigError, SupervisionError
+from dyme.policy import Policy
 from dyme.recipe import build
 from dyme.record import RunFolder
 from dyme.route import ROUTERS, Context
@@ -186,6 +187,18 @@ def test_full_dyme_asks_once_a_group_and_a_second_run_nothing(overlap: str, tmp_
         again = RunFolder.open(tmp_path / "two").steps()[-1].metrics
         assert again["helper_calls"] == 0 and again["helper_cached"] > 0 and server.count == requests
         assert lines(tmp_path / "two/rollouts.jsonl") == rows
+
+
+@pytest.mark.parametrize("overlap", ["true", "false"])
+def test_each_picture_goes_through_the_tower_once(overlap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the next step is sampled between a step's rollout and its update; 20 prompts with a picture of their own."""
+    loaded: list[Policy] = []
+    load = Policy.load
+    monkeypatch.setattr(Policy, "load", lambda config: loaded.append(load(config)) or loaded[-1])
+    with LLMServer() as server:
+        train(full(tmp_path / "run", server, f"supervision.overlap={overlap}", "task.train_size=40"))
+    seen = {key for row in lines(tmp_path / "run/rollouts.jsonl") for key in row["images"]}
+    assert loaded[0].tower.encoded == len(seen) == 20
 
 
 def test_an_outage_ends_no_run_and_mixes_no_group(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class Sampler:
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
             return None
+        self.policy.tower.calls = 3  # ahead's rollout, this step's update, the rollout after: the update finds its images at hand
         over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not stage
         return None if over else self.draw(position, stage)
 

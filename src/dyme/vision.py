@@ -87,10 +87,13 @@ class Tower:
         self.model, self.shelf = model, shelf
         self.module = tower_of(model)
         self.step: dict[str, Any] = {}
+        self.calls = 1
+        """Calls of `prepare` whose outputs stay at hand; 3 where the next step is sampled before this one's update."""
         self.encoded = 0
         """Prompts whose images went through the tower, since the start."""
         self.unlike = 0
         """Calls in which outputs of different shapes met, so that the tower was run."""
+        self._recent: list[set[str]] = []
         self._answer: dict[str, Any] | None = None
         self._heard: Any = None
         self._listening = False
@@ -109,9 +112,10 @@ class Tower:
         return self.module is not None and not any(p.requires_grad for p in self.module.parameters())
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Have the outputs for these prompts' images at hand, and forget those of other prompts but for the shelf's."""
+        """Have the outputs for these prompts' images at hand, and forget those of other calls' prompts but for the shelf's."""
         wanted = {p.images: p for p in prompts if p.images} if self.frozen else {}
-        for name in self.step.keys() - wanted.keys():
+        self._recent = [*self._recent, set(wanted)][-self.calls :]
+        for name in self.step.keys() - set().union(*self._recent):
             del self.step[name]
         for name, prompt in wanted.items():
             if name not in self.step:
