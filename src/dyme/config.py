@@ -26,11 +26,19 @@ class ModelConfig:
     """The policy to train."""
 
     path: str = "embedded"
-    """A local folder or hub id of a Hugging Face image-text-to-text or causal model; "embedded" is the shipped tiny VLM."""
+    """A local folder or hub id of a Hugging Face image-text-to-text or causal model, or a GGUF file; "embedded" is the shipped tiny VLM."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights."""
     freeze_vision: bool = True
     """Keep the vision tower as it is, as the paper does."""
+    lora_rank: int = 0
+    """Train LoRA adapters of this rank instead of the weights (needs peft); 0: train the weights."""
+    lora_alpha: float = 0.0
+    """Scale of the adapters, over the rank; 0: twice the rank."""
+    lora_dropout: float = 0.0
+    """Share of an adapter's inputs that are dropped in the update."""
+    lora_targets: str = "all-linear"
+    """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"

@@ -11,21 +11,17 @@ import inspect
 import shutil
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-from transformers.video_processing_utils import BaseVideoProcessor
 
-from dyme.attention import NAME, carrier, register
+from dyme import adapters
+from dyme.attention import NAME, carrier
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
+from dyme.loading import first_line, open_checkpoint
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
 from dyme.types import Sample
 from dyme.vision import Shelf, Tower, fingerprint, tower_of
@@ -33,7 +29,6 @@ from dyme.vision import Shelf, Tower, fingerprint, tower_of
 HEAD_BYTES = 2**28
 """Log-probabilities are computed in pieces whose float32 logits take no more than this."""
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
 class Policy(torch.nn.Module):
@@ -54,27 +49,8 @@ class Policy(torch.nn.Module):
 
     @classmethod
     def load(cls, config: ModelConfig) -> Policy:
-        """Load weights and processor; raises ModelError in one line for a folder that cannot be used."""
-        path = resolve(config)
-        transformers.utils.logging.disable_progress_bar()  # it breaks the live display
-        try:
-            shape = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-            multimodal = hasattr(shape, "vision_config")
-            loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-            read = _processor if multimodal else AutoTokenizer.from_pretrained
-            processor = read(path, trust_remote_code=config.trust_remote_code)
-            model, found = loader.from_pretrained(
-                path, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code, output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{config.path}: cannot load the model: {_first_line(error)}") from error
-        if missing := sorted(found["missing_keys"]):
-            raise ModelError(
-                f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete"
-            )
-        if getattr(processor, "chat_template", None) is None:
-            raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
-        _attend(model, config.attention, multimodal)
+        """Load weights, adapter and processor; raises ModelError in one line for a checkpoint that cannot be used."""
+        model, processor = open_checkpoint(config)
         policy = cls(model, processor, _shelf(config))
         if config.freeze_vision:
             policy.freeze_vision()
@@ -102,7 +78,7 @@ class Policy(torch.nn.Module):
         try:
             out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
         except ValueError as error:
-            raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {_first_line(error)}") from error
+            raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {first_line(error)}") from error
         types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
         vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels", *_TOKEN_TYPES)}
         ids = out["input_ids"]
@@ -195,9 +171,12 @@ class Policy(torch.nn.Module):
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write a folder that plain transformers loads: safetensors, config, processor."""
+        """Write a folder that plain transformers loads (safetensors, config, processor), or peft, for a model with an adapter."""
         own = None if state is None else {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-        self.model.save_pretrained(folder, state_dict=own)
+        if adapters.attached(self.model):
+            adapters.save(self.model, folder, own)
+        else:
+            self.model.save_pretrained(folder, state_dict=own)
         self.processor.save_pretrained(folder)
 
     def _render(self, messages: list[dict[str, Any]], generate: bool = True) -> str:
@@ -239,16 +218,6 @@ class Policy(torch.nn.Module):
         return mask
 
 
-def _attend(model: Any, attention: str, multimodal: bool) -> None:
-    """Set the language model's attention; the vision tower keeps its own. Families without SDPA keep what they have."""
-    if attention == "tree":
-        if model.config.get_text_config()._attn_implementation != "sdpa":
-            return
-        register()
-    chosen = NAME if attention == "tree" else attention
-    model.set_attn_implementation({"text_config": chosen} if multimodal else chosen)
-
-
 def _shelf(config: ModelConfig) -> Shelf | None:
     if config.vision_cache == "off":
         return None
@@ -285,46 +254,3 @@ def _chosen(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
     """Log-probability of each target."""
     picked: torch.Tensor = logits_NV.gather(1, target_N[:, None])[:, 0]
     return picked - logits_NV.logsumexp(-1)
-
-
-def resolve(config: ModelConfig) -> str:
-    """The folder or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable folder."""
-    if config.path == "embedded":
-        return str(resources.files("dyme.zoo") / "base")
-    folder = Path(config.path)
-    if not folder.exists():
-        if folder.is_absolute() or config.path.count("/") != 1 or config.path.startswith("."):
-            raise ModelError(f"{config.path}: no such folder; give a local folder, a hub id such as org/name, or embedded")
-        return config.path
-    final = folder / "model"
-    if not (folder / "config.json").exists() or not any(folder.glob("*token*")):
-        if (final / "config.json").exists():
-            folder = final
-        elif not (folder / "config.json").exists():
-            raise ModelError(f"{config.path}: has no config.json; give the folder of a Hugging Face checkpoint or of a finished run")
-    if not any(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        raise ModelError(f"{config.path}: has no weights (*.safetensors); the download may be incomplete")
-    if not config.trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
-        raise ModelError(f"{config.path}: wants to run its own Python code; if you trust it, add --model.trust_remote_code true")
-    return str(folder)
-
-
-def _processor(path: str, trust_remote_code: bool) -> Any:
-    """The processor with its PIL image half; a video half needs torchvision, so where it cannot load only its settings are kept."""
-    options = {"backend": "pil", "trust_remote_code": trust_remote_code}
-    try:
-        return AutoProcessor.from_pretrained(path, **options)
-    except (ImportError, ValueError):
-        shape = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(shape.model_type, ""), None)
-        if kind is None or "video_processor" not in kind.get_attributes():
-            raise
-    kept = [name for name in kind.get_attributes() if name != "video_processor"]
-    video = {"video_processor": BaseVideoProcessor.get_video_processor_dict(path)[0]}
-    members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
-    slim: Any = type(kind.__name__, (kind,), members)
-    return slim.from_pretrained(path, **options)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
