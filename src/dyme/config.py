@@ -41,6 +41,10 @@ class ModelConfig:
     """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
+    system_prompt: str = ""
+    """System message before each question; empty: what the chat template adds by itself, if anything."""
+    enable_thinking: bool = False
+    """Leave a model's own thinking (Qwen3's <think>) open; off: the template closes it, and DyME's thinking is all there is."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"
     """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
     attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"

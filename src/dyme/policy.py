@@ -1,7 +1,7 @@
 """The policy: any Hugging Face image-text-to-text or causal language model, with one door to prompts and one to log-probabilities.
 
-A prompt is rendered by the model's own chat template, once and alike for SFT, rollouts and evaluation, so that all see the
-same context. Targets are tokenized as the template would place them after the generation prompt.
+A prompt is rendered by the model's own chat template (`chat.py`), once and alike for SFT, rollouts and evaluation, so that all
+see the same context. Targets are tokenized as the template would place them after the generation prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dyme import adapters
 from dyme.attention import NAME, carrier
+from dyme.chat import Chat
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
 from dyme.loading import first_line, open_checkpoint
@@ -34,13 +35,12 @@ _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 class Policy(torch.nn.Module):
     """A model with its processor. `forward` takes a TreeBatch, so that data-parallel wrappers see every update."""
 
-    def __init__(self, model: Any, processor: Any, shelf: Shelf | None = None) -> None:
+    def __init__(self, model: Any, processor: Any, shelf: Shelf | None = None, chat: Chat | None = None) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
-        self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.takes_images = self.tokenizer is not processor
-        self.lead = self._lead()
+        self.chat = chat or Chat(processor)
+        self.tokenizer, self.takes_images = self.chat.tokenizer, self.chat.takes_images
         self.eos = self._eos()
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
         self.forbidden = self._forbidden()
@@ -51,7 +51,7 @@ class Policy(torch.nn.Module):
     def load(cls, config: ModelConfig) -> Policy:
         """Load weights, adapter and processor; raises ModelError in one line for a checkpoint that cannot be used."""
         model, processor = open_checkpoint(config)
-        policy = cls(model, processor, _shelf(config))
+        policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking))
         if config.freeze_vision:
             policy.freeze_vision()
         return policy
@@ -69,14 +69,13 @@ class Policy(torch.nn.Module):
         """
         if sample.images and not self.takes_images:
             raise DataError(f"{sample.id}: has an image, but {type(self.model).__name__} reads text only; use a vision-language model")
-        text = f"{sample.question} {instruction}".strip()
-        content: Any = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": text}] if self.takes_images else text
-        rendered = self._render([{"role": "user", "content": content}])
+        rendered = self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
         if not self.takes_images:
-            return Prompt(token_ids=tuple(self._tokenize(rendered)), vision={})
+            return Prompt(token_ids=tuple(self.chat.tokenize(rendered)), vision={})
         images = {"images": [[source.load() for source in sample.images]]} if sample.images else {}
+        special = self.chat.adds_special_tokens(rendered)
         try:
-            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
+            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
         except ValueError as error:
             raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {first_line(error)}") from error
         types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
@@ -99,7 +98,7 @@ class Policy(torch.nn.Module):
 
     def target(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template places it, with the end token."""
-        return (*self._tokenize(self.lead + text), self.eos)
+        return (*self.chat.tokenize(self.chat.lead + text), self.eos)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a completion, special tokens left out."""
@@ -179,27 +178,10 @@ class Policy(torch.nn.Module):
             self.model.save_pretrained(folder, state_dict=own)
         self.processor.save_pretrained(folder)
 
-    def _render(self, messages: list[dict[str, Any]], generate: bool = True) -> str:
-        text: str = self.processor.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False)
-        return text
-
-    def _tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _lead(self) -> str:
-        """What the template puts between the generation prompt and an answer's first character: "" or " "."""
-        user = {"role": "user", "content": [{"type": "text", "text": "q"}] if self.takes_images else "q"}
-        answer = {"role": "assistant", "content": [{"type": "text", "text": "\u241fx"}] if self.takes_images else "\u241fx"}
-        whole, opening = self._render([user, answer], generate=False), self._render([user])
-        between = whole.partition("\u241f")[0].removeprefix(opening)
-        return between if len(between) < 3 else ""
-
     def _eos(self) -> int:
         ends = self.model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
-        own = self.tokenizer.eos_token_id
-        end = own if own in ends or ends[0] is None else ends[0]
+        end = self.chat.end(ends)
         if end is None:
             raise ModelError(f"{type(self.model).__name__}: neither the tokenizer nor the generation config names an end token")
         return int(end)
