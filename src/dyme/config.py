@@ -41,6 +41,16 @@ class ModelConfig:
     """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
+    image_longest_edge: int = 0
+    """SmolVLM: pixels of a picture's longer side before it is cut into tiles; 0: the checkpoint's own, as for the next three."""
+    image_min_pixels: int = 0
+    """Qwen-VL: pixels of a picture at least."""
+    image_max_pixels: int = 0
+    """Qwen-VL: pixels of a picture at most."""
+    image_max_tiles: int = 0
+    """InternVL: tiles that a picture is cut into at most, the thumbnail not counted; 1: it is not cut."""
+    image_splitting: bool | None = None
+    """SmolVLM: cut a picture into tiles, or (false) scale it into one; unset: the checkpoint's own."""
     system_prompt: str = ""
     """System message before each question; empty: what the chat template adds by itself, if anything."""
     enable_thinking: bool = False

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from dyme import adapters
+from dyme import adapters, resolution
 from dyme.attention import NAME, register
 from dyme.config import ModelConfig
 from dyme.errors import ModelError
@@ -47,6 +47,7 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
         raise ModelError(f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete")
     if getattr(processor, "chat_template", None) is None:
         raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
+    resolution.apply(processor, config)
     _attend(model, config.attention)
     if adapter:
         adapters.reopen(model, adapter)
