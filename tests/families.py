@@ -6,27 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import chat_templates as templates
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from dyme.zoo import architecture, practice
 
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = VISION | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-PLAIN = (
-    "{% for m in messages %}{{ m['role'].upper() }}: {% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "{% if m['role'] == 'assistant' %}<eos>{% else %} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
-)
-BARE = (
-    "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
-)
 
 
 def tokenizer_with(*special: str, eos: str = "<eos>", **roles: str) -> Any:
@@ -58,9 +45,10 @@ def idefics3() -> tuple[Any, Any]:
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    tokenizer = tokenizer_with(*(f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4)), eos="<end_of_utterance>")
+    tiles = (f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4))
+    tokenizer = tokenizer_with("<|im_start|>", *tiles, eos="<end_of_utterance>")
     images = Idefics3ImageProcessorPil(size={"longest_edge": 48}, max_image_size={"longest_edge": 16}, do_image_splitting=True)
-    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=architecture.CHAT_TEMPLATE)
+    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=templates.SMOLVLM)
     config = Idefics3Config(
         image_token_id=processor.image_token_id, scale_factor=2, pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=True,
         vision_config=dict(**VISION, image_size=16, patch_size=4),
@@ -84,10 +72,15 @@ def llava() -> tuple[Any, Any]:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    tokenizer = tokenizer_with()
+    tokenizer = begun(tokenizer_with("<s>"), "<s>")
     images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     processor = LlavaProcessor(
-        images, tokenizer, patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=PLAIN
+        images,
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=templates.LLAVA,
     )
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION, image_size=16, patch_size=4),
@@ -112,7 +105,7 @@ def llava_onevision() -> tuple[Any, Any]:
     pinpoints = [[16, 16], [16, 32], [32, 16], [32, 32]]
     images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=pinpoints)
     processor = without_video(LlavaOnevisionProcessor)(
-        images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full", chat_template=CHATML
+        images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full", chat_template=templates.LLAVA_ONEVISION
     )
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**VISION, image_size=16, patch_size=4, vision_use_head=False),
@@ -133,8 +126,7 @@ def internvl() -> tuple[Any, Any]:
         start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>",
     )  # fmt: skip
     images = GotOcr2ImageProcessorPil(size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=4)
-    template = CHATML.replace("<image>", "<IMG_CONTEXT>")
-    processor = without_video(InternVLProcessor)(images, tokenizer, image_seq_length=4, chat_template=template)
+    processor = without_video(InternVLProcessor)(images, tokenizer, image_seq_length=4, chat_template=templates.INTERNVL)
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(**VISION, image_size=16, patch_size=4),
         text_config=Qwen2Config(**TEXT, **common(tokenizer)),
@@ -143,7 +135,9 @@ def internvl() -> tuple[Any, Any]:
     return InternVLForConditionalGeneration(config), processor
 
 
-def qwen_vl(config_class: Any, processor_class: Any, vision: dict[str, Any], rope: dict[str, Any]) -> tuple[Any, Any]:
+def qwen_vl(
+    config_class: Any, processor_class: Any, vision: dict[str, Any], rope: dict[str, Any], template: str = templates.QWEN2_VL
+) -> tuple[Any, Any]:
     """Configuration and processor that the three Qwen-VL families share: dynamic resolution, rotary positions on three axes."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -151,7 +145,6 @@ def qwen_vl(config_class: Any, processor_class: Any, vision: dict[str, Any], rop
         "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", eos="<|im_end|>"
     )
     images = Qwen2VLImageProcessorPil(patch_size=4, size={"shortest_edge": 128, "longest_edge": 1024})
-    template = CHATML.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
     processor = without_video(processor_class)(images, tokenizer, chat_template=template)
     token = tokenizer.convert_tokens_to_ids
     config = config_class(
@@ -187,7 +180,8 @@ def qwen3_vl() -> tuple[Any, Any]:
     vision = {
         "hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32, "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
     }  # fmt: skip
-    config, processor = qwen_vl(Qwen3VLConfig, Qwen3VLProcessor, vision, {"mrope_section": [2, 1, 1], "mrope_interleaved": True})
+    rope = {"mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    config, processor = qwen_vl(Qwen3VLConfig, Qwen3VLProcessor, vision, rope, templates.QWEN3_VL)
     return Qwen3VLForConditionalGeneration(config), processor
 
 
@@ -200,7 +194,7 @@ def paligemma() -> tuple[Any, Any]:
     tokenizer.bos_token = "<bos>"
     images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
     images.image_seq_length = 16
-    processor = PaliGemmaProcessor(images, tokenizer, chat_template=BARE)
+    processor = PaliGemmaProcessor(images, tokenizer, chat_template=templates.PALIGEMMA)
     text = TEXT | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4096}
     config = PaliGemmaConfig(
         vision_config=SiglipVisionConfig(**VISION, image_size=16, patch_size=4, vision_use_head=False, projection_dim=32),
@@ -216,15 +210,13 @@ def gemma3() -> tuple[Any, Any]:
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     tokenizer = tokenizer_with(
-        "<start_of_turn>", eos="<end_of_turn>",
+        "<bos>", "<start_of_turn>", eos="<end_of_turn>",
         image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>",
     )  # fmt: skip
     tokenizer.add_tokens(["<end_of_turn>"], special_tokens=True)
-    template = (
-        CHATML.replace("<|im_start|>", "<start_of_turn>").replace("<|im_end|>", "<end_of_turn>").replace("<image>", "<start_of_image>")
-    )
+    tokenizer.bos_token = "<bos>"
     images = Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
-    processor = Gemma3Processor(images, tokenizer, image_seq_length=4, chat_template=template)
+    processor = Gemma3Processor(images, tokenizer, image_seq_length=4, chat_template=templates.GEMMA3)
     kinds = ["sliding_attention", "full_attention"]
     text = TEXT | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 24, "layer_types": kinds}
     config = Gemma3Config(
@@ -243,9 +235,12 @@ def lfm2_vl() -> tuple[Any, Any]:
     """
     from transformers import Lfm2Config, Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor, Siglip2VisionConfig
 
-    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>", eos="<|im_end|>")
+    tokenizer = tokenizer_with(
+        "<|startoftext|>", "<|im_start|>", "<|im_end|>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>", eos="<|im_end|>"
+    )
+    tokenizer.bos_token = "<|startoftext|>"
     images = lfm2_images()(patch_size=4, max_num_patches=64)
-    processor = Lfm2VlProcessor(images, tokenizer, chat_template=CHATML)
+    processor = Lfm2VlProcessor(images, tokenizer, chat_template=templates.LFM2_VL)
     text = TEXT | {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
     config = Lfm2VlConfig(
         vision_config=Siglip2VisionConfig(**VISION, patch_size=4, num_patches=36, vision_use_head=False),
@@ -279,18 +274,21 @@ def lfm2_images() -> Any:
     return EvenPatchesImageProcessorPil
 
 
-def text_only(config_class: Any, model_class: Any, **settings: Any) -> tuple[Any, Any]:
-    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
-    tokenizer.chat_template = CHATML
+def text_only(
+    config_class: Any, model_class: Any, tokenizer: Any = None, template: str = templates.QWEN2, **settings: Any
+) -> tuple[Any, Any]:
+    tokenizer = tokenizer or tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
+    tokenizer.chat_template = template
     settings = TEXT | common(tokenizer) | {"head_dim": 8, "tie_word_embeddings": True} | settings
     return model_class(config_class(**settings)), tokenizer
 
 
 def llama() -> tuple[Any, Any]:
-    """Llama's class."""
+    """Llama's class, with the begin token that its tokenizer puts before all text and its template writes itself."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return text_only(LlamaConfig, LlamaForCausalLM)
+    tokenizer = begun(tokenizer_with("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", eos="<|eot_id|>"))
+    return text_only(LlamaConfig, LlamaForCausalLM, tokenizer, templates.LLAMA3)
 
 
 def qwen2() -> tuple[Any, Any]:
@@ -301,10 +299,19 @@ def qwen2() -> tuple[Any, Any]:
 
 
 def qwen3() -> tuple[Any, Any]:
-    """Qwen3's class."""
+    """Qwen3's class; the marks of its thinking are tokens, but not special ones."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    return text_only(Qwen3Config, Qwen3ForCausalLM)
+    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
+    tokenizer.add_tokens(["<think>", "</think>"])
+    return text_only(Qwen3Config, Qwen3ForCausalLM, tokenizer, templates.QWEN3)
+
+
+def begun(tokenizer: Any, bos: str = "<|begin_of_text|>") -> Any:
+    """A tokenizer that puts its begin token before all text, unless it is told to add no special tokens."""
+    tokenizer.bos_token = bos
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
+    return tokenizer
 
 
 PACKED = (idefics3, smolvlm, llava, llava_onevision, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl)

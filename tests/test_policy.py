@@ -1,4 +1,4 @@
-"""The policy: one prompt for every purpose, targets where the template puts them, a frozen tower, plain folders, clear refusals."""
+"""The policy: prompts with their pictures, a frozen tower, plain folders, clear refusals; test_chat.py has the templates."""
 
 from __future__ import annotations
 
@@ -8,85 +8,26 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import chat_templates as templates
 import pytest
 import torch
 from accelerate import Accelerator
-from families import FAMILIES, MERGED, PICTURE_NEEDED, PLAIN, SEEING, VIDEO
+from families import FAMILIES, MERGED, PICTURE_NEEDED, SEEING, VIDEO
 from safetensors.torch import load_file, save_file
 from tiny import Picture, grads, group, inputs, prompts, row_logprobs, samples, step, words
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from dyme import evaluate
-from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
+from dyme.config import Config, ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.policy import Policy, Prompt, resolve
-from dyme.rollout import hf
+from dyme.loading import resolve
+from dyme.policy import Policy, Prompt
 from dyme.route import ROUTERS, Context
 from dyme.types import Sample
 from dyme.update import Updater
 from dyme.vision import TOWERS
 
 Load = Callable[[str], Policy]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sft_rollout_and_evaluation_see_the_same_prompt(family: str, policies: Load) -> None:
-    """The tokens and pixels that reach the model itself, for one sample; the reference code shows SFT another context."""
-    policy = policies(family)
-    sample, config = samples(policy, 1)[0], Config(task=TaskConfig(think_prompt="Think."), rollout=RolloutConfig(max_completion_length=2))
-    seen: list[tuple[list[int], dict[str, torch.Tensor]]] = []
-
-    def look(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        vision = {k: v for k, v in kwargs.items() if k in prompt.vision and v is not None}
-        seen.append((kwargs["input_ids"][0].tolist(), vision))
-
-    prompt = policy.encode(sample, "Think.")
-    handle = policy.model.base_model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        hf.sample(policy, [prompt], [0], config.rollout)
-        rollout = seen[0]
-        seen.clear()
-        evaluate.answer(policy, [sample], config, config.task.think_prompt, greedy=True)
-        evaluation = seen[0]
-        seen.clear()
-        route = ROUTERS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
-        step(Updater(policy, config, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
-        sft = seen[-1]  # after the first batch's check
-    finally:
-        handle.remove()
-    target = policy.target("It is . Answer: 0")
-    assert rollout[0] == evaluation[0] == list(prompt.token_ids)
-    assert sft[0] == [*prompt.token_ids, *target[:-1]]
-    for name, pixels in prompt.vision.items():
-        assert all(torch.equal(vision[name], pixels) for _, vision in (rollout, evaluation, sft)), name
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("text", ["It is 12. Answer: 7", "7", "So, 1/2!"])
-def test_targets_are_where_the_template_puts_answers(family: str, text: str, policies: Load) -> None:
-    policy = policies(family)
-    sample = samples(policy, 1)[0]
-    prompt, target = policy.encode(sample, "Think."), policy.target(text)
-    question = {"type": "text", "text": f"{sample.question} Think."}
-    images = [image.load() for image in sample.images]
-    if family == "paligemma":  # its processor, not its template, knows what follows a prompt
-        told = [{"role": "user", "content": [{"type": "image"}, question]}]
-        whole = policy.processor.apply_chat_template(told, add_generation_prompt=True)
-        ids = policy.processor(text=[whole], images=[images], suffix=[text], return_tensors="pt")["input_ids"][0].tolist()
-    elif policy.takes_images:
-        asked: Any = [{"type": "image"}, question]
-        told = [{"role": "user", "content": asked}, {"role": "assistant", "content": [{"type": "text", "text": text}]}]
-        whole = policy.processor.apply_chat_template(told, tokenize=False)
-        ids = policy.processor(text=[whole], images=[images], return_tensors="pt", add_special_tokens=False)["input_ids"][0].tolist()
-    else:
-        told = [{"role": "user", "content": question["text"]}, {"role": "assistant", "content": text}]
-        ids = policy.tokenizer(policy.tokenizer.apply_chat_template(told, tokenize=False), add_special_tokens=False)["input_ids"]
-    both = [*prompt.token_ids, *target]
-    assert ids[: len(both)] == both, "end token included"
-    assert target[-1] == policy.eos == policy.tokenizer.eos_token_id
-    assert policy.decode(target).strip() == text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -154,18 +95,13 @@ def test_a_saved_folder_loads_with_plain_transformers(family: str, policies: Loa
         assert torch.equal(model(**own).logits, policy.eval().model(**own).logits)
     again = Policy.load(ModelConfig(path=str(tmp_path)))
     assert prompts(again, 3)[2].token_ids == prompts(policy, 3)[2].token_ids
-    assert (again.eos, again.pad, again.lead) == (policy.eos, policy.pad, policy.lead)
+    assert (again.eos, again.pad, again.chat.lead) == (policy.eos, policy.pad, policy.chat.lead)
     assert torch.equal(again.forbidden, policy.forbidden)
     if family in VIDEO:  # AutoProcessor itself needs torchvision here; its settings are kept for machines that have it
         assert VIDEO[family] in (tmp_path / "processor_config.json").read_text()
         return
     processor = AutoProcessor.from_pretrained(tmp_path, backend="pil") if policy.takes_images else AutoTokenizer.from_pretrained(tmp_path)
     assert processor.chat_template == policy.processor.chat_template
-
-
-def test_the_lead_is_what_the_template_writes_before_an_answer(policies: Load) -> None:
-    assert [family for family in FAMILIES if policies(family).lead == " "] == ["idefics3", "smolvlm", "llava"]
-    assert all(policies(family).lead in ("", " ") for family in FAMILIES)
 
 
 def test_a_models_own_end_token_wins_over_a_list(checkpoints: Callable[[str], Path]) -> None:
@@ -319,10 +255,10 @@ def test_a_processor_without_its_picture_half(tiny_llava: Path, tmp_path: Path) 
 def test_the_template_decides_the_context(tiny_llava: Path, tmp_path: Path) -> None:
     """A folder's own chat template is used as it is, and nothing is added to it."""
     path = folder(tmp_path, tiny_llava)
-    (path / "chat_template.jinja").write_text(PLAIN.replace("ASSISTANT:", "REPLY:"))
+    (path / "chat_template.jinja").write_text(templates.LLAVA.replace("ASSISTANT:", "REPLY:"))
     policy = Policy.load(ModelConfig(path=str(path)))
     text = policy.tokenizer.decode(prompts(policy, 1)[0].token_ids)
-    assert text.endswith("Think. REPLY:") and text.startswith("USER: <image>")
+    assert text.endswith("Think. REPLY:") and text.startswith("<s>USER: <image>")
 
 
 def test_words_are_drawn_from_what_may_be_sampled(policies: Load) -> None:

@@ -65,7 +65,20 @@ def test_greedy_equals_generate(family: str, policies: Load) -> None:
     asked = awkward(policy)
     assert len({len(p.token_ids) for p in asked}) > 2, "padding must be at work"
     uneven = 0
-    loves = [(0.0, False), (2.0, False), (0.2, True), (0.4, True), (1.0, False), (1.5, False), (2.5, False), (3.0, False), (3.5, False)]
+    loves = [
+        (0.0, False),
+        (2.0, False),
+        (0.2, True),
+        (0.4, True),
+        (1.0, False),
+        (1.5, False),
+        (2.5, False),
+        (3.0, False),
+        (3.5, False),
+        (0.3, True),
+        (0.6, True),
+        (4.0, False),
+    ]
     for k, (love, rising) in enumerate(loves):
         end = bias(policy, love, policy.eos)
         with rigged(policy, end, rising):

@@ -26,13 +26,35 @@ class ModelConfig:
     """The policy to train."""
 
     path: str = "embedded"
-    """A local folder or hub id of a Hugging Face image-text-to-text or causal model; "embedded" is the shipped tiny VLM."""
+    """A local folder or hub id of a Hugging Face image-text-to-text or causal model, or a GGUF file; "embedded" is the shipped tiny VLM."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights."""
     freeze_vision: bool = True
     """Keep the vision tower as it is, as the paper does."""
+    lora_rank: int = 0
+    """Train LoRA adapters of this rank instead of the weights (needs peft); 0: train the weights."""
+    lora_alpha: float = 0.0
+    """Scale of the adapters, over the rank; 0: twice the rank."""
+    lora_dropout: float = 0.0
+    """Share of an adapter's inputs that are dropped in the update."""
+    lora_targets: str = "all-linear"
+    """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
+    image_longest_edge: int = 0
+    """SmolVLM: pixels of a picture's longer side before it is cut into tiles; 0: the checkpoint's own, as for the next three."""
+    image_min_pixels: int = 0
+    """Qwen-VL: pixels of a picture at least."""
+    image_max_pixels: int = 0
+    """Qwen-VL: pixels of a picture at most."""
+    image_max_tiles: int = 0
+    """InternVL: tiles that a picture is cut into at most, the thumbnail not counted; 1: it is not cut."""
+    image_splitting: bool | None = None
+    """SmolVLM: cut a picture into tiles, or (false) scale it into one; unset: the checkpoint's own."""
+    system_prompt: str = ""
+    """System message before each question; empty: what the chat template adds by itself, if anything."""
+    enable_thinking: bool = False
+    """Leave a model's own thinking (Qwen3's <think>) open; off: the template closes it, and DyME's thinking is all there is."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"
     """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
     attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"

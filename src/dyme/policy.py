@@ -1,7 +1,7 @@
 """The policy: any Hugging Face image-text-to-text or causal language model, with one door to prompts and one to log-probabilities.
 
-A prompt is rendered by the model's own chat template, once and alike for SFT, rollouts and evaluation, so that all see the
-same context. Targets are tokenized as the template would place them after the generation prompt.
+A prompt is rendered by the model's own chat template (`chat.py`), once and alike for SFT, rollouts and evaluation, so that all
+see the same context. Targets are tokenized as the template would place them after the generation prompt.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import inspect
 import shutil
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-from transformers.video_processing_utils import BaseVideoProcessor
 
-from dyme.attention import NAME, carrier, register
+from dyme import adapters
+from dyme.attention import NAME, carrier
+from dyme.chat import Chat
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
+from dyme.loading import first_line, open_checkpoint
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
 from dyme.types import Sample
 from dyme.vision import Shelf, Tower, fingerprint, tower_of
@@ -33,19 +30,17 @@ from dyme.vision import Shelf, Tower, fingerprint, tower_of
 HEAD_BYTES = 2**28
 """Log-probabilities are computed in pieces whose float32 logits take no more than this."""
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
 class Policy(torch.nn.Module):
     """A model with its processor. `forward` takes a TreeBatch, so that data-parallel wrappers see every update."""
 
-    def __init__(self, model: Any, processor: Any, shelf: Shelf | None = None) -> None:
+    def __init__(self, model: Any, processor: Any, shelf: Shelf | None = None, chat: Chat | None = None) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
-        self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.takes_images = self.tokenizer is not processor
-        self.lead = self._lead()
+        self.chat = chat or Chat(processor)
+        self.tokenizer, self.takes_images = self.chat.tokenizer, self.chat.takes_images
         self.eos = self._eos()
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
         self.forbidden = self._forbidden()
@@ -54,28 +49,9 @@ class Policy(torch.nn.Module):
 
     @classmethod
     def load(cls, config: ModelConfig) -> Policy:
-        """Load weights and processor; raises ModelError in one line for a folder that cannot be used."""
-        path = resolve(config)
-        transformers.utils.logging.disable_progress_bar()  # it breaks the live display
-        try:
-            shape = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-            multimodal = hasattr(shape, "vision_config")
-            loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-            read = _processor if multimodal else AutoTokenizer.from_pretrained
-            processor = read(path, trust_remote_code=config.trust_remote_code)
-            model, found = loader.from_pretrained(
-                path, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code, output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{config.path}: cannot load the model: {_first_line(error)}") from error
-        if missing := sorted(found["missing_keys"]):
-            raise ModelError(
-                f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete"
-            )
-        if getattr(processor, "chat_template", None) is None:
-            raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
-        _attend(model, config.attention, multimodal)
-        policy = cls(model, processor, _shelf(config))
+        """Load weights, adapter and processor; raises ModelError in one line for a checkpoint that cannot be used."""
+        model, processor = open_checkpoint(config)
+        policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking))
         if config.freeze_vision:
             policy.freeze_vision()
         return policy
@@ -93,16 +69,15 @@ class Policy(torch.nn.Module):
         """
         if sample.images and not self.takes_images:
             raise DataError(f"{sample.id}: has an image, but {type(self.model).__name__} reads text only; use a vision-language model")
-        text = f"{sample.question} {instruction}".strip()
-        content: Any = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": text}] if self.takes_images else text
-        rendered = self._render([{"role": "user", "content": content}])
+        rendered = self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
         if not self.takes_images:
-            return Prompt(token_ids=tuple(self._tokenize(rendered)), vision={})
+            return Prompt(token_ids=tuple(self.chat.tokenize(rendered)), vision={})
         images = {"images": [[source.load() for source in sample.images]]} if sample.images else {}
+        special = self.chat.adds_special_tokens(rendered)
         try:
-            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=False, **images)
+            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
         except ValueError as error:
-            raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {_first_line(error)}") from error
+            raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {first_line(error)}") from error
         types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
         vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels", *_TOKEN_TYPES)}
         ids = out["input_ids"]
@@ -123,7 +98,7 @@ class Policy(torch.nn.Module):
 
     def target(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template places it, with the end token."""
-        return (*self._tokenize(self.lead + text), self.eos)
+        return (*self.chat.tokenize(self.chat.lead + text), self.eos)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a completion, special tokens left out."""
@@ -195,32 +170,18 @@ class Policy(torch.nn.Module):
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write a folder that plain transformers loads: safetensors, config, processor."""
+        """Write a folder that plain transformers loads (safetensors, config, processor), or peft, for a model with an adapter."""
         own = None if state is None else {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-        self.model.save_pretrained(folder, state_dict=own)
+        if adapters.attached(self.model):
+            adapters.save(self.model, folder, own)
+        else:
+            self.model.save_pretrained(folder, state_dict=own)
         self.processor.save_pretrained(folder)
-
-    def _render(self, messages: list[dict[str, Any]], generate: bool = True) -> str:
-        text: str = self.processor.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False)
-        return text
-
-    def _tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _lead(self) -> str:
-        """What the template puts between the generation prompt and an answer's first character: "" or " "."""
-        user = {"role": "user", "content": [{"type": "text", "text": "q"}] if self.takes_images else "q"}
-        answer = {"role": "assistant", "content": [{"type": "text", "text": "\u241fx"}] if self.takes_images else "\u241fx"}
-        whole, opening = self._render([user, answer], generate=False), self._render([user])
-        between = whole.partition("\u241f")[0].removeprefix(opening)
-        return between if len(between) < 3 else ""
 
     def _eos(self) -> int:
         ends = self.model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
-        own = self.tokenizer.eos_token_id
-        end = own if own in ends or ends[0] is None else ends[0]
+        end = self.chat.end(ends)
         if end is None:
             raise ModelError(f"{type(self.model).__name__}: neither the tokenizer nor the generation config names an end token")
         return int(end)
@@ -237,16 +198,6 @@ class Policy(torch.nn.Module):
             if token is not None and token != self.eos and token < size:
                 mask[token] = True
         return mask
-
-
-def _attend(model: Any, attention: str, multimodal: bool) -> None:
-    """Set the language model's attention; the vision tower keeps its own. Families without SDPA keep what they have."""
-    if attention == "tree":
-        if model.config.get_text_config()._attn_implementation != "sdpa":
-            return
-        register()
-    chosen = NAME if attention == "tree" else attention
-    model.set_attn_implementation({"text_config": chosen} if multimodal else chosen)
 
 
 def _shelf(config: ModelConfig) -> Shelf | None:
@@ -285,46 +236,3 @@ def _chosen(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
     """Log-probability of each target."""
     picked: torch.Tensor = logits_NV.gather(1, target_N[:, None])[:, 0]
     return picked - logits_NV.logsumexp(-1)
-
-
-def resolve(config: ModelConfig) -> str:
-    """The folder or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable folder."""
-    if config.path == "embedded":
-        return str(resources.files("dyme.zoo") / "base")
-    folder = Path(config.path)
-    if not folder.exists():
-        if folder.is_absolute() or config.path.count("/") != 1 or config.path.startswith("."):
-            raise ModelError(f"{config.path}: no such folder; give a local folder, a hub id such as org/name, or embedded")
-        return config.path
-    final = folder / "model"
-    if not (folder / "config.json").exists() or not any(folder.glob("*token*")):
-        if (final / "config.json").exists():
-            folder = final
-        elif not (folder / "config.json").exists():
-            raise ModelError(f"{config.path}: has no config.json; give the folder of a Hugging Face checkpoint or of a finished run")
-    if not any(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        raise ModelError(f"{config.path}: has no weights (*.safetensors); the download may be incomplete")
-    if not config.trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
-        raise ModelError(f"{config.path}: wants to run its own Python code; if you trust it, add --model.trust_remote_code true")
-    return str(folder)
-
-
-def _processor(path: str, trust_remote_code: bool) -> Any:
-    """The processor with its PIL image half; a video half needs torchvision, so where it cannot load only its settings are kept."""
-    options = {"backend": "pil", "trust_remote_code": trust_remote_code}
-    try:
-        return AutoProcessor.from_pretrained(path, **options)
-    except (ImportError, ValueError):
-        shape = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(shape.model_type, ""), None)
-        if kind is None or "video_processor" not in kind.get_attributes():
-            raise
-    kept = [name for name in kind.get_attributes() if name != "video_processor"]
-    video = {"video_processor": BaseVideoProcessor.get_video_processor_dict(path)[0]}
-    members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
-    slim: Any = type(kind.__name__, (kind,), members)
-    return slim.from_pretrained(path, **options)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

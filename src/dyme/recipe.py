@@ -64,7 +64,8 @@ _AT_LEAST_ONE = (
 _NOT_NEGATIVE = (
     "rollout.top_k", "train.max_prompts", "train.max_seconds", "train.weight_decay", "train.warmup_steps", "train.max_tokens_per_batch",
     "run.save_every", "method.memorize_weight", "task.tolerance", "task.train_size", "task.validation_size", "task.test_size",
-    "objective.beta", "supervision.max_retries", "supervision.max_calls", "supervision.max_total_tokens",
+    "objective.beta", "supervision.max_retries", "supervision.max_calls", "supervision.max_total_tokens", "model.lora_rank",
+    "model.lora_alpha", "model.image_longest_edge", "model.image_min_pixels", "model.image_max_pixels", "model.image_max_tiles",
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def check(config: Config) -> None:
         "rollout.num_generations must be at least 2: one completion has no group to be compared with": config.rollout.num_generations >= 2,
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
+        "model.lora_dropout must be in [0, 1)": 0 <= config.model.lora_dropout < 1,
         "task.marker must not be empty": bool(config.task.marker.strip()),
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),

@@ -1,0 +1,130 @@
+"""LoRA (Hu et al., 2021) by peft: small trainable matrices beside frozen linear layers, saved as a peft adapter.
+
+The layers are put into the model itself, which keeps its class and its names; `peft.PeftModel.from_pretrained(base, folder)`
+finds the same layers by the names in the adapter's settings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dyme.config import ModelConfig
+from dyme.errors import ConfigError, ModelError
+
+SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter, as peft names them."""
+_PREFIX = "base_model.model."
+"""What peft puts before a name of the model."""
+
+
+def attach(model: Any, config: ModelConfig, base: str) -> None:
+    """Freeze the model and add a new adapter, which changes nothing until it is trained; its weights are float32.
+
+    Raises ConfigError for targets that the model lacks, or without peft.
+    """
+    _need_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets(model, config),
+        base_model_name_or_path=_name(config.path, base),
+        task_type=None if hasattr(model.config, "vision_config") else "CAUSAL_LM",
+    )
+    inject_adapter_in_model(settings, model)
+
+
+def reopen(model: Any, folder: Path) -> None:
+    """Freeze the model and add the adapter of a folder; raises ModelError for one that is no LoRA adapter or does not fit."""
+    _need_peft()
+    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    settings = PeftConfig.from_pretrained(str(folder))
+    if settings.peft_type != "LORA":
+        raise ModelError(f"{folder}: holds an adapter of type {settings.peft_type}; only LoRA adapters can be loaded")
+    settings.inference_mode = False
+    try:
+        inject_adapter_in_model(settings, model)
+        weights = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+        found = set_peft_model_state_dict(model, weights)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder}: the adapter does not fit its base: {str(error).splitlines()[0]}") from error
+    lacking = [name for name in found.missing_keys if "lora_" in name] + list(found.unexpected_keys)
+    if lacking:
+        raise ModelError(f"{folder}: the adapter does not fit its base: {len(lacking)} names differ ({lacking[0]} ...)")
+
+
+def attached(model: Any) -> bool:
+    """Whether the model has an adapter."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def rank(model: Any) -> int:
+    """Rank of the model's adapter, 0 without one."""
+    return int(model.peft_config["default"].r) if attached(model) else 0
+
+
+def save(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write the adapter as peft has it: its settings and its weights, from `state` if that is given."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.peft_config["default"].save_pretrained(str(folder))
+    weights = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    save_file({_PREFIX + name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+@torch.no_grad()
+def merge(model: Any) -> None:
+    """Add the adapter to the weights beside it and take it out, so that the model is a plain one again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+    del model.peft_config
+
+
+def targets(model: Any, config: ModelConfig) -> str:
+    """The layers that get an adapter, as the regular expression that peft matches names against.
+
+    Those of the language model; with `freeze_vision` off, those of the tower and projector too. Never the output embedding.
+    """
+    inner = model.get_decoder() if config.freeze_vision else model.base_model
+    top = next(name for name, module in model.named_modules() if module is inner)
+    linear = {name.rpartition(".")[2] for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)}
+    chosen = linear if config.lora_targets == "all-linear" else {word.strip() for word in config.lora_targets.split(",")}
+    if unknown := sorted(chosen - linear):
+        raise ConfigError(f"model.lora_targets: there is no {unknown[0]!r}; choose from all-linear, {', '.join(sorted(linear))}")
+    return rf"{re.escape(top)}\.(?:.*\.)?(?:{'|'.join(sorted(chosen))})"
+
+
+def base_of(folder: Path) -> str:
+    """Path or hub id of the model that an adapter was trained on; raises ModelError if its settings do not say."""
+    try:
+        name = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: {SETTINGS} is not valid") from error
+    if not name:
+        raise ModelError(f"{folder}: {SETTINGS} does not say which model it belongs to; fill in base_model_name_or_path")
+    return str(name)
+
+
+def _name(path: str, base: str) -> str:
+    """How an adapter names its base: a hub id or "embedded" as it is, a folder with its whole path."""
+    return str(Path(base).resolve()) if Path(path).exists() else path
+
+
+def _need_peft() -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError("LoRA takes another package: pip install 'dyme[lora]'; or set model.lora_rank = 0 to train all weights")

@@ -1,0 +1,168 @@
+"""Opening a checkpoint: where it lies, its weights, its processor, and what cannot be used, each told in one line.
+
+A checkpoint is a folder of Hugging Face files, a hub id, a GGUF file, the folder of a LoRA adapter (its base is named there),
+or the folder of a finished run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from dyme import adapters, resolution
+from dyme.attention import NAME, register
+from dyme.config import ModelConfig
+from dyme.errors import ModelError
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+
+
+def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
+    """The model, with its LoRA adapter if it has or is to get one, and the processor of the checkpoint at `config.path`.
+
+    Raises ModelError in one line for a checkpoint that cannot be used.
+    """
+    path = resolve(config)
+    adapter = Path(path) if (Path(path) / adapters.SETTINGS).exists() else None
+    base = resolve(replace(config, path=adapters.base_of(adapter))) if adapter else path
+    transformers.utils.logging.disable_progress_bar()  # it breaks the live display
+    try:
+        model, processor, found = _read(base, str(adapter) if adapter else base, config)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{config.path}: cannot load the model: {first_line(error)}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete")
+    if getattr(processor, "chat_template", None) is None:
+        raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
+    resolution.apply(processor, config)
+    _attend(model, config.attention)
+    if adapter:
+        adapters.reopen(model, adapter)
+    elif config.lora_rank:
+        adapters.attach(model, config, path)
+    return model, processor
+
+
+def resolve(config: ModelConfig) -> str:
+    """The folder, GGUF file or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable one."""
+    if config.path == "embedded":
+        return str(resources.files("dyme.zoo") / "base")
+    folder = Path(config.path)
+    if not folder.exists():
+        if folder.is_absolute() or config.path.count("/") != 1 or config.path.startswith("."):
+            raise ModelError(f"{config.path}: no such folder; give a local folder, a hub id such as org/name, or embedded")
+        return config.path
+    if folder.is_file():
+        return _gguf(folder, [folder])
+    final = folder / "model"
+    if _adapted(folder) or _adapted(final):
+        return str(folder if _adapted(folder) else final)
+    if not (folder / "config.json").exists() or not any(folder.glob("*token*")):
+        if (final / "config.json").exists():
+            folder = final
+        elif files := sorted(folder.glob("*.gguf")):
+            return _gguf(folder, files)
+        elif not (folder / "config.json").exists():
+            raise ModelError(f"{config.path}: has no config.json; give the folder of a Hugging Face checkpoint or of a finished run")
+    if not any(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)):
+        raise ModelError(f"{config.path}: has no weights (*.safetensors); the download may be incomplete")
+    if not config.trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
+        raise ModelError(f"{config.path}: wants to run its own Python code; if you trust it, add --model.trust_remote_code true")
+    return str(folder)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _adapted(folder: Path) -> bool:
+    """Whether a folder holds a LoRA adapter; raises ModelError for one without weights."""
+    if not (folder / adapters.SETTINGS).exists():
+        return False
+    if not any(file.stat().st_size for file in folder.glob(adapters.WEIGHTS)):
+        raise ModelError(f"{folder}: has {adapters.SETTINGS} but no {adapters.WEIGHTS}; the download may be incomplete")
+    return True
+
+
+def _gguf(where: Path, files: list[Path]) -> str:
+    """The one GGUF file; raises ModelError if there are several, or if nothing can read it."""
+    if len(files) > 1:
+        raise ModelError(f"{where}: has {len(files)} GGUF files; give the path of one, e.g. {files[0]}")
+    if files[0].suffix != ".gguf":
+        raise ModelError(f"{where}: is a file; give a folder, a *.gguf file, a hub id such as org/name, or embedded")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{where}: reading GGUF takes another package: pip install 'dyme[gguf]'")
+    return str(files[0])
+
+
+def _read(base: str, own: str, config: ModelConfig) -> tuple[Any, Any, Any]:
+    """Model and processor, and which weights were found; the processor is read from `own`."""
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    dtype = getattr(torch, config.dtype)
+    if base.endswith(".gguf"):
+        place, file = str(Path(base).parent), {"gguf_file": Path(base).name}
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place, **file) if own == base else AutoTokenizer.from_pretrained(own)
+            model, found = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, output_loading_info=True, **file, **_unpacked())
+        if (reader := getattr(model, "hf_quantizer", None)) is not None:
+            reader.remove_quantization_config(model)  # the weights are plain tensors, and are saved as such
+        return model, tokenizer, found
+    shape = AutoConfig.from_pretrained(base, **options)
+    multimodal = hasattr(shape, "vision_config")
+    loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+    processor = _processor(own, shape.model_type, options) if multimodal else AutoTokenizer.from_pretrained(own, **options)
+    model, found = loader.from_pretrained(base, dtype=dtype, output_loading_info=True, **options)
+    return model, processor, found
+
+
+def _unpacked() -> dict[str, Any]:
+    """Ask for plain weights, which can be trained; older transformers know nothing else."""
+    kind = getattr(transformers, "GgufConfig", None)
+    return {"quantization_config": kind(dequantize=True)} if kind else {}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The GGUF reader draws a bar that no setting of transformers turns off."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _processor(path: str, kind_of_model: str, options: dict[str, Any]) -> Any:
+    """The processor with its PIL image half; a video half needs torchvision, so where it cannot load only its settings are kept."""
+    options = options | {"backend": "pil"}
+    try:
+        return AutoProcessor.from_pretrained(path, **options)
+    except (ImportError, ValueError):
+        kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(kind_of_model, ""), None)
+        if kind is None or "video_processor" not in kind.get_attributes():
+            raise
+    kept = [name for name in kind.get_attributes() if name != "video_processor"]
+    video = {"video_processor": BaseVideoProcessor.get_video_processor_dict(path)[0]}
+    members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
+    slim: Any = type(kind.__name__, (kind,), members)
+    return slim.from_pretrained(path, **options)
+
+
+def _attend(model: Any, attention: str) -> None:
+    """Set the language model's attention; the vision tower keeps its own. Families without SDPA keep what they have."""
+    if attention == "tree":
+        if model.config.get_text_config()._attn_implementation != "sdpa":
+            return
+        register()
+    chosen = NAME if attention == "tree" else attention
+    model.set_attn_implementation({"text_config": chosen} if hasattr(model.config, "vision_config") else chosen)
