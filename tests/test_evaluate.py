@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES
-from runs import ENVIRONMENT, ROOT, lines, start
+from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe, start
 from tiny import samples as pictured
 
 from dyme.cli import main
@@ -26,6 +26,7 @@ from dyme.evaluate import answer, ask, evaluate, run_evaluation
 from dyme.items import Item, Plan
 from dyme.policy import Policy
 from dyme.recipe import build
+from dyme.record import RunFolder
 from dyme.rollout import hf
 from dyme.types import Completion, Sample
 from dyme.verify.rules import rules_of
@@ -292,6 +293,18 @@ def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
     assert (out / "items.jsonl").read_bytes() == b"".join(rows)
     assert (out / "figures.json").read_bytes() == (whole / "figures.json").read_bytes() == (tmp_path / "figures.json").read_bytes()
     assert sorted(f.name for f in out.iterdir()) == ["figures.json", "items.jsonl", "settings.json"]
+
+
+def test_a_training_of_two_processes_ends_in_one_evaluation(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    file = recipe(tmp_path / "recipe.toml", SMALL | {"run": {"output": str(folder)}, "task": {"train_size": 8, "test_size": 3}})
+    found = launch("train", file, "--train.max_prompts", 4)
+    assert [status for status, _, _ in found] == [0, 0], found
+    [row] = RunFolder.open(folder).evaluations()
+    assert (row["name"], row["metrics"]["think_accuracy"]["n"], len(row["examples"])) == ("test", 3, 3)
+    assert main(["eval", str(folder), "--json", str(tmp_path / "alone.json")]) == 0
+    alone = json.loads((tmp_path / "alone.json").read_text(encoding="utf-8"))
+    assert alone["metrics"] == row["metrics"]
 
 
 def launch(*words: object) -> list[tuple[int, str, str]]:
