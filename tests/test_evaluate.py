@@ -113,7 +113,7 @@ def test_evaluate_asks_both_ways_and_breaks_down_by_kind(script: Script) -> None
     }
     example = found["examples"][2]
     assert (example["question"], example["gold"], example["correct"], example["direct"]) == ("hard direct", "5", False, "5")
-    assert told == [("evaluating", 0, 20), ("evaluating", 20, 20)], "2 x 6 greedy completions and 4 x 2 sampled ones"
+    assert told == [("completions", 0, 20), ("completions", 20, 20)], "2 x 6 greedy completions and 4 x 2 sampled ones"
 
 
 @pytest.mark.parametrize(("style", "calls"), [("think", [(3, True, 1), (3, False, 8)]), ("direct", [(3, True, 1)])])
@@ -287,12 +287,29 @@ def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
     rows = (whole / "items.jsonl").read_bytes().splitlines(keepends=True)
     (out / "items.jsonl").write_bytes(b"".join(rows[:16]) + rows[16][:9])
     found = launch("eval", *WORDS, "--out", out, "--json", tmp_path / "figures.json")
+    shares = [[row["index"] for row in lines(tmp_path / f"unmerged/items-{rank}.jsonl")] for rank in range(2)]
+    assert shares[0] == sorted(2 * [*range(8, ITEMS, 2)])
+    assert shares[1] == sorted(2 * [*range(9, ITEMS, 2)]), "each process takes every second item"
     assert [status for status, _, _ in found] == [0, 0], found
     assert "accuracy, thinking" in found[0][1]
     assert found[1][1] == "", "only the main process speaks"
     assert (out / "items.jsonl").read_bytes() == b"".join(rows)
     assert (out / "figures.json").read_bytes() == (whole / "figures.json").read_bytes() == (tmp_path / "figures.json").read_bytes()
     assert sorted(f.name for f in out.iterdir()) == ["figures.json", "items.jsonl", "settings.json"]
+
+
+_CHILD = """
+import shutil, sys
+from dyme.cli import main
+from dyme.items import ItemFolder
+finish = ItemFolder.finish
+def copied(self, result):
+    shutil.copytree(self.path, self.path.parent / "unmerged")
+    finish(self, result)
+ItemFolder.finish = copied
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, with a copy of the folder before its files are merged."""
 
 
 def test_a_training_of_two_processes_ends_in_one_evaluation(tmp_path: Path) -> None:
@@ -313,7 +330,7 @@ def launch(*words: object) -> list[tuple[int, str, str]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = ENVIRONMENT | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "dyme.cli", *map(str, words)]
+    command = [sys.executable, "-c", _CHILD, *map(str, words)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     ranks = [subprocess.Popen(command, env=shared | {"RANK": str(k), "LOCAL_RANK": str(k)}, cwd=ROOT, **pipes) for k in range(2)]
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 
 from dyme.config import Config
 from dyme.errors import ModelError
@@ -68,7 +68,7 @@ def run_evaluation(
     With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
     loaded where there is something to ask. Raises ModelError where a batch does not fit in the device's memory.
     """
-    state = PartialState(timeout=WAIT)
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=WAIT)
     keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
     held = folder.items() if folder else {}
     state.wait_for_everyone()  # all have read what is there before anything is added
@@ -76,7 +76,7 @@ def run_evaluation(
     new: list[Item] = []
     if wanted := share - held.keys():
         policy = Policy.load(config.model).requires_grad_(False).to(state.device)
-        what = "evaluating" if state.num_processes == 1 else f"evaluating, process 1 of {state.num_processes}"
+        what = "completions" if state.num_processes == 1 else f"completions, process 1 of {state.num_processes}"
         done = sum(1 + plan.draws(*key) for key in share & held.keys())
         try:
             for batch in ask(policy, samples, config, rules_of(config), plan, wanted, progress, what, done):
@@ -93,7 +93,7 @@ def run_evaluation(
 
 def ask(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
-    progress: Progress | None = None, what: str = "evaluating", done: int = 0,
+    progress: Progress | None = None, what: str = "completions", done: int = 0,
 ) -> Iterator[list[Item]]:  # fmt: skip
     """The wanted items, a batch at a time; progress counts completions, `done` of which were there before."""
     total = done + sum(1 + plan.draws(*key) for key in wanted)
