@@ -26,7 +26,7 @@ from pathlib import Path
 from measure import table, write
 
 from dyme.errors import SupervisionError
-from dyme.evaluate import Figure, wilson
+from dyme.figures import Figure, wilson
 from dyme.supervise.chart_layout import ROLES
 from dyme.supervise.chart_text import bare_number
 from dyme.supervise.ocr import OcrExtractor

@@ -96,6 +96,12 @@ BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
     "unknown method": (lambda f: ["train", plain(f), "--method.name", "twostage"], ("did you mean 'two_stage'",)),
     "K = 1": (lambda f: ["train", plain(f), "--rollout.num_generations", 1], ("num_generations must be at least 2",)),
     "K = 1 to diagnose": (lambda f: ["diagnose", "embedded", "--k", 1], ("--k must be at least 2",)),
+    "K = 1 to evaluate": (lambda f: ["eval", "embedded", "--k", 1], ("--k must be at least 2, or 0",)),
+    "K = 0 to diagnose": (lambda f: ["diagnose", "embedded", "--k", 0], ("--k must be at least 2",)),
+    "unknown prompt": (lambda f: ["eval", "embedded", "--prompt", "thinking"], ("--prompt", "'thinking'", "both")),
+    "no tokens in a batch": (lambda f: ["eval", "embedded", "--batch-tokens", 0], ("--batch-tokens must be at least 1",)),
+    "items into another folder": (lambda f: ["eval", "embedded", "--out", plain(f).parent], ("not an evaluation", "--out")),
+    "items into a file": (lambda f: ["eval", "embedded", "--out", plain(f)], ("is a file", "--out")),
     "negative samples": (lambda f: ["eval", "embedded", "--samples", -5], ("--samples",)),
     "json file that cannot be written": (lambda f: ["eval", "embedded", "--json", f], ("--json", "cannot be written")),
     "folder of another run": (held, ("already holds files", "--resume")),
@@ -326,9 +332,8 @@ def test_eval_takes_a_runs_own_settings(tmp_path: Path, monkeypatch: pytest.Monk
     folder = unfinished(tmp_path)
     (folder / "model").mkdir()
     seen = []
-    monkeypatch.setattr(
-        commands.looking, "evaluate_model", lambda config, model, *_, **__: seen.append((config, model)) or {"metrics": {}, "by_kind": {}}
-    )
+    nothing: dict[str, Any] = {"metrics": {}, "by_kind": {}, "by_answer_kind": {}}
+    monkeypatch.setattr(commands.looking, "evaluate_model", lambda config, model, *_, **__: seen.append((config, model)) or nothing)
     for model in (folder, folder / "model", folder / "checkpoints/step-000002/model", "embedded"):
         assert main(["eval", str(model), "--rollout.top_k", "5"]) == 0
     own = small(folder, "rollout.top_k=5")

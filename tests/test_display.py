@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from dyme.config import Config
-from dyme.display import Display, open_console, show_kinds, show_listing, show_results
+from dyme.display import Display, Pace, open_console, show_answer_kinds, show_kinds, show_listing, show_results
 from dyme.recipe import build
 from dyme.types import StepRecord
 
@@ -164,6 +164,46 @@ def test_rarer_figures_seeds_and_gaps(capsys: pytest.CaptureFixture[str]) -> Non
     assert "means of 3 seeds" in text
     row = next(line for line in text.splitlines() if "format rate" in line)
     assert row.count("50.0%") == 1
+
+
+def test_figures_of_nothing_are_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = result(0.5)
+    nothing["metrics"]["true_statements"] = {"value": 0.0, "low": 0.0, "high": 1.0, "n": 0}
+    show_results(open_console(), {"a": nothing})
+    row = next(line for line in capsys.readouterr().out.splitlines() if "true statements" in line)
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["true statements", "0", "-"]
+
+
+@pytest.mark.parametrize("width", [74, 80])
+def test_answer_kinds_have_their_own_metric_and_intervals(width: int) -> None:
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1234}
+    accuracies = {"think_accuracy": share, "direct_accuracy": share}
+    where, output = console(width, terminal=True)
+    show_answer_kinds(where, {"closed": accuracies, "open": accuracies | {"think_score": share, "direct_score": share | {"value": 0.55}}})
+    text = output.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert [words in text for words in ("closed, accuracy", "open, accuracy", "open, recall", "closed, score")] == [True] * 3 + [False]
+    assert (text.count("50.0% [40.0, 60.0]"), text.count("55.0% [40.0, 60.0]"), text.count("1234")) == (5, 1, 3)
+
+
+def test_breakdowns_of_one_prompt_leave_the_other_out(capsys: pytest.CaptureFixture[str]) -> None:
+    direct = {"direct_accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}}
+    show_answer_kinds(open_console(), {"yes_no": direct})
+    show_kinds(open_console(), {"colour": direct})
+    text = capsys.readouterr().out
+    assert text.count("50.0%") == 2
+    assert "thinking" not in text
+
+
+def test_pace_counts_from_its_first_report() -> None:
+    """What an earlier call did is no part of the rate."""
+    clock = iter([0.0, 100.0, 110.0, 120.0, 121.0, 121.0, 150.0, 190.0])
+    pace = Pace(lambda: next(clock))
+    assert pace.report(600, 1000) == ""
+    assert pace.report(600, 1000) == "", "nothing was done"
+    assert pace.report(650, 1000) == "2.5 a second, 0:02:20 left"
+    assert pace.report(1000, 1000) == "19 a second, 0:00:00 left"
+    assert [pace.due(), pace.due(), pace.due()] == [True, False, True]
 
 
 def test_names_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,7 @@ def make_run(path: Path, steps: int = 6, config: Config | None = None) -> RunFol
             "metrics": metrics,
             "examples": [example],
             "by_kind": {"read": {"think_accuracy": {"value": 0.375, "n": 8}}, "sum": {"value": 0.5, "n": 2}},
+            "by_answer_kind": {"open": {"think_accuracy": {"value": 0.125, "n": 16}, "think_score": {"value": 0.6875, "n": 16}}},
         },
     )
     run.log_event("layout", chosen="tree")
@@ -117,6 +118,8 @@ def test_the_page_says_what_the_run_did(page: str) -> None:
         "learning_rate",
         "tree",
         "37.5 %",
+        "test, by kind of answer",
+        "68.8 %",
         "50.0 %",
     ):
         assert said in text, said

@@ -17,6 +17,11 @@ def advice(figures: Mapping[str, float], k: int) -> list[str]:
             "The answer marker is hardly ever written: GRPO alone may never find it. Memorizing teaches it; "
             "check task.think_prompt and task.marker too."
         )
+    if figures["truncated"] > 0.3:
+        lines.append(
+            f"{figures['truncated']:.0%} of thinking completions are cut off and count as wrong: raise rollout.max_completion_length, "
+            "or ask for shorter thinking in task.think_prompt."
+        )
     if figures["direct_accuracy"] > figures["think_accuracy"] + 0.02:
         lines.append(
             f"It answers better at once ({figures['direct_accuracy']:.0%}) than thinking ({figures['think_accuracy']:.0%}): SFT on traces "

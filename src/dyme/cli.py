@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from dyme import cpu
 from dyme.errors import ConfigError, DymeError
+from dyme.items import BATCH_TOKENS
 from dyme.recipe import documentation, nearest
 
 _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026).
@@ -47,6 +48,17 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", nargs="?", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
     evaluate = add("eval", "evaluate a model: thinking, direct, pass@K, format, true statements, length", settings=True)
+    evaluate.add_argument("--prompt", default="both", choices=("think", "direct", "both"), help="how to ask (default: %(default)s)")
+    evaluate.add_argument(
+        "--out",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="keep every item in DIR (alone: evals/TASK-SPLIT-MODEL); after a kill, the same command goes on from there",
+    )
+    evaluate.add_argument(
+        "--batch-tokens", type=int, default=BATCH_TOKENS, help="tokens of a batch; fewer need less memory (default: %(default)s)"
+    )
     diagnose = add("diagnose", "look before you train: what a model can do, and what that means for each method", settings=True)
     for command in (evaluate, diagnose):
         command.add_argument("model", help="a checkpoint folder, a run folder, a hub id, or embedded")
@@ -56,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
         )
         command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
-        command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s)")
+        command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s; eval: 0 for none)")
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
     _add_helpers(add)
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)

@@ -5,9 +5,11 @@ On a terminal, tables keep to its width. Elsewhere they are Markdown at full wid
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich import box
@@ -26,10 +28,19 @@ _PIPED_WIDTH = 400
 _LABELS = {
     "think_accuracy": "accuracy, thinking",
     "direct_accuracy": "accuracy, direct",
+    "think_score": "score, thinking",
+    "direct_score": "score, direct",
     "format_rate": "format rate",
+    "truncated": "cut off",
+    "unparsed": "finished, no format",
+    "direct_truncated": "cut off, direct",
     "true_statements": "true statements",
     "mean_length": "length, tokens",
 }
+_SCORES = {"open": "recall", "vqa": "VQA accuracy"}
+"""What the metric of an answer kind is called."""
+_LINE_EVERY = 60.0
+"""Seconds between lines about progress where there is no terminal."""
 _HELPED = {"checked_groups": "checked", "refined_targets": "refined", "helper_failures": "in trouble"}
 """Figures of helpers, as they are named live."""
 
@@ -106,6 +117,34 @@ class Display:
         )
 
 
+class Pace:
+    """Rate and time left of something that is counted, from its own first report on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Count from now on, by `clock` in seconds."""
+        self._clock = clock
+        self._began: tuple[float, int] | None = None
+        self._shown = clock()
+
+    def report(self, done: int, total: int) -> str:
+        """ "12.3 a second, 1:05:00 left", or "" until something was done."""
+        now = self._clock()
+        began, before = self._began = self._began or (now, done)
+        if done <= before or now <= began:
+            return ""
+        rate = (done - before) / (now - began)
+        left = timedelta(seconds=round((total - done) / rate))
+        return f"{rate:.3g} a second, {left} left"
+
+    def due(self) -> bool:
+        """Whether it is time for another line; asking resets the wait."""
+        now = self._clock()
+        if now - self._shown < _LINE_EVERY:
+            return False
+        self._shown = now
+        return True
+
+
 def _helper(mean: Mapping[str, float]) -> str:
     """What helpers of visual supervision did per step, "" without any."""
     counts = [f"{mean[name]:.1f} {word}" for name, word in _HELPED.items() if mean.get(name)]
@@ -134,7 +173,7 @@ def show_results(console: Console, results: Mapping[str, Mapping[str, Any]], *, 
     present = list(dict.fromkeys(name for result in results.values() for name in result["metrics"]))
     sampled = [name for name in present if name.startswith("pass_at_")]
     rest = [name for name in present if name not in _LABELS and name not in sampled] if every else []
-    accuracy, other = list(_LABELS)[:2], list(_LABELS)[2:]
+    accuracy, other = list(_LABELS)[:4], list(_LABELS)[4:]
     names = [name for name in (*accuracy, *sampled, *other, *rest) if name in present]
     lines = {name: _LABELS.get(name, name.replace("pass_at_", "pass@").replace("_", " ")) for name in names}
     heads = list(results)
@@ -152,10 +191,23 @@ def show_results(console: Console, results: Mapping[str, Mapping[str, Any]], *, 
 
 def show_kinds(console: Console, by_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Accuracy by question type."""
-    columns = ("think_accuracy", "direct_accuracy")
+    columns = [name for name in ("think_accuracy", "direct_accuracy") if any(name in figures for figures in by_kind.values())]
     table = _boxed(console, "question type", "n", *(_LABELS[name] for name in columns))
     for kind, figures in by_kind.items():
-        table.add_row(Text(kind), str(figures["think_accuracy"]["n"]), *(f"{figures[name]['value']:.1%}" for name in columns))
+        table.add_row(Text(kind), str(figures[columns[0]]["n"]), *(f"{figures[name]['value']:.1%}" for name in columns))
+    console.print(table)
+
+
+def show_answer_kinds(console: Console, by_answer_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Accuracy, and the score of soft metrics, by how answers are compared."""
+    styles = {style: label for style, label in (("think", "thinking"), ("direct", "direct"))
+              if any(f"{style}_accuracy" in figures for figures in by_answer_kind.values())}  # fmt: skip
+    table = _boxed(console, "answer kind", "n", *styles.values())
+    for kind, figures in by_answer_kind.items():
+        for metric, label in (("accuracy", "accuracy"), ("score", _SCORES.get(kind, "score"))):
+            found = [figures[f"{style}_{metric}"] for style in styles if f"{style}_{metric}" in figures]
+            if found:
+                table.add_row(Text(f"{kind}, {label}"), _counts(found), *(_cell(metric, figure) for figure in found))
     console.print(table)
 
 
@@ -174,6 +226,8 @@ def _counts(figures: Sequence[Mapping[str, Any] | None]) -> str:
 def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return ""
+    if not figure["n"]:
+        return "-"
     value, low, high = figure["value"], figure["low"], figure["high"]
     if name == "mean_length":
         return f"{value:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,164 +1,209 @@
-"""Evaluation: every figure with its 95 % interval and its count, from the same verifier that training uses.
+"""Evaluation: a model is asked each item of a split, and the verifier that training uses judges its answers.
 
-Shares have Wilson score intervals, means normal ones. Observations that are not independent (the statements of one
-completion, the completions of one prompt) count as their effective number (Kish, 1965). Accuracy when told to think and when
-told to answer at once are always both reported, for a small model often does better without thinking.
+Accuracy when told to think and when told to answer at once are both reported unless only one was asked for, since a small
+model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do not
+depend on where an evaluation was stopped; all completions of a batch share one pass of its images through the vision tower.
+Several processes take every n-th item each.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, parse_flag_from_env
+
 from dyme.config import Config
+from dyme.errors import ModelError
+from dyme.figures import figures
+from dyme.items import Drawn, Item, ItemFolder, Key, Plan
 from dyme.policy import Policy
 from dyme.rollout import hf
-from dyme.types import Completion, Group, Sample
-from dyme.verify.rules import Rules, judge_direct, verify_group
+from dyme.tree import Prompt
+from dyme.types import Completion, PromptStyle, Sample
+from dyme.verify.rules import Rules, judge_direct, rules_of, verify
 from dyme.verify.thinking import true_statements
 
-Z95 = 1.959963984540054
+BATCH_ITEMS = 64
+"""Items of a batch at most, so that little is lost by a kill."""
+WAIT = timedelta(days=7)
+"""How long processes that are done wait for the others."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A value with its 95 % interval and the number of observations behind it."""
+class Asked:
+    """An item with its encoded prompts, one per style that is still wanted."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    index: int
+    sample: Sample
+    prompts: dict[PromptStyle, Prompt]
 
-
-def wilson(successes: int, n: int) -> Figure:
-    """A share with its Wilson score interval; n = 0 gives the empty statement 0 in [0, 1]."""
-    return Figure(successes / n, *_wilson_bounds(successes / n, n), n) if n else Figure(0.0, 0.0, 1.0, 0)
-
-
-def _wilson_bounds(p: float, n: float) -> tuple[float, float]:
-    z2 = Z95**2
-    centre, half = (p + z2 / (2 * n)) / (1 + z2 / n), Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest prompt."""
+        return max(len(prompt.token_ids) for prompt in self.prompts.values())
 
 
-def clustered(hits: Sequence[float], sizes: Sequence[int]) -> Figure:
-    """A share of observations that come in clusters: hits[i] of sizes[i] in cluster i; n counts the observations.
+def evaluate(
+    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """All figures of a model on `samples`, as `figures.figures` returns them."""
+    plan = plan or Plan()
+    wanted = {(index, style) for index in range(len(samples)) for style in plan.prompts}
+    items = [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch]
+    return figures(sorted(items, key=lambda item: item.index))
 
-    The interval is Wilson's at the number of independent observations that would have the same variance, which is that of a
-    ratio estimate over clusters; where it is 0, each cluster counts as one observation.
+
+def run_evaluation(
+    config: Config, samples: Sequence[Sample], plan: Plan, *, folder: ItemFolder | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """`evaluate`'s figures of the checkpoint `config.model.path`, by all processes of the launch, each of which gets them.
+
+    With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
+    loaded where there is something to ask. Raises ModelError where a batch does not fit in the device's memory.
     """
-    n, total = len(sizes), sum(sizes)
-    if not total:
-        return wilson(0, 0)
-    ratio = math.fsum(hits) / total
-    variance = math.fsum((h - ratio * s) ** 2 for h, s in zip(hits, sizes, strict=True)) * n / max(1, n - 1) / total**2
-    effective = min(total, ratio * (1 - ratio) / variance) if variance > 1e-12 else sum(s > 0 for s in sizes)
-    return Figure(ratio, *_wilson_bounds(ratio, effective), total)
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=WAIT)
+    keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
+    held = folder.items() if folder else {}
+    state.wait_for_everyone()  # all have read what is there before anything is added
+    share = {key for key in keys if key[0] % state.num_processes == state.process_index}
+    new: list[Item] = []
+    if wanted := share - held.keys():
+        policy = Policy.load(config.model).requires_grad_(False).to(state.device)
+        what = "completions" if state.num_processes == 1 else f"completions, process 1 of {state.num_processes}"
+        done = sum(1 + plan.draws(*key) for key in share & held.keys())
+        try:
+            for batch in ask(policy, samples, config, rules_of(config), plan, wanted, progress, what, done):
+                new += batch
+                if folder:
+                    folder.append(batch, None if state.num_processes == 1 else state.process_index)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{state.device} is out of memory at {plan.batch_tokens} tokens a batch; add --batch-tokens {plan.batch_tokens // 2}"
+            ) from error
+    known = held | {item.key: item for item in gather_object(new)}
+    return figures([known[key] for key in keys])
 
 
-def mean(values: Sequence[float]) -> Figure:
-    """A mean with its normal interval."""
-    n = len(values)
-    if n == 0:
-        return Figure(0.0, 0.0, 0.0, 0)
-    centre = math.fsum(values) / n
-    spread = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / max(1, n - 1) / n)
-    return Figure(centre, centre - Z95 * spread, centre + Z95 * spread, n)
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Unbiased estimate of the chance that k of n samples hold a correct one (Chen et al., 2021, arXiv 2107.03374)."""
-    return 1.0 if n - correct < k else 1 - math.comb(n - correct, k) / math.comb(n, k)
-
-
-def share_of_true(groups: Sequence[Group]) -> Figure:
-    """Share of the statements in the thinking that are true of the facts; the interval treats each completion as one cluster."""
-    counts = [true_statements(v.thinking, g.sample.facts) for g in groups if g.sample.facts for v in g.verdicts]
-    return clustered([true for true, _ in counts], [stated for _, stated in counts])
-
-
-def answer(policy: Policy, samples: Sequence[Sample], config: Config, instruction: str, *, greedy: bool, progress: Progress | None = None,
-           what: str = "") -> list[tuple[Completion, ...]]:  # fmt: skip
-    """Completions for each sample: one greedy, or K sampled with seeds of their own."""
-    out: list[tuple[Completion, ...]] = []
-    chunk = 64
-    for start in range(0, len(samples), chunk):
-        part = samples[start : start + chunk]
-        prompts = [policy.encode(sample, instruction) for sample in part]
-        seeds = [hf.seed_of("evaluation", config.run.seed, sample.id) for sample in part]
-        out += hf.sample(policy, prompts, seeds, config.rollout, greedy=greedy)
+def ask(
+    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
+    progress: Progress | None = None, what: str = "completions", done: int = 0,
+) -> Iterator[list[Item]]:  # fmt: skip
+    """The wanted items, a batch at a time; progress counts completions, `done` of which were there before."""
+    total = done + sum(1 + plan.draws(*key) for key in wanted)
+    if progress:
+        progress(what, done, total)
+    for batch in batches(policy, samples, config, plan, wanted):
+        items = ask_batch(policy, batch, config, rules, plan)
+        yield items
+        done += sum(1 + plan.draws(*item.key) for item in items)
         if progress:
-            progress(what, start + len(part), len(samples))
+            progress(what, done, total)
+
+
+def batches(
+    policy: Policy, samples: Sequence[Sample], config: Config, plan: Plan, wanted: Collection[Key]
+) -> Iterator[list[Asked]]:  # fmt: skip
+    """Items in order, as many at a time as fit in the plan's tokens with one completion each; at least one."""
+    instructions = {"think": config.task.think_prompt, "direct": config.task.direct_prompt}
+    batch: list[Asked] = []
+    longest = 0
+    for index, sample in enumerate(samples):
+        styles = [style for style in plan.prompts if (index, style) in wanted]
+        if not styles:
+            continue
+        asked = Asked(index, sample, {style: policy.encode(sample, instructions[style]) for style in styles})
+        longest = max(longest, asked.longest)
+        full = len(batch) == BATCH_ITEMS or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
+        if batch and full:
+            yield batch
+            batch, longest = [], asked.longest
+        batch.append(asked)
+    if batch:
+        yield batch
+
+
+def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rules, plan: Plan) -> list[Item]:
+    """A batch's items: the greedy completions of both styles, then the sampled ones."""
+    greedy = {
+        style: _complete(policy, own, config, style, greedy=True, rows=BATCH_ITEMS)
+        for style in plan.prompts
+        if (own := [asked for asked in batch if style in asked.prompts])
+    }
+    several = [asked for asked in batch if "think" in asked.prompts and plan.draws(asked.index, "think")]
+    drawn: dict[int, Drawn] = {}
+    if several:
+        more = replace(config, rollout=replace(config.rollout, num_generations=plan.k))
+        rows = plan.batch_tokens // (max(asked.longest for asked in several) + config.rollout.max_completion_length)
+        found = _complete(policy, several, more, "think", greedy=False, rows=max(plan.k, rows))
+        drawn = {a.index: _drawn(found[a.index], a.sample, rules) for a in several}
+    items = []
+    for asked in batch:
+        for style in asked.prompts:
+            [completion] = greedy[style][asked.index]
+            judged = _thought if style == "think" else _direct
+            item = judged(asked.index, asked.sample, completion, rules)
+            items.append(replace(item, sampled=drawn.get(asked.index)) if style == "think" else item)
+    return items
+
+
+def answer(policy: Policy, samples: Sequence[Sample], config: Config, instruction: str) -> list[Completion]:
+    """One greedy completion for each sample, whatever it is told."""
+    told = replace(config, task=replace(config.task, direct_prompt=instruction))
+    plan = Plan(prompts=("direct",))
+    out: list[Completion] = []
+    for batch in batches(policy, samples, told, plan, {(index, "direct") for index in range(len(samples))}):
+        out += [found[0] for found in _complete(policy, batch, told, "direct", greedy=True, rows=BATCH_ITEMS).values()]
     return out
 
 
-def evaluate(policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, k: int = 8, sampled: int = 300,
-             progress: Progress | None = None) -> dict[str, Any]:  # fmt: skip
-    """All figures of a model on `samples`; pass@1, 2, 4, ... k come from k samples for each of the first `sampled` ones.
-
-    Returns {"metrics": name -> Figure as a dict, "by_kind": ..., "examples": [...]}, ready for JSON.
-    """
-    thought = answer(policy, samples, config, config.task.think_prompt, greedy=True, progress=progress, what="thinking")
-    groups = [verify_group(Group(sample=s, completions=c), rules) for s, c in zip(samples, thought, strict=True)]
-    verdicts = [g.verdicts[0] for g in groups]
-    direct = answer(policy, samples, config, config.task.direct_prompt, greedy=True, progress=progress, what="direct")
-    right = [c[0].finished and judge_direct(c[0].text, s, rules).correct for s, c in zip(samples, direct, strict=True)]
-    n = len(samples)
-    figures = {
-        "think_accuracy": wilson(sum(v.correct for v in verdicts), n),
-        "direct_accuracy": wilson(sum(right), n),
-        "format_rate": wilson(sum(v.parsed for v in verdicts), n),
-        "true_statements": share_of_true(groups),
-        "mean_length": mean([len(c[0].token_ids) for c in thought]),
-    }
-    if k >= 2 and sampled:
-        several = replace(config, rollout=replace(config.rollout, num_generations=k))
-        part = samples[:sampled]
-        drawn = answer(policy, part, several, config.task.think_prompt, greedy=False, progress=progress, what=f"{k} samples each")
-        tried = [verify_group(Group(sample=s, completions=c), rules) for s, c in zip(part, drawn, strict=True)]
-        figures |= sampled_figures(tried, k)
-    kinds = sorted({s.kind for s in samples})
-    by_kind = {
-        kind: {"think_accuracy": _share([v.correct for v, s in zip(verdicts, samples, strict=True) if s.kind == kind]),
-               "direct_accuracy": _share([r for r, s in zip(right, samples, strict=True) if s.kind == kind])}
-        for kind in kinds if kind
-    }  # fmt: skip
-    examples = [_example(g, d[0].text) for g, d in zip(groups[:20], direct[:20], strict=True)]
-    return {"metrics": {name: asdict(f) for name, f in figures.items()}, "by_kind": by_kind, "examples": examples}
+def _complete(
+    policy: Policy, batch: Sequence[Asked], config: Config, style: PromptStyle, *, greedy: bool, rows: int
+) -> dict[int, tuple[Completion, ...]]:
+    """Completions by place; sampled ones have seeds of their own."""
+    prompts = [asked.prompts[style] for asked in batch]
+    seeds = [hf.seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
+    found = hf.sample(policy, prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
+    return {asked.index: own for asked, own in zip(batch, found, strict=True)}
 
 
-def sampled_figures(groups: Sequence[Group], k: int) -> dict[str, Figure]:
-    """pass@1, 2, 4, ... k, format rate and the shares of all-wrong, mixed and all-right prompts among groups of k; n counts prompts."""
-    n = len(groups)
-
-    def share(hits: Sequence[float]) -> Figure:
-        return replace(clustered(hits, [k] * n), n=n)
-
-    drawn = {j: share([k * pass_at_k(k, g.solved, j) for g in groups]) for j in (1, 2, 4, 8, 16, 32, 64) if j < k}
-    return {
-        **{f"pass_at_{j}": figure for j, figure in drawn.items()},
-        f"pass_at_{k}": wilson(sum(g.solved > 0 for g in groups), n),
-        "sampled_format_rate": share([sum(v.parsed for v in g.verdicts) for g in groups]),
-        "all_wrong": wilson(sum(g.solved == 0 for g in groups), n),
-        "all_right": wilson(sum(g.solved == len(g.verdicts) for g in groups), n),
-        "mixed": wilson(sum(0 < g.solved < len(g.verdicts) for g in groups), n),
-    }
+def _thought(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:
+    verdict = verify(completion, sample, rules)
+    return replace(
+        _item(index, sample, completion, "think"),
+        answer=verdict.answer, parsed=verdict.parsed, correct=verdict.correct, score=verdict.score, reason=verdict.reason,
+        statements=true_statements(verdict.thinking, sample.facts) if sample.facts else None,
+    )  # fmt: skip
 
 
-def _share(values: Sequence[bool]) -> dict[str, float]:
-    return asdict(wilson(sum(values), len(values)))
+def _direct(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:
+    """A direct answer counts unless it was cut off; it may open with the marker."""
+    item = _item(index, sample, completion, "direct")
+    if not completion.finished:
+        return replace(item, reason="cut off")
+    text, judgement = completion.text.strip().removeprefix(rules.marker).strip(), judge_direct(completion.text, sample, rules)
+    reason = "" if judgement.correct else "wrong answer"
+    return replace(item, answer=text, parsed=True, correct=judgement.correct, score=judgement.score, reason=reason)
 
 
-def _example(group: Group, direct: str) -> dict[str, Any]:
-    return {
-        "id": group.sample.id,
-        "question": group.sample.question,
-        "gold": group.sample.answer,
-        "completion": group.completions[0].text,
-        "correct": group.verdicts[0].correct,
-        "direct": direct,
-    }
+def _item(index: int, sample: Sample, completion: Completion, style: PromptStyle) -> Item:
+    """An item that is not judged yet."""
+    return Item(
+        index=index, id=sample.id, prompt=style, question=sample.question, gold=sample.answer, kind=sample.kind,
+        answer_kind=sample.answer_kind, completion=completion.text, answer=None, parsed=False, correct=False, score=0.0, reason="",
+        tokens=len(completion.token_ids), finished=completion.finished,
+    )  # fmt: skip
+
+
+def _drawn(completions: Sequence[Completion], sample: Sample, rules: Rules) -> Drawn:
+    verdicts = [verify(completion, sample, rules) for completion in completions]
+    return Drawn(
+        samples=len(verdicts), correct=sum(v.correct for v in verdicts), parsed=sum(v.parsed for v in verdicts),
+        finished=sum(c.finished for c in completions),
+    )  # fmt: skip

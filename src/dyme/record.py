@@ -20,7 +20,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -60,8 +60,8 @@ class RunFolder:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{run.path}: cannot make the run folder ({error.strerror}); choose another --run.output") from error
-        _write(run.path / "config.json", _pretty(config.to_dict()))
-        _write(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
+        write_whole(run.path / "config.json", _pretty(config.to_dict()))
+        write_whole(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
         return run
 
     @staticmethod
@@ -108,7 +108,7 @@ class RunFolder:
             picture.thumbnail((IMAGE_EDGE, IMAGE_EDGE))
             buffer = io.BytesIO()
             picture.save(buffer, "PNG")
-            _write(file, buffer.getvalue())
+            write_whole(file, buffer.getvalue())
         return name
 
     def truncate(self, step: int) -> None:
@@ -118,7 +118,7 @@ class RunFolder:
             if file.exists():
                 rows = self._read(name)
                 kept = rows if name == "events.jsonl" else (row for row in rows if row["step"] <= step)
-                _write_lines(file, (_line(row) for row in kept))
+                write_rows(file, kept)
         self._shown = None
 
     # -- checkpoints
@@ -129,7 +129,7 @@ class RunFolder:
 
     def mark_complete(self, step: int) -> None:
         """Declare a checkpoint whole; until then `latest_checkpoint` passes over it."""
-        _write(self.checkpoint_dir(step) / "complete.json", _pretty({"step": step, "time": _now()}))
+        write_whole(self.checkpoint_dir(step) / "complete.json", _pretty({"step": step, "time": _now()}))
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """Step and folder of the last complete checkpoint, if any."""
@@ -173,21 +173,11 @@ class RunFolder:
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with (self.path / name).open("a", encoding="ascii", newline="\n") as file:
             for row in rows:
-                file.write(_line(row))
+                file.write(json_line(row))
                 file.flush()
 
     def _read(self, name: str) -> Iterator[dict[str, Any]]:
-        file = self.path / name
-        if not file.exists():
-            return
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    return  # half-written
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise RunError(f"{file}, line {number}: not JSON ({error}); remove that line to read the rest") from error
+        return read_rows(self.path / name)
 
     def _object(self, name: str) -> dict[str, Any]:
         try:
@@ -329,23 +319,42 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as a line of strict JSON (`strict`), ASCII only."""
     return json.dumps(strict(row), allow_nan=False) + "\n"
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file that is being written, none if it is absent; a half-written last line is passed over.
+
+    Raises RunError, naming the line, for one that is not JSON.
+    """
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                return  # half-written
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise RunError(f"{file}, line {number}: not JSON ({error}); remove that line to read the rest") from error
+
+
+def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole JSON-lines file or nothing."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w", encoding="ascii", newline="\n") as out:
+        out.writelines(map(json_line, rows))
+    temporary.replace(file)
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(strict(value), allow_nan=False, indent=2) + "\n").encode()
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """Write a whole file or nothing."""
     temporary = file.with_name(f".{file.name}.tmp")
     temporary.write_bytes(content)
-    temporary.replace(file)
-
-
-def _write_lines(file: Path, lines: Iterator[str]) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w", encoding="ascii", newline="\n") as out:
-        out.writelines(lines)
     temporary.replace(file)

@@ -275,7 +275,7 @@ def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for method, traces in dict.fromkeys((r["method"], r["traces"]) for r in rows):
         own = [r["metrics"] for r in rows if (r["method"], r["traces"]) == (method, traces)]
         metrics = {}
-        for name in own[0] if own else ():
+        for name in (n for n in own[0] if all(n in m for m in own)):
             figures = [m[name] for m in own]
             metrics[name] = pooled(figures)
         out.append({"method": method, "traces": traces, "metrics": metrics})

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dyme.config import Config
-from dyme.display import Display, open_console
+from dyme.display import Display, Pace, open_console
 from dyme.errors import ConfigError, ModelError, RunError
+from dyme.items import ItemFolder, Plan
 from dyme.recipe import build, load_recipe, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
@@ -23,7 +24,6 @@ from dyme.supervise.build import load
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
-from dyme.verify.rules import rules_of
 
 
 def new_display() -> Display:
@@ -74,27 +74,32 @@ def train_model(config: Config, resume: str | None, display: Display) -> Path:
 
 
 def evaluate_model(
-    config: Config, model: str, samples: Sequence[Sample], display: Display, *, k: int = 8, sampled: int = 300
+    config: Config, model: str, samples: Sequence[Sample], display: Display, *, plan: Plan | None = None, folder: ItemFolder | None = None
 ) -> dict[str, Any]:
-    """`evaluate`'s figures of the checkpoint at `model`."""
-    from dyme.evaluate import evaluate
-    from dyme.policy import Policy
+    """Figures of the checkpoint at `model`, by all processes of the launch; see `evaluate.run_evaluation`."""
+    from dyme.evaluate import run_evaluation
 
-    policy = Policy.load(replace(config.model, path=model))
+    config = replace(config, model=replace(config.model, path=model))
     with progress_bars(display) as progress:
-        return evaluate(policy, samples, config, rules_of(config), k=k, sampled=sampled, progress=progress)
+        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress)
 
 
 @contextmanager
 def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is counted; none where nobody watches."""
-    with Progress(console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
+    """A bar with rate and time left for each thing that is counted; where there is no terminal, now and then a line."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
         bars: dict[str, Any] = {}
+        paces: dict[str, Pace] = {}
 
         def progress(what: str, done: int, total: int) -> None:
+            pace = paces.setdefault(what, Pace())
+            words = pace.report(done, total)
             if what not in bars:
-                bars[what] = bar.add_task(what, total=total)
-            bar.update(bars[what], completed=done)
+                bars[what] = bar.add_task(what, total=total, pace=words)
+            bar.update(bars[what], completed=done, pace=words)
+            if not display.console.is_terminal and pace.due():
+                display.note(f"{what}: {done} of {total}, {words}")
 
         yield progress
 
@@ -111,8 +116,12 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
 
 def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     """Settings for eval and diagnose: a recipe's, the run's own if the model is a run folder, or the defaults."""
-    if args.k < 2 or args.samples < 0:
-        raise ConfigError("--k must be at least 2" if args.k < 2 else "--samples must not be negative")
+    if args.k < 2 and (args.k or args.command != "eval"):
+        raise ConfigError("--k must be at least 2" + (", or 0 for no sampling" if args.command == "eval" else ""))
+    if args.samples < 0:
+        raise ConfigError("--samples must not be negative")
+    if args.command == "eval" and args.batch_tokens < 1:
+        raise ConfigError("--batch-tokens must be at least 1")
     if args.json:
         check_writable(args.json)
     run = run_of(Path(args.model))

@@ -3,25 +3,70 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from dyme.advice import advice
-from dyme.commands.common import eval_config, evaluate_model, new_display, samples_of, write_json
-from dyme.display import show_kinds, show_results
+from dyme.commands.common import eval_config, evaluate_model, main_process, new_display, samples_of, write_json
+from dyme.config import Config
+from dyme.display import Display, show_answer_kinds, show_kinds, show_results
+from dyme.items import STYLES, ItemFolder, Plan, fingerprint
 from dyme.report.page import write_page
+from dyme.types import Sample
 
 
 def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Evaluate a model."""
+    """Evaluate a model; with --out, keep each item and go on where an earlier call stopped."""
     config = eval_config(args, rest)
+    out = _out(args, config)
+    if out:
+        ItemFolder.check(out)
     display = new_display()
     chosen = samples_of(config, args.split)[: args.samples or None]
-    result = evaluate_model(config, args.model, chosen, display, k=args.k)
-    show_results(display.console, {args.model: result})
-    if result["by_kind"]:
-        show_kinds(display.console, result["by_kind"])
-    write_json(args.json, {"model": args.model, "task": config.task.name, "split": args.split, **result})
+    plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
+    folder = _folder(out, config, args, chosen, plan) if out else None
+    if folder and (there := len(folder.items())):
+        display.note(f"going on: {there} answers are in {out} already")
+    try:
+        result = evaluate_model(config, args.model, chosen, display, plan=plan, folder=folder)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on from what is in {out}" if out else "") from None
+    if not main_process():
+        return 0
+    _show(display, args.model, result)
+    whole = {"model": args.model, "task": config.task.name, "split": args.split, **result}
+    write_json(args.json, whole)
+    if folder:
+        folder.finish(whole)
+        display.note(f"items    {folder.path / 'items.jsonl'}\nfigures  {folder.path / 'figures.json'}")
     return 0
+
+
+def _show(display: Display, model: str, result: dict[str, Any], *, every: bool = False) -> None:
+    """The tables of an evaluation."""
+    show_results(display.console, {model: result}, every=every)
+    if result["by_answer_kind"]:
+        show_answer_kinds(display.console, result["by_answer_kind"])
+    if result["by_kind"] and not every:
+        show_kinds(display.console, result["by_kind"])
+
+
+def _out(args: argparse.Namespace, config: Config) -> Path | None:
+    """The folder of --out; without a name, one that tells task, split and model."""
+    if args.out is None or args.out:
+        return Path(args.out) if args.out else None
+    name = re.sub(r"[^\w.+-]+", "-", args.model).strip("-.")
+    return Path("evals") / f"{config.task.name}-{args.split}-{name}"
+
+
+def _folder(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> ItemFolder:
+    from dyme.policy import resolve
+
+    model = resolve(replace(config.model, path=args.model))
+    return ItemFolder.open(out, fingerprint(config, model, samples, args.split, plan), make=main_process())
 
 
 def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -29,8 +74,10 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = eval_config(args, rest)
     display = new_display()
     chosen = samples_of(config, args.split)[: args.samples or 200]
-    result = evaluate_model(config, args.model, chosen, display, k=args.k, sampled=len(chosen))
-    show_results(display.console, {args.model: result}, every=True)
+    result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
+    if not main_process():
+        return 0
+    _show(display, args.model, result, every=True)
     lines = advice({name: figure["value"] for name, figure in result["metrics"].items()}, args.k)
     for line in lines:
         display.note(f"- {line}")

@@ -71,10 +71,12 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED
+    done = {e["name"]: e for e in run.evaluations()}
+    fresh = bool(test) and "test" not in done
+    if fresh:
+        done["test"] = evaluate_model(config, str(folder), test, display)
     if main_process():
-        done = {e["name"]: e for e in run.evaluations()}
-        if test and "test" not in done:
-            done["test"] = evaluate_model(config, str(folder), test, display)
+        if fresh:
             run.log_evaluation(run.steps()[-1].step, "test", done["test"])
         if "test" in done:
             show_results(display.console, {config.method.name: done["test"]})

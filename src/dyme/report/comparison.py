@@ -77,6 +77,8 @@ def write_table(results: Path, out: Path) -> Path:
 def _cell(name: str, found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
+    if not found.get("n", 1):
+        return "-"
     scale, digits = (1, 1) if name == "mean_length" else (100, 1)
     value, low, high = (f"{scale * float(found[key]):.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

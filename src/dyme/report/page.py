@@ -16,6 +16,7 @@ from dyme.types import StepRecord
 
 _EXAMPLES = 24
 _MOST_FIGURES = 36
+_BREAKDOWNS = {"by_kind": "kind of question", "by_answer_kind": "kind of answer"}
 _MODE_COLOURS = dict(zip(MODES, ("c2", "c1", "c4", "c5"), strict=True))
 
 
@@ -101,16 +102,20 @@ def _duration(seconds: float) -> str:
 
 def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
     examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in row.get("examples", [])[:_EXAMPLES]]
-    kinds = {kind: m if isinstance(m, Mapping) and "value" not in m else {"accuracy": m} for kind, m in row.get("by_kind", {}).items()}
-    names = sorted({name: None for metrics in kinds.values() for name in metrics}, key=rank)
     return {
         "name": row["name"],
         "step": row["step"],
         "metrics": _metrics(row),
-        "kind_names": [(name, words(name)) for name in names],
-        "kinds": {kind: [(name, measured(metrics.get(name))) for name in names] for kind, metrics in kinds.items()},
+        "breakdowns": [(label, *_breakdown(row[key])) for key, label in _BREAKDOWNS.items() if row.get(key)],
         "examples": examples,
     }
+
+
+def _breakdown(parts: Mapping[str, Any]) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, dict[str, Any]]]]]:
+    """(name, label) of the metrics of a breakdown, and the metrics of each part."""
+    kinds = {kind: m if isinstance(m, Mapping) and "value" not in m else {"accuracy": m} for kind, m in parts.items()}
+    names = sorted({name: None for metrics in kinds.values() for name in metrics}, key=rank)
+    return [(name, words(name)) for name in names], {kind: [(n, measured(m.get(n))) for n in names] for kind, m in kinds.items()}
 
 
 def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

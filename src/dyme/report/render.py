@@ -45,8 +45,9 @@ def words(name: str) -> str:
 
 
 def measured(metric: Any) -> dict[str, Any]:
-    """A metric with all its keys; a bare number is one without an interval."""
-    return {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
+    """A metric with all its keys; a bare number is one without an interval, and one of no observations has no value."""
+    found = {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
+    return found | ({} if found["n"] != 0 else {"value": None, "low": None, "high": None})
 
 
 def script(name: str) -> tuple[Markup, str]:

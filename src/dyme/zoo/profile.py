@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dyme.config import Config, ModelConfig, TaskConfig
-from dyme.evaluate import Figure, answer, evaluate, wilson
+from dyme.evaluate import answer, evaluate
+from dyme.figures import Figure, wilson
+from dyme.items import Plan
 from dyme.policy import Policy
 from dyme.tasks import charts
 from dyme.types import Sample
@@ -24,7 +26,7 @@ FRESH = 1
 def captions(policy: Policy, samples: Sequence[Sample], config: Config) -> tuple[Figure, Figure]:
     """Share of whole captions that are right, and of values."""
     asked = [replace(s, question=practice.CAPTION) for s in samples]
-    said = [c[0].text for c in answer(policy, asked, config, "", greedy=True)]
+    said = [c.text for c in answer(policy, asked, config, "")]
     right = [[f"{f.subject} {f.value}" for f in s.facts] for s in samples]
     whole = sum(text == ", ".join(facts) + "." for text, facts in zip(said, right, strict=True))
     values = sum(fact in text for text, facts in zip(said, right, strict=True) for fact in facts)
@@ -36,7 +38,7 @@ def profile(model: str, items: int) -> dict[str, Figure]:
     config = Config(model=ModelConfig(path=model), task=TaskConfig(seed=FRESH, test_size=items))
     samples, policy = charts.load(config.task, "test"), Policy.load(config.model)
     whole, values = captions(policy, samples, config)
-    metrics = evaluate(policy, samples, config, rules_of(config), sampled=items)["metrics"]
+    metrics = evaluate(policy, samples, config, rules_of(config), plan=Plan(sampled=items))["metrics"]
     names = ("direct_accuracy", "pass_at_1", "pass_at_8", "sampled_format_rate")
     return {"captions": whole, "caption_values": values} | {name: Figure(**metrics[name]) for name in names}
 
