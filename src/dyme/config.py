@@ -87,6 +87,8 @@ class TaskConfig:
     """Quality of the embedded task's reference traces (paper, Table 1)."""
     seed: int = 0
     """Seed of the embedded task's generator."""
+    input: Literal["image", "facts"] = "image"
+    """What the model gets to see: the image, or its facts in words instead, for a text model or to tell seeing from thinking."""
     think_prompt: str = "Think step by step, then write Answer:"
     """Appended to the question when told to think; name the marker bare, an example after it would be copied."""
     direct_prompt: str = "Answer briefly."

@@ -15,6 +15,7 @@ from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
+from dyme.supervise.target import in_words
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
@@ -94,10 +95,25 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
     """A split's samples with the facts that the recipe asks for, and a line about images without any, or ""."""
     samples = TASKS[config.task.name].load(config.task, split)
     if config.supervision.facts == "data":
-        return samples, ""
+        return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)
     failed = counts.failures
-    return samples, f"no facts for {len(failed)} of {counts.images} images, e.g. {failed[0][0]}: {failed[0][1]}" if failed else ""
+    trouble = f"no facts for {len(failed)} of {counts.images} images, e.g. {failed[0][0]}: {failed[0][1]}" if failed else ""
+    return _as_told(samples, config), trouble
+
+
+def _as_told(samples: Sequence[Sample], config: Config) -> list[Sample]:
+    """`samples` with their facts in words before the question instead of images, if the recipe asks for it.
+
+    Raises DataError for an image without facts.
+    """
+    if config.task.input == "image":
+        return list(samples)
+    if blind := next((s for s in samples if s.images and not s.facts), None):
+        raise DataError(
+            f"{blind.id}: has an image but no facts to put in its place; add facts, take --supervision.facts ocr, or --task.input image"
+        )
+    return [replace(s, images=(), question=f"{in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
 
 
 def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyme.errors import DataError
-from dyme.types import Sample
+from dyme.types import Fact, Sample
 
 
 def target_text(sample: Sample, marker: str, thinking: str | None = None) -> str:
@@ -17,7 +17,12 @@ def thinking_of(sample: Sample) -> str:
     """The thinking part of a target, or ""."""
     if sample.rationale:
         return sample.rationale.strip()
-    return "Observation: " + ", ".join(f"{f.subject} {f.value}" for f in sample.facts) + "." if sample.facts else ""
+    return f"Observation: {in_words(sample.facts)}" if sample.facts else ""
+
+
+def in_words(facts: Sequence[Fact]) -> str:
+    """ "fig 82, oat 13." """
+    return ", ".join(f"{f.subject} {f.value}" for f in facts) + "."
 
 
 def check(samples: Sequence[Sample], marker: str) -> None:
