@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dyme.verify
-from dyme.verify.answer import matches, read
+from dyme.verify.auto import matches, read
 
 LONG = "9" * 100_000
 finite = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=3)
