@@ -26,7 +26,7 @@ DEEPEST = 8
 """Brackets within brackets."""
 MOST_DIGITS = 15
 """Of a number."""
-LARGEST_POWER = 1000
+LARGEST_POWER = 100
 """The product of all numbers in exponents."""
 EQUAL = 1e-10
 """Relative difference up to which two values are equal, one of them irrational."""

@@ -23,7 +23,26 @@ _ALIASES = {
     }.items()
     for alias in aliases.split()
 }  # fmt: skip
-_NEVER = {"or", "and", "to", "plus", "minus", "times", "x", "divided", "not", "than", "more", "less", "point", "st", "nd", "rd", "th", *NUMBER_WORDS}
+_NEVER = {
+    "or",
+    "and",
+    "to",
+    "plus",
+    "minus",
+    "times",
+    "x",
+    "divided",
+    "not",
+    "than",
+    "more",
+    "less",
+    "point",
+    "st",
+    "nd",
+    "rd",
+    "th",
+    *NUMBER_WORDS,
+}
 """Words that continue a number or take it back."""
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
 _UNIT_TEXT = re.compile(r"(?:[a-z'%°$€£¥₹/. -]|(?<=[a-z])\^?[{(]?[23][)}]?(?![0-9]))*")

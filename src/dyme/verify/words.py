@@ -22,8 +22,11 @@ _PREAMBLE = re.compile(
     r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice)(?: is:?|:| =) ?",
     re.IGNORECASE,
 )
+_MARKS = "\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u109f\u1780-\u17d3"
+"""Vowel signs of Hebrew, Arabic, Indic and Khmer scripts, which belong to words though Python's \\w leaves them out."""
 _TOKEN = re.compile(
-    r"(?:(?<![\w)])[-+])?(?:(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+|[^\W_]+|[+#<>=&]"
+    r"(?:(?<![\w)])[-+])?(?:(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
+    rf"|(?:[^\W_]|[{_MARKS}])+|[+#<>=&]"
 )
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
