@@ -11,8 +11,16 @@ SAMPLE = Sample(id="0", question="", answer="dog", answer_kind="vqa", answers=AN
 
 @pytest.mark.parametrize(
     ("prediction", "correct", "score"),
-    [("dog", True, 1.0), ("A dog.", True, 1.0), ("cat", True, 2 / 3), ("pup", False, 1 / 3), ("2 dogs", False, 1 / 3), ("fish", False, 0.0), ("dog cat", False, 0.0)],
-)  # fmt: skip
+    [
+        ("dog", True, 1.0),
+        ("A dog.", True, 1.0),
+        ("cat", True, 2 / 3),
+        ("pup", False, 1 / 3),
+        ("2 dogs", False, 1 / 3),
+        ("fish", False, 0.0),
+        ("dog cat", False, 0.0),
+    ],
+)
 def test_soft_accuracy(prediction: str, correct: bool, score: float) -> None:
     assert as_annotators(prediction, SAMPLE) == Judgement(correct, score)
     assert any_of(prediction, ANSWERS) == (score > 0)

@@ -12,9 +12,28 @@ CHOICES = ("10 cm", "12 cm", "$x$-coordinate of point $A$", "twelve")
 
 @pytest.mark.parametrize(
     "text",
-    ["B", "b", "(B)", "[B]", "B.", "b)", "B:", "B: 12 cm", "(B) 12 cm", "b. 12cm", "option B", "Option (B)", "The answer is (B) 12 cm.", "12 cm", "12cm",
-     "the correct option is B", "It is B", "B. because it is longer", "**B**"],
-)  # fmt: skip
+    [
+        "B",
+        "b",
+        "(B)",
+        "[B]",
+        "B.",
+        "b)",
+        "B:",
+        "B: 12 cm",
+        "(B) 12 cm",
+        "b. 12cm",
+        "option B",
+        "Option (B)",
+        "The answer is (B) 12 cm.",
+        "12 cm",
+        "12cm",
+        "the correct option is B",
+        "It is B",
+        "B. because it is longer",
+        "**B**",
+    ],
+)
 def test_the_second(text: str) -> None:
     assert chosen(text, CHOICES) == {1}
 

@@ -14,8 +14,15 @@ def same(prediction: str, target: str, tolerance: float = 0.0) -> bool:
 
 @pytest.mark.parametrize(
     ("prediction", "target"),
-    [("c, b and a", "a, b, c"), ("2, 1", "1, 2"), ("2, 1000", "1,000, 2"), ("Bolivia; Germany", "[Germany, Bolivia]"), ("a, b, and c", "a, b, c"), ("a", "A.")],
-)  # fmt: skip
+    [
+        ("c, b and a", "a, b, c"),
+        ("2, 1", "1, 2"),
+        ("2, 1000", "1,000, 2"),
+        ("Bolivia; Germany", "[Germany, Bolivia]"),
+        ("a, b, and c", "a, b, c"),
+        ("a", "A."),
+    ],
+)
 def test_the_same_items(prediction: str, target: str) -> None:
     assert same(prediction, target) and same(target, prediction)
 

@@ -61,9 +61,34 @@ def test_a_number(prediction: str, value: Fraction) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "five six", "5 6", "5, 6", "5 or 6", "2 + 3", "2 * 3", "1,00", "1/0", "3rd", "10:45", "5 and 6", "5 more than 6", "the fifth", "-", "e5",
-     "1e999999999", f"1e{LARGEST_EXPONENT + 1}", "9" * 100, "__import__('os')", "nan", "inf", "--5", "5!", "5²"],
-)  # fmt: skip
+    [
+        "",
+        "five six",
+        "5 6",
+        "5, 6",
+        "5 or 6",
+        "2 + 3",
+        "2 * 3",
+        "1,00",
+        "1/0",
+        "3rd",
+        "10:45",
+        "5 and 6",
+        "5 more than 6",
+        "the fifth",
+        "-",
+        "e5",
+        "1e999999999",
+        f"1e{LARGEST_EXPONENT + 1}",
+        "9" * 100,
+        "__import__('os')",
+        "nan",
+        "inf",
+        "--5",
+        "5!",
+        "5²",
+    ],
+)
 def test_no_number(text: str) -> None:
     assert quantity(text) is None
 

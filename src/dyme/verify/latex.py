@@ -15,11 +15,36 @@ LONGEST = 300
 """Characters; a longer answer is compared as text."""
 
 _CHARACTERS = {
-    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "π": r"\pi ", "°": "°", "º": "°", "≤": r"\leq ", "≥": r"\geq ", "∞": r"\infty ",
-    "∪": r"\cup ", "∩": r"\cap ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "≠": r"\neq ", "∠": r"\angle ",
-    "±": r"\pm ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "\u2212": "-", "\u2013": "-", "\u2014": "-", "’": "'",
+    "×": "*",
+    "·": "*",
+    "⋅": "*",
+    "∙": "*",
+    "÷": "/",
+    "π": r"\pi ",
+    "°": "°",
+    "º": "°",
+    "≤": r"\leq ",
+    "≥": r"\geq ",
+    "∞": r"\infty ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "θ": r"\theta ",
+    "α": r"\alpha ",
+    "β": r"\beta ",
+    "√": r"\sqrt ",
+    "∛": r"\sqrt[3]",
+    "≠": r"\neq ",
+    "∠": r"\angle ",
+    "±": r"\pm ",
+    "½": r"\frac{1}{2}",
+    "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2014": "-",
+    "’": "'",
     "\u00a0": " ",
-}  # fmt: skip
+}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
