@@ -67,9 +67,9 @@ def test_nothing_is_executed(text: str, tmp_path: Path, one: Worker) -> None:
 
 
 def test_python_evaluates_nothing() -> None:
-    """Every eval in the process is a trap but those that import: algebra still works, numerals and all."""
+    """With a trap in place of SymPy's eval, algebra still works, numerals and all."""
     trap = (
-        "import builtins, runpy, sys, math_verify, math_verify.parser as m, sympy.parsing.sympy_parser as s\n"
+        "import runpy, sys, math_verify, math_verify.parser as m, sympy.parsing.sympy_parser as s, sympy.physics.units\n"
         "def trapped(*a, **k): sys.exit(3)\n"
         "m.parse_expr = m.extract_expr = s.eval = trapped\n"
         "runpy.run_path(sys.argv[1], run_name='__main__')\n"
@@ -79,7 +79,6 @@ def test_python_evaluates_nothing() -> None:
         ("5", "2+3"),
         ("1.50x", "\\frac{3}{2}x"),
         ("5", "the answer is 2+3"),
-        ("12,000x", "12000x"),
         ("5", "1e5"),
         ("5", "5\\%"),
     ]
@@ -88,12 +87,13 @@ def test_python_evaluates_nothing() -> None:
     assert [json.loads(line)["same"] for line in done.stdout.splitlines()] == [True, True, True, False, False, True]
 
 
-@pytest.mark.parametrize("code", ["__import__ ('os' )", "Integer (5 )+Integer (6 )", "Integer (__import__('os'))", "Float ('nan' )", ""])
-def test_only_numerals_and_names_are_read(code: str) -> None:
-    with pytest.raises(ValueError, match="neither number nor name"):
-        algebra.atom(code)
-    assert algebra.atom("Integer (5 )") == 5 and algebra.atom("Float ('1.5' )", {}, {}) == 1.5
-    assert str(algebra.atom("Symbol ('yotta' )")) == "yotta"
+@pytest.mark.parametrize(
+    "code", ["__import__ ('os' )", "Symbol ('x' )", "Integer (5 )+Integer (6 )", "Integer (__import__('os'))", "Float ('nan' )", ""]
+)
+def test_only_numerals_are_read(code: str) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        algebra.numeral(code)
+    assert algebra.numeral("Integer (5 )") == 5 and algebra.numeral("Float ('1.5' )", {}, {}) == 1.5
 
 
 def test_no_torch_and_nothing_of_ours_is_loaded() -> None:

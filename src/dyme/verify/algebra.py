@@ -1,8 +1,8 @@
 """What `worker.py` runs in a process of its own: a line of JSON in (target, prediction), a line out (same).
 
 Only math-verify's LaTeX grammar is used, never its reader of plain expressions, which hands text to SymPy's `parse_expr` and so to
-Python's eval. The grammar itself hands over numerals ("1.875"), so in this process SymPy reads nothing but numerals and names, and not
-by eval. The process may not write files or take much memory, where the system can forbid it.
+Python's eval. The grammar itself hands over numerals ("1.875"), so in this process SymPy reads nothing but numerals, and not by
+eval. The process may not write files or take much memory, where the system can forbid it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 
 MEMORY = 4 * 2**30
 """Bytes of address space."""
-_ATOM = re.compile(r"(Integer|Float|Symbol) ?\( ?'?([0-9]+(?:\.[0-9]*)?|\.[0-9]+|(?<=')[A-Za-z_]\w*)'? ?\)")
-"""What SymPy's tokenizer makes of a numeral, and of a name (its own modules define units by name when they are first needed)."""
+_NUMERAL = re.compile(r"(Integer|Float) ?\( ?'?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)'? ?\)")
+"""What SymPy's tokenizer makes of a numeral."""
 
 
-def atom(code: str, *_: object) -> Any:
-    """The number or symbol that `code` writes down, in place of SymPy's eval of it; ValueError for all other code."""
+def numeral(code: str, *_: object) -> Any:
+    """The number that `code` writes down, in place of SymPy's eval of it; ValueError for all other code."""
     import sympy
 
-    found = _ATOM.fullmatch(code.strip())
+    found = _NUMERAL.fullmatch(code.strip())
     if not found:
-        raise ValueError(f"neither number nor name: {code}")
-    return sympy.Integer(int(found[2])) if found[1] == "Integer" else getattr(sympy, found[1])(found[2])
+        raise ValueError(f"not a number: {code}")
+    return sympy.Integer(int(found[2])) if found[1] == "Integer" else sympy.Float(found[2])
 
 
 def disarm() -> None:
-    """Take eval out of SymPy."""
+    """Take eval out of SymPy, after those of its modules are loaded that define constants with it."""
+    import sympy.physics.units  # noqa: F401
     from sympy.parsing import sympy_parser
 
-    sympy_parser.eval_expr = atom
+    sympy_parser.eval_expr = numeral
 
 
 def limit() -> None:
