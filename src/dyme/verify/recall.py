@@ -38,9 +38,9 @@ _HEDGES = frozenset({"no", "not", "without", "or", "versus", "vs", "maybe", "pos
 def recalls(prediction: str, sample: Sample, tolerance: float = 0.0) -> Judgement:
     """Recall of the answer's words in `prediction`, each as often as it occurs; `correct` by `_says_no_more`."""
     said, wanted = Counter(vqa_words(prediction)), Counter(vqa_words(sample.answer))
-    if matches(prediction, sample.answer) or said == wanted:
+    if matches(prediction, sample.answer) or (said and said == wanted):
         return Judgement(True, 1.0)
-    score = (said & wanted).total() / wanted.total()
+    score = (said & wanted).total() / max(1, wanted.total())
     return Judgement(score == 1 and _says_no_more(said - wanted, wanted), score)
 
 
