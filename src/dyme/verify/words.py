@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     r"(?:(?<![\w)])[-+])?(?:(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
     rf"|(?:[^\W_]|[{_MARKS}])+|[+#<>=&]"
 )
+_INITIALS = re.compile(r"(?<![^\W_])[a-z](?:\.[a-z])+(?![^\W_])")
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {word: 10 * k for k, word in enumerate(_TENS.split(), start=2)}
@@ -47,13 +48,14 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def tokens(text: str) -> tuple[str, ...]:
-    """Words and numbers in order, in lower case without accents, apostrophes and punctuation; "1,000.0" is "1000".
+    """Words and numbers in order, in lower case without accents, apostrophes and punctuation; "1,000.0" is "1000", "P.M." "pm".
 
     A text that has none of them is one token, as it stands.
     """
     folded = plain(text).casefold().replace("'", "")
     if not folded.isascii():
         folded = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
+    folded = _INITIALS.sub(lambda initials: initials[0].replace(".", ""), folded)
     found = [token if (value := number(token)) is None else str(value) for token in _TOKEN.findall(folded)]
     return tuple("and" if token == "&" else token for token in found) or ((folded,) if folded else ())
 
