@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from published import TASKS, Pair, closed, fill, gsm8k, open_recall, pairs, reference, relaxed, sample_of, soft_vqa, tabmwp, verdicts
+from published_metrics import (
+    TASKS,
+    Pair,
+    closed,
+    fill,
+    gsm8k,
+    open_recall,
+    pairs,
+    reference,
+    relaxed,
+    sample_of,
+    soft_vqa,
+    tabmwp,
+    verdicts,
+)
 from runs import ROOT
 
 from dyme.verify.annotators import any_of

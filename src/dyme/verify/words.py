@@ -52,12 +52,13 @@ def tokens(text: str) -> tuple[str, ...]:
 
     A text that has none of them is one token, as it stands.
     """
-    folded = plain(text).casefold().replace("'", "")
+    whole = plain(text).casefold()
+    folded = whole.replace("'", "")
     if not folded.isascii():
         folded = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
     folded = _INITIALS.sub(lambda initials: initials[0].replace(".", ""), folded)
     found = [token if (value := number(token)) is None else str(value) for token in _TOKEN.findall(folded)]
-    return tuple("and" if token == "&" else token for token in found) or ((folded,) if folded else ())
+    return tuple("and" if token == "&" else token for token in found) or ((whole,) if whole else ())
 
 
 def words(text: str) -> tuple[str, ...]:

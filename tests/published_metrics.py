@@ -1,6 +1,6 @@
 """The published metrics and the reference code's matcher, in our own words, to hold ours against (docs/metrics.md).
 
-`python tests/published.py docs/metrics.md` fills in the verdicts of its table; `test_metrics.py` recomputes every one.
+`python tests/published_metrics.py docs/metrics.md` fills in the verdicts of its table; `test_metrics.py` recomputes every one.
 """
 
 from __future__ import annotations
