@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyme.config import RewardConfig
+from dyme.errors import ConfigError, DataError
 from dyme.types import Completion, Fact, Group, Sample, Verdict
-from dyme.verify.rules import Rules, judge_direct, verify, verify_group
+from dyme.verify import worker
+from dyme.verify.rules import Rules, check, judge_direct, verify, verify_group
 
 SAMPLE = Sample(
     id="0",
@@ -123,6 +125,33 @@ def test_a_group_gets_its_verdicts_in_order() -> None:
     assert [(v.parsed, v.correct) for v in verified.verdicts] == [(True, True), (False, False), (True, False)]
     assert verified.solved == 1
     assert verify_group(Group(sample=SAMPLE), RULES).verdicts == ()
+
+
+def test_a_soft_score_is_the_verdicts() -> None:
+    sample = dataclasses.replace(SAMPLE, answer="right upper lobe", answer_kind="open")
+    verdict = judge("I look at it Answer: right lobe", sample=sample)
+    assert (verdict.correct, verdict.score, verdict.reason, verdict.rewards["accuracy"]) == (
+        False,
+        pytest.approx(2 / 3),
+        "wrong answer",
+        0.0,
+    )
+    assert judge("I look at it Answer: right upper lobe", sample=sample).score == 1.0
+
+
+def test_a_judgements_reason_is_the_verdicts() -> None:
+    sample = dataclasses.replace(SAMPLE, answer_kind="text")
+    assert judge(f"I look at it Answer: {'y' * 5000}", sample=sample).reason == "answer too long"
+
+
+def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
+    with pytest.raises(DataError, match=r"^row b:7: its answers are compared with choices, but it has none"):
+        check([SAMPLE, dataclasses.replace(SAMPLE, id="b:7", answer_kind="choice")])
+    monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
+    check([SAMPLE])
+    with pytest.raises(ConfigError, match=r"pip install dyme\[math\]"):
+        check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
 
 
 words = st.lists(st.sampled_from(["Answer:", "69", "70", "fig 82", "oat 13", "82 - 13 = 69", ".", "\n"]), max_size=8).map(" ".join)

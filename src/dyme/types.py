@@ -82,6 +82,8 @@ class Judgement:
     correct: bool
     score: float
     """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy)."""
+    reason: str = ""
+    """Why an answer is wrong, where that is not plain: it took too long to compare, or is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

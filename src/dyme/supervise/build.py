@@ -19,6 +19,7 @@ from dyme.supervise.target import in_words
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
+from dyme.verify.rules import check
 
 if TYPE_CHECKING:
     from dyme.supervise.facts import FactCounts, Progress
@@ -92,8 +93,12 @@ def warning(config: Config, run: Path) -> str | None:
 
 
 def load(config: Config, split: Split, progress: Progress | None = None) -> tuple[list[Sample], str]:
-    """A split's samples with the facts that the recipe asks for, and a line about images without any, or ""."""
+    """A split's samples with the facts that the recipe asks for, and a line about images without any, or "".
+
+    Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
+    """
     samples = TASKS[config.task.name].load(config.task, split)
+    check(samples)
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)

@@ -1,89 +1,79 @@
-"""Is an answer right? One verifier for training and evaluation, every method and every task.
+"""Is an answer right? One verifier per kind of answer (`Sample.answer_kind`), for training and evaluation, every method and task.
 
-The reference code says "1,000" != "1000", "$5" != "5", "5%" != "5" and "0.0" != "0", and is strict in training but 5 % tolerant
-in evaluation. Here both sides of a comparison are first read the same way, numbers as exact fractions.
+`docs/metrics.md` holds each kind against the published metric of its task, pair by pair.
 """
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-from functools import lru_cache
+from collections.abc import Callable
 
-from dyme.types import Judgement, Sample
+from dyme.types import AnswerKind, Judgement, Sample
+from dyme.verify.annotators import as_annotators
+from dyme.verify.auto import matches, number, read
+from dyme.verify.choice import chosen, same_choice
+from dyme.verify.equivalence import same_mathematics
+from dyme.verify.lists import same_items
+from dyme.verify.quantity import quantity, same_quantity
+from dyme.verify.recall import recalls
+from dyme.verify.text import same_text
+from dyme.verify.yes_no import polarity, same_polarity
 
-LONGEST_NUMBER = 64
-"""Characters; a longer text is compared as text, so that absurd digit strings cost nothing."""
+__all__ = ["VERIFIERS", "fault", "judge", "matches", "number", "read"]
 
-_PLAIN = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff0d", "-") | dict.fromkeys("“”", '"') | dict.fromkeys("‘’", "'"))
-_WRAPS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "{": "}"}
-_LAYERS = 4
-"""Surrounding quotes and brackets are peeled this often."""
-_CURRENCY = "[$€£¥₹]"
-_NUMBER = re.compile(
-    rf"(?:{_CURRENCY} ?)?([+-]?) ?(?:{_CURRENCY} ?)?"
-    rf"((?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
-    rf" ?(?:%|{_CURRENCY})?"
-)
-_SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
-"""A comma, unless it separates thousands: "1,000" is one number, "1, 000" and "10,20" are lists."""
+LONGEST = 2000
+"""Characters; a longer answer is right only if it is the target to the letter (kind auto reads any length)."""
+
+Verifier = Callable[[str, Sample, float], Judgement | bool]
+"""(prediction, sample, tolerance) -> right or not, with a score of its own where the metric is soft."""
+
+
+def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
+    if matches(prediction, sample.answer, tolerance=tolerance):
+        return True
+    return bool(sample.unit) and len(prediction) <= LONGEST and same_quantity(prediction, sample, tolerance)
+
+
+VERIFIERS: dict[AnswerKind, Verifier] = {
+    "auto": _same,
+    "number": same_quantity,
+    "text": same_text,
+    "yes_no": same_polarity,
+    "choice": same_choice,
+    "list": same_items,
+    "math": same_mathematics,
+    "open": recalls,
+    "vqa": as_annotators,
+}
 
 
 def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
-    """Whether `prediction` answers `sample`, by the verifier of its `answer_kind`."""
-    correct = matches(prediction, sample.answer, tolerance=tolerance)
-    return Judgement(correct, float(correct))
+    """Whether `prediction` answers `sample`, by the verifier of its `answer_kind`; an empty prediction never does.
 
-
-def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` gives the answer `target`; an empty prediction never does.
-
-    Case, spacing, a final period and surrounding quotes or brackets do not count. A number p is right for t if
-    |p - t| <= tolerance * |t|: `tolerance` is relative and finite (ChartQA's relaxed accuracy: 0.05), 0 asks for equality,
-    and a target of zero asks for exactly zero. Lists are compared item by item, in order; everything else as text.
+    `tolerance` is relative to the target, for kinds that compare numbers (auto, number, list, math). Never raises for any text;
+    ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check` says so beforehand).
     """
-    predicted, wanted = read(prediction), read(target)
-    if predicted == wanted:
-        return bool(prediction.strip())
-    if not tolerance > 0 or len(predicted) != len(wanted):
-        return False
-    limit = Fraction(str(tolerance))
-    return all(_near(p, t, limit) for p, t in zip(predicted, wanted, strict=True))
+    if not prediction.strip():
+        return Judgement(False, 0.0)
+    if sample.answer_kind != "auto" and len(prediction) > LONGEST:
+        same = prediction.strip() == sample.answer.strip()
+        return Judgement(same, float(same), "" if same else "answer too long")
+    judged = VERIFIERS[sample.answer_kind](prediction, sample, tolerance)
+    return judged if isinstance(judged, Judgement) else Judgement(judged, float(judged))
 
 
-@lru_cache(maxsize=8192)
-def read(text: str) -> tuple[Fraction | str, ...]:
-    """The items of an answer, numbers as exact fractions; two texts are the same answer if and only if these are equal."""
-    items = [_peel(item) for item in _SEPARATOR.split(_peel(" ".join(text.translate(_PLAIN).casefold().split())))]
-    return tuple(item if (value := number(item)) is None else value for item in items)
-
-
-def number(text: str) -> Fraction | None:
-    """The number that `text` is, without its currency or percent sign ("5%" is 5, as in ChartQA); None if it is not one."""
-    if len(text) > LONGEST_NUMBER or not (found := _NUMBER.fullmatch(text)):
-        return None
-    return Fraction(found[1] + found[2].replace(",", ""))
-
-
-def _peel(text: str) -> str:
-    """`text` without a final period and surrounding quotes or brackets, unless that leaves nothing."""
-    for _ in range(_LAYERS):
-        inner = text.strip().rstrip(". ")
-        if len(inner) > 1 and inner[-1] == _WRAPS.get(inner[0]) and _is_pair(inner):
-            inner = inner[1:-1].strip()
-        if not inner or inner == text:
-            break
-        text = inner
-    return text
-
-
-def _is_pair(text: str) -> bool:
-    """Whether the first and last character belong together: in "(a) or (b)" they do not."""
-    opened, closed = text.find(text[0], 1, -1), text.find(text[-1], 1, -1)
-    return closed < 0 or 0 <= opened < closed
-
-
-def _near(prediction: Fraction | str, target: Fraction | str, limit: Fraction) -> bool:
-    if isinstance(prediction, str) or isinstance(target, str):
-        return prediction == target
-    return abs(prediction - target) <= limit * abs(target)
+def fault(sample: Sample) -> str:
+    """Why no answer to `sample` could be judged by its kind, and what to do about it; "" if all is well."""
+    kind = sample.answer_kind
+    if kind == "choice" and not sample.choices:
+        return "its answers are compared with choices, but it has none; add choices, or use another answer kind"
+    if kind == "choice" and not chosen(sample.answer, sample.choices):
+        return f"answer {sample.answer!r} is none of its {len(sample.choices)} choices; write the letter, or the text of a choice"
+    if kind == "vqa" and not sample.answers:
+        return "its answers are compared with those of several annotators, but it has none; add answers, or use another answer kind"
+    if kind == "number" and quantity(sample.answer, sample.unit) is None:
+        return f"answer {sample.answer!r} is no number; write one, or use another answer kind"
+    if kind == "yes_no" and polarity(sample.answer) is None:
+        return f"answer {sample.answer!r} is neither yes nor no; write one of them, or use another answer kind"
+    if not judge(sample.answer, sample, tolerance=0.0).correct:
+        return f"answer {sample.answer!r} is not right by its own answer kind ({kind}); correct the row, or use another answer kind"
+    return ""

@@ -6,12 +6,15 @@ more than right ones; here a completion that does not parse is wrong and earns n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dyme.config import Config, RewardConfig
+from dyme.errors import DataError
 from dyme.tasks import TASKS
 from dyme.types import Completion, Group, Judgement, Sample, Verdict
-from dyme.verify.answer import judge
+from dyme.verify import worker
+from dyme.verify.answer import fault, judge
 from dyme.verify.format import parse
 from dyme.verify.thinking import fact_f1, token_f1
 
@@ -41,7 +44,7 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
         "format": float(parsed),
         "thinking": _thinking_reward(found.thinking, sample, rules.reward) if counts else 0.0,
     }
-    wrong = "" if correct else "wrong answer"
+    wrong = "" if correct else judgement.reason or "wrong answer"
     return Verdict(
         parsed=parsed,
         correct=correct,
@@ -82,6 +85,20 @@ def rules_of(config: Config) -> Rules:
     """The one verifier of a recipe, for training and evaluation alike."""
     own = TASKS[config.task.name].tolerance if config.task.tolerance is None else config.task.tolerance
     return Rules(marker=config.task.marker, tolerance=own, reward=config.reward)
+
+
+def check(samples: Iterable[Sample]) -> None:
+    """Raise DataError, naming the row, unless every sample's answer can be judged and is right by its own kind.
+
+    ConfigError if there are math answers and math-verify is not installed. To be called before anything long.
+    """
+    ready = False
+    for sample in samples:
+        if sample.answer_kind == "math" and not ready:
+            worker.check_installed()
+            ready = True
+        if trouble := fault(sample):
+            raise DataError(f"row {sample.id}: {trouble}")
 
 
 def _weighted(rewards: dict[str, float], reward: RewardConfig) -> float:

@@ -1,0 +1,137 @@
+r"""Kind `math`: mathematical answers (MathVerse's free form, Geometry3K): 15/8 = \frac{15}{8} = 1.875, 2\sqrt{3} = \sqrt{12}, x=5 = 5.
+
+Cheap and exact first: the same text, the same value. Only what has variables, intervals or sets in it goes to math-verify, in a
+process of its own with a wall limit (`worker.py`). What goes there has passed an allow-list of signs and commands and limits on
+powers, and is read by its LaTeX grammar alone: its reader of plain expressions evaluates them with Python.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from dyme.types import Judgement, Sample
+from dyme.verify import worker
+from dyme.verify.arithmetic import Value, value
+from dyme.verify.latex import LONGEST as LONGEST_ANSWER
+from dyme.verify.latex import Expression, expression
+from dyme.verify.quantity import quantity
+from dyme.verify.units import agree
+from dyme.verify.words import plain
+
+LONGEST = 200
+"""Characters of an expression for math-verify."""
+DEEPEST = 8
+"""Brackets within brackets."""
+MOST_DIGITS = 15
+"""Of a number."""
+LARGEST_POWER = 100
+"""The product of all numbers in exponents."""
+EQUAL = 1e-10
+"""Relative difference up to which two values are equal, one of them irrational."""
+
+_GREEK = "pi theta alpha beta gamma lambda phi omega"
+_COMMANDS = f"frac sqrt sin cos tan sec csc cot log ln cup cap infty leq geq neq pm in emptyset cdot {{ }} {_GREEK}".split()
+_ALLOWED = re.compile(rf"(?:[A-Za-z0-9 +\-*/^_=<>()\[\]{{}}.,:|']|\\(?:{'|'.join(map(re.escape, _COMMANDS))})(?![a-zA-Z]))*")
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot|log|ln)(?![a-z])")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
+_EXPONENT = re.compile(r"\^\s*(\{[^{}]*\}|\\?\w+|.)")
+_SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*[-+]?\s*[0-9]")
+_LONG_NUMBER = re.compile(rf"[0-9.]{{{MOST_DIGITS + 1},}}")
+_NUMERAL = re.compile(r"-?(?:[0-9]+(?:\.([0-9]+))?|\.([0-9]+))")
+
+
+def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judgement:
+    r"""Whether `prediction` equals the answer; numbers within `tolerance` of it, or rounded as `_near` says.
+
+    "x=5" answers "5" and the other way round, a unit or degree sign may be left out but not changed, brackets of intervals count.
+    Raises ConfigError if it takes math-verify and that is not installed.
+    """
+    prediction, target = plain(prediction), plain(sample.answer)
+    if prediction == target or max(len(prediction), len(target)) > LONGEST_ANSWER:
+        same = bool(prediction) and prediction == target
+        return Judgement(same, float(same))
+    found, wanted = expression(prediction), expression(target)
+    said = same_expression(found, wanted, tolerance, sample.unit)
+    if said is None:
+        said = same_symbolically(found.whole, wanted.whole)
+        if said is None:
+            return Judgement(False, 0.0, "answer takes too long to compare")
+    return Judgement(said, float(said))
+
+
+def same_expression(found: Expression, wanted: Expression, tolerance: float, unit: str = "") -> bool | None:
+    """Whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
+    if not agree(found.unit, wanted.unit or expression(f"1 {unit}").unit):
+        return False
+    named_alike = not (found.variable and wanted.variable) or found.variable == wanted.variable
+    if named_alike and found.canonical == wanted.canonical and found.body:
+        return True
+    value_found, value_wanted = value(found.body), value(wanted.body)
+    if named_alike and value_found is not None and value_wanted is not None:
+        return _near(value_found, value_wanted, tolerance, found.canonical, wanted.canonical)
+    if named_alike and (measured := quantity(wanted.body)) and (other := quantity(found.body)):
+        limit = Fraction(str(tolerance))
+        ends = ((other.low, measured.low), (other.high, measured.high))
+        return agree(other.unit, measured.unit) and all(abs(p - t) <= limit * abs(t) for p, t in ends)
+    if value_wanted is not None and not _FUNCTION.search(found.body):
+        return False
+    if value_found is not None and not _FUNCTION.search(wanted.body):
+        return False
+    return None if readable(found.whole) and readable(wanted.whole) else False
+
+
+def readable(text: str) -> bool:
+    """Whether math-verify may see `text`: plain LaTeX of the allowed signs, without words, towers of powers and long numbers."""
+    if len(text) > LONGEST or not _ALLOWED.fullmatch(text) or _WORD.search(text) or _deep(text):
+        return False
+    if "**" in text or _SCIENTIFIC.search(text) or _LONG_NUMBER.search(text):
+        return False
+    product = 1
+    for exponent in _EXPONENT.findall(text):
+        if "^" in exponent:
+            return False
+        for factor in re.findall(r"[0-9]+", exponent):
+            product *= max(1, int(factor))
+    return product <= LARGEST_POWER and not re.search(r"\^[^+\-*/=,()]*\^|\^\s*\{[^{}]*\{", text)
+
+
+def _deep(text: str) -> bool:
+    depth = deepest = 0
+    for sign in text:
+        depth += (sign in "([{") - (sign in ")]}")
+        deepest = max(deepest, depth)
+    return deepest > DEEPEST
+
+
+@lru_cache(maxsize=8192)
+def same_symbolically(prediction: str, target: str) -> bool | None:
+    """math-verify's word on two readable expressions; None if it takes longer than the wall limit."""
+    return worker.shared().same(target.replace("°", ""), prediction.replace("°", ""))
+
+
+def _near(found: Value, wanted: Value, tolerance: float, written: str, target: str) -> bool:
+    """Whether a value is right: within `tolerance`, or right as far as the coarser of the two is written.
+
+    A target with decimals is met by a value that rounds to it and is written with more of them, or as an expression. A target that
+    is an expression is met by its own value rounded to two decimals or more. A whole number is met exactly.
+    """
+    if isinstance(found, Fraction) and isinstance(wanted, Fraction):
+        difference: Value = abs(found - wanted)
+        if difference <= Fraction(str(tolerance)) * abs(wanted):
+            return True
+    else:
+        difference = abs(float(found) - float(wanted))
+        if difference <= max(tolerance, EQUAL) * abs(float(wanted)):
+            return True
+    said, asked = _decimals(written), _decimals(target)
+    if asked is not None:
+        return asked > 0 and (said is None or said > asked) and difference <= 0.5 * 10.0**-asked
+    return said is not None and said >= 2 and difference <= 0.5 * 10.0**-said
+
+
+def _decimals(text: str) -> int | None:
+    """How many decimals a number is written with; None for an expression."""
+    found = _NUMERAL.fullmatch(text)
+    return len(found[1] or found[2] or "") if found else None

@@ -1,0 +1,144 @@
+"""Mathematical answers in one notation: LaTeX, Unicode ("2√3") and plain text ("2*sqrt(3)", "10/3") become the same plain LaTeX.
+
+Nothing is computed here, and nothing but string replacement happens to what a model wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dyme.verify.units import Unit, read_unit
+
+LONGEST = 300
+"""Characters; a longer answer is compared as text."""
+
+_CHARACTERS = {
+    "×": "*",
+    "·": "*",
+    "⋅": "*",
+    "∙": "*",
+    "÷": "/",
+    "π": r"\pi ",
+    "°": "°",
+    "º": "°",
+    "≤": r"\leq ",
+    "≥": r"\geq ",
+    "∞": r"\infty ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "θ": r"\theta ",
+    "α": r"\alpha ",
+    "β": r"\beta ",
+    "√": r"\sqrt ",
+    "∛": r"\sqrt[3]",
+    "≠": r"\neq ",
+    "∠": r"\angle ",
+    "±": r"\pm ",
+    "½": r"\frac{1}{2}",
+    "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2014": "-",
+    "’": "'",
+    "\u00a0": " ",
+}
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
+_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|operatorname|rm|bf)(?![a-zA-Z])\s*(?:\{([^{}]*)\})?")
+_NOTHING = re.compile(
+    r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad)(?![a-zA-Z])|\\[,;!: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|\*+$|`"
+)
+_COMMANDS = (
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*\*(?!\*)"), lambda found: "^" if found[0] == "**" else "*"),
+    (re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    (re.compile(r"\\le(?![a-zA-Z])|<=|\\leqslant(?![a-zA-Z])"), r"\\leq "),
+    (re.compile(r"\\ge(?![a-zA-Z])|>=|\\geqslant(?![a-zA-Z])"), r"\\geq "),
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\bdegrees?\b"), "°"),
+    (re.compile(r"\\%"), "%"),
+    (re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=[({\[0-9])"), r"\\sqrt "),
+    (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
+    (re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln)(?![a-zA-Z])"), r"\\\1 "),
+    (re.compile(r"\\sqrt\s*(\[[0-9]{1,2}\])?\s*\(([^()]*)\)"), r"\\sqrt\1{\2}"),
+    (re.compile(r"\\sqrt\s*([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
+    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+)
+_THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_RELATION = re.compile(r"[=<>]|\\leq|\\geq|\\neq")
+_NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
+_VARIABLE = re.compile(r"(?:m *)?\\angle *[A-Z]{1,3}|\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([a-z]\))?")
+_IS = re.compile(r"^(?:(?:the|so|its|answer|final) )*([A-Za-z]+(?: [A-Za-z]+){0,3}) is (?=[-+0-9\\(\[.])", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(?<=[0-9}).i °])\s*((?:(?:square|sq|cubic|cu)\s+)?"
+    r"(?:(?:units?|centi|milli|kilo|cm|mm|km|dm|in|ft|feet|foot|inch|yd|mi|mile|yard|kg|mg|lb|oz|ml|sec|min|hr|hour|minute|second)"
+    r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|°\s*T?|%)(?:\s*\^?\s*\{?\s*[23]\s*\}?)?(?:\s+(?:squared|cubed))?)$"
+)
+_SINGLE_BRACES = re.compile(r"\{(\w)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An answer taken apart: what precedes an equals sign as a mere name, the rest, and its unit."""
+
+    variable: str
+    """"x" of "x=5", "f(x)" of "f(x)=x+1"; empty without one, and for a word ("Volume = 5")."""
+    body: str
+    """In plain LaTeX, without signs of formatting."""
+    unit: Unit
+
+    @property
+    def canonical(self) -> str:
+        """The body without spaces and needless braces: equal texts are equal mathematics."""
+        return _SINGLE_BRACES.sub(r"\1", self.body.replace(" ", ""))
+
+    @property
+    def whole(self) -> str:
+        """The body with its variable, for an equation."""
+        return f"{self.variable}={self.body}" if self.variable else self.body
+
+
+@lru_cache(maxsize=8192)
+def expression(text: str) -> Expression:
+    """`text` in one notation."""
+    plain = notation(text)
+    variable, body = _split(plain)
+    unit: Unit = ()
+    if found := _UNIT.search(body):
+        unit = read_unit(re.sub(r"[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
+        body = body[: found.start()].strip() if unit else body
+    if not re.search(r"[({\[]", body):
+        body = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), body)
+    return Expression(variable, body, unit)
+
+
+def notation(text: str) -> str:
+    """`text` in plain LaTeX on one line: `\\frac{a}{b}`, `\\sqrt{a}`, `\\pi`, `^`, `*`, degrees as "°"."""
+    if not text.isascii():
+        text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
+        text = "".join(_CHARACTERS.get(character, character) for character in text)
+    if boxed := _BOXED.search(text):
+        text = boxed[1]
+    text = _NOTHING.sub(" ", _WORDS.sub(lambda found: f" {found[1] or ''} ", text))
+    for pattern, replacement in _COMMANDS:
+        text = pattern.sub(replacement, text)
+    return " ".join(text.split()).rstrip(".,; ")
+
+
+def _split(text: str) -> tuple[str, str]:
+    """(variable, rest) at the only equals sign, at a colon after a word, or after "is"."""
+    if found := _IS.match(text):
+        return "", text[found.end() :]
+    for sign in ("=", ":"):
+        left, _, right = text.partition(sign)
+        left, right = left.strip(), right.strip()
+        if right and left and not _RELATION.search(right) and sign not in right and not _RELATION.search(left):
+            if _NAME.fullmatch(left):
+                return "", right
+            if sign == "=" and _VARIABLE.fullmatch(left):
+                return left.replace(" ", ""), right
+    return "", text

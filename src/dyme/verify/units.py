@@ -1,0 +1,87 @@
+"""Units of measurement as words: "cm²", "square centimetres" and "sq cm" are one, and "emails" is short for "emails per day"."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from dyme.verify.words import NUMBER_WORDS
+
+Unit = tuple[str, ...]
+"""The words of a unit, in singular and in full; empty for none."""
+
+MOST_WORDS = 6
+_ALIASES = {
+    alias: name
+    for name, aliases in {
+        "centimetre": "cm centimeter", "millimetre": "mm millimeter", "metre": "m meter", "kilometre": "km kilometer", "inch": "in",
+        "foot": "ft feet", "yard": "yd", "mile": "mi", "gram": "g gm", "kilogram": "kg kilo", "milligram": "mg", "pound": "lb £ gbp quid",
+        "ounce": "oz", "litre": "l liter", "millilitre": "ml milliliter", "second": "s sec", "minute": "min", "hour": "h hr",
+        "dollar": "$ usd buck", "euro": "€ eur", "yen": "¥ jpy", "rupee": "₹ inr", "%": "percent pct percentage", "degree": "° deg",
+        "unit": "u", "person": "people", "child": "children", "man": "men", "woman": "women", "loaf": "loaves", "scarf": "scarves",
+        "half": "halves", "foul": "fouls", "per": "/ each a an",
+    }.items()
+    for alias in aliases.split()
+}  # fmt: skip
+_NEVER = {
+    "or",
+    "and",
+    "to",
+    "plus",
+    "minus",
+    "times",
+    "x",
+    "divided",
+    "not",
+    "than",
+    "more",
+    "less",
+    "point",
+    "st",
+    "nd",
+    "rd",
+    "th",
+    *NUMBER_WORDS,
+}
+"""Words that continue a number or take it back."""
+_POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
+_UNIT_TEXT = re.compile(r"(?:[a-z'%°$€£¥₹/. -]|(?<=[a-z])\^?[{(]?[23][)}]?(?![0-9]))*")
+_UNIT_TOKEN = re.compile(r"([a-z']+|[%°$€£¥₹/])(?:\^?[{(]?([23])[)}]?)?")
+
+
+@lru_cache(maxsize=8192)
+def read_unit(text: str) -> Unit | None:
+    """The unit that `text` (in lower case) is; None if it cannot be one. "per cent" is "%", a power stands with its unit: "metre^2"."""
+    text = text.strip(" .").replace("per cent", "%")
+    if not _UNIT_TEXT.fullmatch(text):
+        return None
+    out: list[str] = []
+    waiting = ""
+    for word, power in _UNIT_TOKEN.findall(text):
+        if word in _NEVER:
+            return None
+        if word in ("squared", "cubed") and out:
+            out[-1] += _POWERS[word]
+        elif word in _POWERS:
+            waiting = _POWERS[word]
+        else:
+            name = _ALIASES.get(word) or _ALIASES.get(singular(word)) or singular(word)
+            out.append(name + (f"^{power}" if power else waiting))
+            waiting = ""
+    return tuple(out) if len(out) <= MOST_WORDS else None
+
+
+def singular(word: str) -> str:
+    """An English noun without its plural ending, as far as its spelling shows; what is no plural may lose its s, on both sides alike."""
+    if len(word) < 4 or word.endswith("ss"):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    return word.removesuffix("s")
+
+
+def agree(one: Unit, other: Unit) -> bool:
+    """Whether two units may be the same: one leaves out nothing or some words of the other ("emails", "emails per day")."""
+    return set(one) <= set(other) or set(other) <= set(one)

@@ -1,0 +1,68 @@
+"""Answers as plain characters and as words: what is the same to a reader becomes the same text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from dyme.verify.auto import number
+
+_VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅙": " 1/6", "⅛": " 1/8"}
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\uff0d", "-")
+    | dict.fromkeys("“”„", '"')
+    | dict.fromkeys("‘’`´", "'")
+    | {"º": "°", "⁄": "/", "∕": "/"}
+    | _VULGAR
+)
+_POWER = re.compile("[⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_PREAMBLE = re.compile(
+    r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice)(?: is:?|:| =) ?",
+    re.IGNORECASE,
+)
+_MARKS = "\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u109f\u1780-\u17d3"
+"""Vowel signs of Hebrew, Arabic, Indic and Khmer scripts, which belong to words though Python's \\w leaves them out."""
+_TOKEN = re.compile(
+    r"(?:(?<![\w)])[-+])?(?:(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
+    rf"|(?:[^\W_]|[{_MARKS}])+|[+#<>=&]"
+)
+_INITIALS = re.compile(r"(?<![^\W_])[a-z](?:\.[a-z])+(?![^\W_])")
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {word: 10 * k for k, word in enumerate(_TENS.split(), start=2)}
+
+
+def plain(text: str) -> str:
+    """`text` on one line in plain characters, without emphasis, an opening such as "The answer is" and a final period."""
+    if not text.isascii():
+        text = _POWER.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text.translate(_PLAIN))
+        text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+    text = " ".join(text.split()).strip("*` ")
+    opening = _PREAMBLE.match(text)
+    if opening and opening.end() < len(text):
+        text = text[opening.end() :].strip("*` ")
+    return text.rstrip(". ") or text
+
+
+@lru_cache(maxsize=8192)
+def tokens(text: str) -> tuple[str, ...]:
+    """Words and numbers in order, in lower case without accents, apostrophes and punctuation; "1,000.0" is "1000", "P.M." "pm".
+
+    A text that has none of them is one token, as it stands.
+    """
+    whole = plain(text).casefold()
+    folded = whole.replace("'", "")
+    if not folded.isascii():
+        folded = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
+    folded = _INITIALS.sub(lambda initials: initials[0].replace(".", ""), folded)
+    found = [token if (value := number(token)) is None else str(value) for token in _TOKEN.findall(folded)]
+    return tuple("and" if token == "&" else token for token in found) or ((whole,) if whole else ())
+
+
+def words(text: str) -> tuple[str, ...]:
+    """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A" keeps its A)."""
+    found = tokens(text)
+    kept = found[1:] if found[:1] in (("a",), ("an",)) else found
+    return tuple(word for word in kept if word != "the") or found

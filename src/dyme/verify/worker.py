@@ -1,0 +1,117 @@
+"""A process that compares expressions with math-verify, and is killed when one takes too long.
+
+SymPy can be made to compute for ever, and a thread cannot be stopped; a process can. It is started once, in a fresh interpreter
+(about a second), answers one line for each line, and knows nothing of this package: `algebra.py` is all it runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dyme.errors import ConfigError
+
+WALL_SECONDS = 3.0
+"""For one comparison; a usual one takes 0.01 to 0.4 s."""
+START_SECONDS = 120.0
+"""For starting up, on a busy machine."""
+INSTALL = "comparing mathematical answers needs math-verify; pip install dyme[math]"
+
+_log = logging.getLogger(__name__)
+
+
+def check_installed() -> None:
+    """Raise ConfigError, which says what to install, if math-verify is missing; nothing is imported."""
+    if importlib.util.find_spec("math_verify") is None:
+        raise ConfigError(INSTALL)
+
+
+class Worker:
+    """One process, started at the first comparison, again after an overrun, and again in a fork. Safe to call from several threads."""
+
+    def __init__(self, seconds: float = WALL_SECONDS) -> None:
+        self.seconds = seconds
+        self.overruns = 0
+        """Comparisons that were cut off at the wall limit."""
+        self.starts = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._lock = threading.Lock()
+
+    def same(self, target: str, prediction: str) -> bool | None:
+        """Whether two expressions in plain LaTeX are equal; None if that takes longer than `seconds`. Raises ConfigError as above."""
+        with self._lock:
+            if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+                self._start()
+            reply = self._ask({"target": target, "prediction": prediction}, self.seconds)
+            if reply is None:
+                self.overruns += 1
+                message = "comparing %r with %r took over %g s and counts as wrong (%d so far)"
+                _log.warning(message, prediction, target, self.seconds, self.overruns)
+                self._process = None
+                return None
+            return bool(reply["same"])
+
+    def stop(self) -> None:
+        """End the process, if there is one of this process's own."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _start(self) -> None:
+        check_installed()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("algebra.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
+        self._owner = os.getpid()
+        self.starts += 1
+        if self._ask({"target": "1", "prediction": "1"}, START_SECONDS) != {"same": True}:
+            self.stop()
+            raise ConfigError(f"math-verify cannot be run; {INSTALL} --force-reinstall")
+
+    def _ask(self, request: dict[str, str], seconds: float) -> dict[str, Any] | None:
+        """The reply, or None if there is none in time or the process has ended; then it is dead."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(seconds, process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            timer.cancel()
+        if not line.endswith("\n"):
+            process.kill()
+            process.wait()
+            return None
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+@cache
+def shared() -> Worker:
+    """The worker of this process; it ends with it."""
+    one = Worker()
+    atexit.register(one.stop)
+    return one

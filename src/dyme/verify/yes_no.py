@@ -1,0 +1,53 @@
+"""Kind `yes_no`: closed questions (the accuracy of SLAKE's and VQA-RAD's closed ones), by what an answer says first.
+
+"Yes, there is" is yes. An answer that says both is wrong; LLaVA-Med's published accuracy, which looks for the target anywhere in
+the answer, calls "yes no" right both times and finds a "no" in "normal".
+"""
+
+from __future__ import annotations
+
+import re
+
+from dyme.types import Sample
+from dyme.verify.text import alike
+from dyme.verify.words import plain
+
+_POLAR = dict.fromkeys(["yes", "yeah", "yep", "yup", "y", "true", "correct", "affirmative"], True) | dict.fromkeys(
+    ["no", "nope", "nah", "n", "false", "incorrect", "negative"], False
+)
+_LEAD = {"it", "this", "that", "is", "statement", "the", "i", "think", "believe", "say"}
+"""Words that may precede: "it is true", "I think yes"."""
+_CLAUSE = re.compile(r"[,.;:!?/\n()\"]+|\b(?:and|or|but)\b")
+_WORD = re.compile(r"[a-z]+")
+
+
+def same_polarity(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
+    """Whether `prediction` says yes where the answer does, and no where it does; compared as text if the answer does neither."""
+    wanted = polarity(sample.answer)
+    return alike(prediction, sample.answer) if wanted is None else polarity(prediction) is wanted
+
+
+def polarity(text: str) -> bool | None:
+    """True for yes, False for no, None for neither and for both.
+
+    A clause counts by the words it opens with, so the "no" of "Yes, there is no fracture" does not; a last word counts too.
+    """
+    clauses = [_WORD.findall(clause) for clause in _CLAUSE.split(plain(text).casefold())]
+    clauses = [clause for clause in clauses if clause]
+    if not clauses:
+        return None
+    said = [_opening(clause) for clause in clauses]
+    if len(said[0]) != 1:
+        return None
+    everything = set[bool]().union(*said, [_POLAR[word] for word in clauses[-1][-1:] if word in _POLAR])
+    return everything.pop() if len(everything) == 1 else None
+
+
+def _opening(clause: list[str]) -> set[bool]:
+    said = set()
+    for word in clause:
+        if word in _POLAR:
+            said.add(_POLAR[word])
+        elif said or word not in _LEAD:
+            break
+    return said
