@@ -186,6 +186,14 @@ def test_items_do_not_depend_on_their_batch(family: str, policies: Load) -> None
     assert asked(Plan(k=3, sampled=2), rest) == together[3:]
 
 
+def test_images_are_encoded_once_for_all_prompts(policies: Load) -> None:
+    policy = policies("idefics3")
+    before = policy.tower.encoded
+    config = build({"rollout": {"max_completion_length": 4}})
+    evaluate(policy, pictured(policy, 4), config, rules_of(config), plan=Plan(k=2, sampled=2))
+    assert policy.tower.encoded - before == 4
+
+
 # After a kill, and over processes
 
 ITEMS = 24
