@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES
-from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe, start
+from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe
 from tiny import samples as pictured
 
 from dyme.cli import main
@@ -186,6 +185,15 @@ def test_items_do_not_depend_on_their_batch(family: str, policies: Load) -> None
     assert asked(Plan(k=3, sampled=2), rest) == together[3:]
 
 
+def test_images_are_encoded_once_for_all_prompts(policies: Load) -> None:
+    policy = policies("idefics3")
+    policy.tower.prepare([])  # forget what other tests have shown it
+    before = policy.tower.encoded
+    config = build({"rollout": {"max_completion_length": 4}})
+    evaluate(policy, pictured(policy, 4), config, rules_of(config), plan=Plan(k=2, sampled=2))
+    assert policy.tower.encoded - before == 4
+
+
 # After a kill, and over processes
 
 ITEMS = 24
@@ -230,18 +238,28 @@ def asked_anew(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     return asked
 
 
+_KILLED = """
+import os, signal, sys
+from dyme.cli import main
+from dyme.items import ItemFolder
+append, batches = ItemFolder.append, []
+def killed(self, items, process=None):
+    append(self, items, process)
+    batches.append(items)
+    if len(batches) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+ItemFolder.append = killed
+main(sys.argv[1:])
+"""
+"""The command line, killed as soon as the third batch is written."""
+
+
 def test_sigkill_and_the_same_command_again(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "eval"
-    process = start("eval", *WORDS, "--out", out)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not (out / "items.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    child = [sys.executable, "-c", _KILLED, "eval", *map(str, WORDS), "--out", str(out)]
+    assert subprocess.run(child, env=ENVIRONMENT, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
     before = lines(out / "items.jsonl")
-    assert 0 < len(before) < 2 * ITEMS, "killed in the midst of it"
+    assert 6 <= len(before) < 2 * ITEMS, "killed in the midst of it"
     asked = asked_anew(monkeypatch)
     assert go("--out", out) == 0
     assert (out / "figures.json").read_bytes() == (whole / "figures.json").read_bytes()

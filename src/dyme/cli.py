@@ -47,29 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = add("train", "train by a recipe, or go on with a run; Ctrl-C saves and says how to go on", settings=True)
     train.add_argument("recipe", nargs="?", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
-    evaluate = add("eval", "evaluate a model: thinking, direct, pass@K, format, true statements, length", settings=True)
-    evaluate.add_argument("--prompt", default="both", choices=("think", "direct", "both"), help="how to ask (default: %(default)s)")
-    evaluate.add_argument(
-        "--out",
-        nargs="?",
-        const="",
-        metavar="DIR",
-        help="keep every item in DIR (alone: evals/TASK-SPLIT-MODEL); after a kill, the same command goes on from there",
-    )
-    evaluate.add_argument(
-        "--batch-tokens", type=int, default=BATCH_TOKENS, help="tokens of a batch; fewer need less memory (default: %(default)s)"
-    )
-    diagnose = add("diagnose", "look before you train: what a model can do, and what that means for each method", settings=True)
-    for command in (evaluate, diagnose):
-        command.add_argument("model", help="a checkpoint folder, a run folder, a hub id, or embedded")
-        command.add_argument("--task", help="task (`dyme tasks` lists them); default: the run's own, or charts")
-        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
-        command.add_argument(
-            "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
-        )
-        command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
-        command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s; eval: 0 for none)")
-        command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
+    _add_looking(add)
     _add_helpers(add)
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
     compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
@@ -96,6 +74,33 @@ def build_parser() -> argparse.ArgumentParser:
     cell.add_argument("--base", action="store_true")
     cell.add_argument("--resume", action="store_true")
     return parser
+
+
+def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that look at a model."""
+    evaluate = add("eval", "evaluate a model: thinking, direct, pass@K, format, true statements, length", settings=True)
+    evaluate.add_argument("--prompt", default="both", choices=("think", "direct", "both"), help="how to ask (default: %(default)s)")
+    evaluate.add_argument(
+        "--out",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="keep every item in DIR (alone: evals/TASK-SPLIT-MODEL); after a kill, the same command goes on from there",
+    )
+    evaluate.add_argument(
+        "--batch-tokens", type=int, default=BATCH_TOKENS, help="tokens of a batch; fewer need less memory (default: %(default)s)"
+    )
+    diagnose = add("diagnose", "look before you train: what a model can do, and what that means for each method", settings=True)
+    for command in (evaluate, diagnose):
+        command.add_argument("model", help="a checkpoint folder, a run folder, a hub id, or embedded")
+        command.add_argument("--task", help="task (`dyme tasks` lists them); default: the run's own, or charts")
+        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
+        command.add_argument(
+            "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
+        )
+        command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
+        command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s; eval: 0 for none)")
+        command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
 
 
 def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
