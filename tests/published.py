@@ -6,35 +6,19 @@ from typing import Any
 
 import torch
 
-SIGLIP_B = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 512, "patch_size": 16,
-}  # fmt: skip
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 512,
-    "patch_size": 16,
-}
-SIGLIP_SO = {
-    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
-}  # fmt: skip
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
-SMOLLM2_135M = {
-    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
-}  # fmt: skip
-SMOLLM2_360M = {
-    "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15, "num_key_value_heads": 5, "head_dim": 64,
-}  # fmt: skip
-QWEN2_0_5B = {
-    "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
-}  # fmt: skip
+
+def shape(width: int, inner: int, layers: int, heads: int, **more: int) -> dict[str, int]:
+    """What all configs call alike."""
+    return {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads} | more
+
+
+SIGLIP_B = shape(768, 3072, 12, 12, image_size=512, patch_size=16)
+SIGLIP_SO = shape(1152, 4304, 26, 16, image_size=384, patch_size=14)
+INTERNVIT = shape(1024, 4096, 24, 16, image_size=448, patch_size=14)
+SMOLLM2_135M = shape(576, 1536, 30, 9, num_key_value_heads=3, head_dim=64)
+SMOLLM2_360M = shape(960, 2560, 32, 15, num_key_value_heads=5, head_dim=64)
+QWEN2_0_5B = shape(896, 4864, 24, 14, num_key_value_heads=2)
+QWEN2_7B = shape(3584, 18944, 28, 28, num_key_value_heads=4)
 
 
 def smolvlm(text: dict[str, Any]) -> Any:
@@ -68,9 +52,7 @@ def llava_onevision_0_5b() -> Any:
 def internvl3_1b() -> Any:
     from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
-    vision = InternVLVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=448, patch_size=14, attention_bias=True,
-    )  # fmt: skip
+    vision = InternVLVisionConfig(**INTERNVIT, attention_bias=True)
     text = Qwen2Config(**QWEN2_0_5B, vocab_size=151674, tie_word_embeddings=False)
     return InternVLForConditionalGeneration(InternVLConfig(vision_config=vision, text_config=text, tie_word_embeddings=False))
 
@@ -82,10 +64,7 @@ def qwen2_5_vl_7b() -> Any:
         "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14,
         "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
     }  # fmt: skip
-    text = {
-        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-        "vocab_size": 152064, "tie_word_embeddings": False,
-    }  # fmt: skip
+    text = QWEN2_7B | {"vocab_size": 152064, "tie_word_embeddings": False}
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=False))
 
 
