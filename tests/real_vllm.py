@@ -37,7 +37,7 @@ if __name__ == "__main__":
     task = json.load(open(sys.argv[1]))
     llm = LLM(model=task["model"], dtype="float32", enforce_eager=True, max_model_len=512, seed=0)
     params = SamplingParams(temperature=0.0, max_tokens=task["length"], allowed_token_ids=task["allowed"])
-    said = llm.chat([[{"role": "user", "content": text}] for text in task["questions"]], params)
+    said = llm.chat([[{"role": "user", "content": text}] for text in task["questions"]], params, use_tqdm=False)
     json.dump([[o.prompt_token_ids, o.outputs[0].token_ids] for o in said], open(sys.argv[2], "w"), default=list)
 """
 

@@ -155,16 +155,18 @@ def test_the_reference_is_the_model_at_the_start_of_a_stage_that_rolls_out(polic
     updater.begin_stage(rolls_out=False)
     assert updater.reference is None
     updater.begin_stage(rolls_out=True)
-    assert updater.reference is not None and not any(p.requires_grad for p in updater.reference.parameters())
+    assert updater.reference is not None and not any(p.requires_grad for p in updater.reference.weights.values())
     start = weights(updater)
     routes = routed(answered, settings)
     on_policy = step(updater, asked, answered, routes, lr=1e-2)
     assert on_policy.metrics["loss"] == pytest.approx(gradients_of(policy, config(), asked, answered, routes).metrics["loss"], abs=1e-5)
-    assert all(torch.equal(p, start[n]) for n, p in updater.reference.named_parameters()), "it stays where it was"
+    assert all(torch.equal(p, start[n]) for n, p in updater.reference.weights.items()), "it stays where it was"
+    before = copy.deepcopy(updater.bare)
+    before.load_state_dict(start, strict=False)
     rows = []
     for prompt, g in zip(asked, answered, strict=True):
         for c in g.completions:
-            own, then = (row_logprobs(m.model, prompt, c.token_ids) for m in (updater.bare, updater.reference))
+            own, then = (row_logprobs(m.model, prompt, c.token_ids) for m in (updater.bare, before))
             rows.append(((then - own).exp() - (then - own) - 1).mean())
     away = 0.5 * torch.stack(rows).mean().item()
     assert away > 1e-3

@@ -41,19 +41,21 @@ def attach(model: Any, config: ModelConfig, base: str) -> None:
         task_type=None if hasattr(model.config, "vision_config") else "CAUSAL_LM",
     )
     inject_adapter_in_model(settings, model)
+    _in_float32(model)
 
 
 def reopen(model: Any, folder: Path) -> None:
     """Freeze the model and add the adapter of a folder; raises ModelError for one that is no LoRA adapter or does not fit."""
     _need_peft()
-    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
-    settings = PeftConfig.from_pretrained(str(folder))
-    if settings.peft_type != "LORA":
-        raise ModelError(f"{folder}: holds an adapter of type {settings.peft_type}; only LoRA adapters can be loaded")
+    if (kind := _settings(folder).get("peft_type")) != "LORA":
+        raise ModelError(f"{folder}: holds an adapter of type {kind}; only LoRA adapters can be loaded")
+    settings = LoraConfig.from_pretrained(str(folder))
     settings.inference_mode = False
     try:
         inject_adapter_in_model(settings, model)
+        _in_float32(model)
         weights = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
         found = set_peft_model_state_dict(model, weights)
     except (ValueError, RuntimeError) as error:
@@ -102,27 +104,43 @@ def targets(model: Any, config: ModelConfig) -> str:
     """
     inner = model.get_decoder() if config.freeze_vision else model.base_model
     top = next(name for name, module in model.named_modules() if module is inner)
-    linear = {name.rpartition(".")[2] for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)}
-    chosen = linear if config.lora_targets == "all-linear" else {word.strip() for word in config.lora_targets.split(",")}
-    if unknown := sorted(chosen - linear):
-        raise ConfigError(f"model.lora_targets: there is no {unknown[0]!r}; choose from all-linear, {', '.join(sorted(linear))}")
-    return rf"{re.escape(top)}\.(?:.*\.)?(?:{'|'.join(sorted(chosen))})"
+    linear = [name.split(".") for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
+    names = {parts[-1] for parts in linear}
+    if config.lora_targets == "all-linear":
+        chosen = {".".join(parts[-2:]) for parts in linear}  # with its parent's name, as other kinds of layers have the same one
+    else:
+        chosen = {word.strip() for word in config.lora_targets.split(",")}
+        if unknown := sorted(chosen - names):
+            raise ConfigError(f"model.lora_targets: there is no {unknown[0]!r}; choose from all-linear, {', '.join(sorted(names))}")
+    return rf"{re.escape(top)}\.(?:.*\.)?(?:{'|'.join(map(re.escape, sorted(chosen)))})"
 
 
 def base_of(folder: Path) -> str:
     """Path or hub id of the model that an adapter was trained on; raises ModelError if its settings do not say."""
-    try:
-        name = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: {SETTINGS} is not valid") from error
+    name = _settings(folder).get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder}: {SETTINGS} does not say which model it belongs to; fill in base_model_name_or_path")
     return str(name)
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder}: {SETTINGS} is not valid JSON; the download may be incomplete") from error
+    return settings
+
+
 def _name(path: str, base: str) -> str:
     """How an adapter names its base: a hub id or "embedded" as it is, a folder with its whole path."""
     return str(Path(base).resolve()) if Path(path).exists() else path
+
+
+def _in_float32(model: Any) -> None:
+    """As peft has them by default: small updates of half-precision weights would be rounded away."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def _need_peft() -> None:

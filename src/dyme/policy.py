@@ -218,7 +218,8 @@ def token_logprobs(
     The float32 logits of a piece take at most `limit` bytes; where there are several pieces, each is computed again in the
     backward pass, so that [N, V] never exists at once.
     """
-    size = max(1, limit // (4 * head.get_parameter("weight").shape[0]))
+    weight_VD: torch.Tensor = head.weight  # type: ignore[assignment]
+    size = max(1, limit // (4 * weight_VD.shape[0]))
 
     def score(hidden: torch.Tensor, target: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
         logits = head(hidden).float()

@@ -90,7 +90,8 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
 
 def accelerator_for(config: Config, samples: Sequence[Sample]) -> Accelerator:
     """Devices and processes; data parallelism is told if some parameters may get no gradient in a step."""
-    partial = not config.model.freeze_vision or not all(s.images for s in samples)
+    settings = config.model
+    partial = not settings.freeze_vision or (not settings.lora_rank and not all(s.images for s in samples))
     return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)])
 
 

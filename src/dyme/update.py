@@ -6,7 +6,6 @@ no process has a live branch, nothing is computed and the weights stay bit-ident
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import astuple
@@ -15,15 +14,19 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
+from safetensors.torch import load_file, save_file
 
 from dyme import layout
 from dyme.config import Config
 from dyme.objective import Totals, count, loss, token_weight
 from dyme.policy import Policy
+from dyme.reference import Reference
 from dyme.route import live_branches
 from dyme.supervise.target import target_text
 from dyme.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
 from dyme.types import Branch, Group, Route
+
+_TRAINED, _REFERENCE = "trained.safetensors", "reference.safetensors"
 
 
 class Updater:
@@ -31,7 +34,7 @@ class Updater:
 
     def __init__(self, policy: Policy, config: Config, accelerator: Accelerator, note: Callable[[str], None] = lambda line: None) -> None:
         self.config, self.accelerator, self.bare, self.note = config, accelerator, policy, note
-        self.reference: Policy | None = None
+        self.reference: Reference | None = None
         self.layout: layout.Choice | None = None
         """How branches are laid out; decided on the first batch unless the recipe says."""
         self.budget = 0
@@ -39,11 +42,13 @@ class Updater:
         if config.train.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy, self.optimizer = accelerator.prepare(policy, build_optimizer(policy, config))
+        accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())  # `save` writes what trains
+        accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
 
     def begin_stage(self, rolls_out: bool) -> None:
-        """Forget the optimizer's moments; keep a copy of the policy as the reference if the stage has a KL term."""
+        """Forget the optimizer's moments; keep the policy as it is for a reference if the stage has a KL term."""
         self.optimizer.state.clear()
-        self.reference = copy.deepcopy(self.bare).eval().requires_grad_(False) if rolls_out and self.config.objective.beta else None
+        self.reference = Reference(self.bare) if rolls_out and self.config.objective.beta else None
 
     def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float) -> dict[str, float]:
         """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts."""
@@ -68,22 +73,32 @@ class Updater:
         return metrics
 
     def save(self, state: Path, model: Path) -> None:
-        """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it)."""
+        """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it).
+
+        Of the weights, a resume needs those that train; the others come from where the run took them.
+        """
         self.accelerator.save_state(str(state))
         weights = self.accelerator.get_state_dict(self.policy)
         if self.accelerator.is_main_process:
             self.bare.save(model, weights)
+            save_file({name: weight.detach() for name, weight in self._trained().items()}, state / _TRAINED)
             if self.reference is not None:
-                self.reference.save(state / "reference")
+                self.reference.save(state / _REFERENCE)
         self.accelerator.wait_for_everyone()
 
     def load(self, state: Path) -> None:
         """Restore weights, optimizer and, if there is one, the reference model."""
         self.accelerator.load_state(str(state))
-        if (state / "reference").exists():
-            self.reference = copy.deepcopy(self.bare).eval().requires_grad_(False)
-            kept = type(self.bare.model).from_pretrained(state / "reference", dtype=self.bare.model.dtype)
-            self.reference.model.load_state_dict(kept.state_dict())
+        kept = load_file(state / _TRAINED)
+        with torch.no_grad():
+            for name, weight in self._trained().items():
+                weight.copy_(kept[name])
+        if (state / _REFERENCE).exists():
+            self.reference = Reference(self.bare)
+            self.reference.load(state / _REFERENCE)
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: weight for name, weight in self.bare.named_parameters() if weight.requires_grad}
 
     def _pass(self, batches: Sequence[TreeBatch], old: list[torch.Tensor | None]) -> dict[str, float]:
         """Forward and backward over all micro-batches, then one optimizer step; fills `old` at the first pass."""
@@ -98,8 +113,7 @@ class Updater:
                     old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
                 reference_N = None
                 if self.reference is not None:
-                    with torch.no_grad():
-                        reference_N = self.reference(batch, temperature)
+                    reference_N = self.reference(batch, temperature)
                 value = loss(logprob_N, batch, objective, old[k], reference_N)
                 self.accelerator.backward(value * self.accelerator.num_processes)  # data parallelism averages; the loss is a sum
             total += value.detach()
