@@ -60,4 +60,5 @@ TASK = Task(
     metric="exact match of the number or list",
     tolerance=0.0,
     load=load,
+    status="drawn here",
 )
