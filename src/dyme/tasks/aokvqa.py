@@ -26,8 +26,8 @@ from typing import Any
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks.choices import LETTERS
-from dyme.tasks.layout import Layout, Split, read_json
 from dyme.tasks.loading import loader
+from dyme.tasks.published import Layout, Split, read_json
 from dyme.tasks.task import Published, Task
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from dyme.errors import DataError
 from dyme.tasks import choices as options
-from dyme.tasks.layout import Layout, read_json
+from dyme.tasks.published import Layout, read_json
 
 _ANSWER = re.compile(r"\n?\s*Answer\s*:\s*")
 

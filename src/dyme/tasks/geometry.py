@@ -26,8 +26,8 @@ from typing import Any
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import geo170k, geometry_facts, mathverse
-from dyme.tasks.layout import Layout
 from dyme.tasks.loading import loader
+from dyme.tasks.published import Layout
 from dyme.tasks.task import Published, Task
 
 

@@ -35,6 +35,7 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
             raise DataError(f"{where}: answer has no ####; GSM8K's answers end in it and the number")
     if not isinstance(rationale, str | None):
         raise DataError(f"{where}: rationale is not text; GSM8K rows have it as one string")
+    answer = answer.strip() if isinstance(answer, str) else answer
     plain = _MARK.sub("", rationale or "").strip()
     return {"id": row.get("id"), "question": row.get("question"), "answer": answer, "rationale": plain, "answer_kind": "number"}
 

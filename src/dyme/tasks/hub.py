@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dyme.errors import DataError
-from dyme.tasks.layout import Raw, Split
+from dyme.tasks.published import Raw, Split
 
 _SPLITS: dict[str, Split] = {
     "train": "train", "training": "train", "qa_tuning": "train",

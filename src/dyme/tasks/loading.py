@@ -11,7 +11,7 @@ from pathlib import Path
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import prepare, rows
-from dyme.tasks.layout import ROWS, SPLITS, Split
+from dyme.tasks.published import ROWS, SPLITS, Split
 from dyme.tasks.task import Published
 from dyme.types import Sample
 

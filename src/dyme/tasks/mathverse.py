@@ -19,7 +19,7 @@ from typing import Any
 
 from dyme.errors import DataError
 from dyme.tasks import choices as options
-from dyme.tasks.layout import Layout, read_json
+from dyme.tasks.published import Layout, read_json
 
 _PICTURED = "Answer the question in the picture."
 _PICTURED_CHOICE = "Answer the question in the picture by the letter of the right choice."

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dyme.errors import DataError
 from dyme.tasks.image_file import FORMATS, ImageFile
-from dyme.tasks.layout import Raw
+from dyme.tasks.published import Raw
 from dyme.tasks.rows import CHECK_THREADS
 
 IMAGES = "images"

@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
-from dyme.tasks.layout import SPLITS, Raw, Split
 from dyme.tasks.pictures import Pictures
+from dyme.tasks.published import SPLITS, Raw, Split
 from dyme.tasks.rows import MANIFEST, sample_of
 from dyme.tasks.source import Source, open_source
 from dyme.tasks.task import Published

@@ -15,7 +15,7 @@ from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import choices as options
 from dyme.tasks.image_file import ImageFile
-from dyme.tasks.layout import Split
+from dyme.tasks.published import Split
 from dyme.types import AnswerKind, Fact, Sample
 
 Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]

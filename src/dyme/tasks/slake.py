@@ -22,8 +22,8 @@ from typing import Any
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import medical
-from dyme.tasks.layout import Layout, read_json
 from dyme.tasks.loading import loader
+from dyme.tasks.published import Layout, read_json
 from dyme.tasks.task import Published, Task
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import hub
-from dyme.tasks.layout import ROWS, Layout, Raw, Split
+from dyme.tasks.published import ROWS, Layout, Raw, Split
 from dyme.tasks.rows import MANIFEST
 from dyme.tasks.task import Published
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dyme.config import TaskConfig
-from dyme.tasks.layout import Layout, Split
+from dyme.tasks.published import Layout, Split
 from dyme.types import Sample
 
 __all__ = ["Normaliser", "Published", "Split", "Task"]
@@ -23,7 +23,7 @@ class Published:
 
     normalise: Normaliser
     layouts: tuple[Layout, ...] = ()
-    """Folders that are understood beside the common ones (`layout.ROWS`, and what the datasets library reads)."""
+    """Folders that are understood beside the common ones (`published.ROWS`, and what the datasets library reads)."""
     configurations: Mapping[str, str] = field(default_factory=dict)
     """Hub ids that have several configurations -> the one that is meant."""
     pictures: bool = True

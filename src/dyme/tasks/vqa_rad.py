@@ -21,8 +21,8 @@ from typing import Any
 
 from dyme.config import TaskConfig
 from dyme.tasks import medical
-from dyme.tasks.layout import SPLIT, Layout, read_json
 from dyme.tasks.loading import loader
+from dyme.tasks.published import SPLIT, Layout, read_json
 from dyme.tasks.task import Published, Task
 
 
