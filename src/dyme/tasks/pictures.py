@@ -28,7 +28,7 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.placed: dict[str, str | DataError] = {}
-        """Picture in the source -> its path in the folder, or what is wrong with it."""
+        """Picture in the source -> its path in the folder, or what is wrong with it, whichever row names it."""
         self.pool = ThreadPoolExecutor(min(CHECK_THREADS, os.cpu_count() or 1))
 
     def place(self, wanted: Iterable[tuple[Any, Raw]]) -> None:
@@ -44,7 +44,7 @@ class Pictures:
         """A placed picture's path in the folder. Raises the DataError of one that cannot be used."""
         placed = self.placed[_key(picture, raw)]
         if isinstance(placed, DataError):
-            raise placed
+            raise DataError(f"{raw.where}: {placed}") from placed
         return placed
 
     @property
@@ -57,7 +57,7 @@ class Pictures:
             found = _bytes(picture)
             return self._write(found, raw) if found is not None else self._link(_file(picture, raw), raw)
         except DataError as error:
-            return error
+            return DataError(str(error).removeprefix(f"{raw.where}: "))
 
     def _link(self, file: Path, raw: Raw) -> str:
         """A second name for the file where the disk allows it, else a copy."""

@@ -63,23 +63,32 @@ def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
 def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) -> list[Sample]:
     """Samples of a split, at most `config.<split>_size` of them (0: all), in the file's order, every picture checked.
 
-    Without `task.validation` the training file's last tenth (at least one row) is the validation split and is left out of
-    training; keep rows about one picture together there, so that the splits share at most one (`dyme prepare` shares none).
+    Without `task.validation`, and without validation.jsonl beside a prepared training file, the training file's last tenth (at
+    least one row) is the validation split and is left out of training; keep rows about one picture together there, so that the splits share at most one (`dyme prepare` shares none).
     Raises DataError for what `read_rows` refuses, for a split without a file, and for pictures that cannot be used.
     """
     size = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}[split]
-    file = {"train": config.train, "validation": config.validation or config.train, "test": config.test}[split]
+    validation = config.validation or _beside(config.train)
+    file = {"train": config.train, "validation": validation or config.train, "test": config.test}[split]
     if not file:
         key = "test" if split == "test" else "train"
         raise DataError(
             f"task {config.name} has no {split} data; set task.{key} to a JSON-lines file, e.g. --task.{key} my/{key}.jsonl, or task.path"
         )
-    whole = split == "test" or bool(config.validation)
+    prepared = is_prepared(Path(file))
+    if split == "validation" and prepared and not validation:
+        raise DataError(f"{file}: was prepared without validation rows; set task.validation to a file of its own")
     rows = read_rows(Path(file), normalise)
-    rows = rows if whole else _part(rows, split, file)
+    rows = rows if split == "test" or validation or prepared else _part(rows, split, file)
     rows = rows[:size] if size else rows
-    check_images(rows, decode=not is_prepared(Path(file)))
+    check_images(rows, decode=not prepared)
     return rows
+
+
+def _beside(train: str) -> str:
+    """The validation rows that were prepared with the training file, or ""."""
+    file = Path(train).with_name("validation.jsonl") if train else Path()
+    return str(file) if is_prepared(file) and file.is_file() else ""
 
 
 def is_prepared(file: Path) -> bool:
