@@ -64,7 +64,8 @@ def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) 
     """Samples of a split, at most `config.<split>_size` of them (0: all), in the file's order, every picture checked.
 
     Without `task.validation`, and without validation.jsonl beside a prepared training file, the training file's last tenth (at
-    least one row) is the validation split and is left out of training; keep rows about one picture together there, so that the splits share at most one (`dyme prepare` shares none).
+    least one row) is the validation split and is left out of training; keep rows about one picture together there, so that the
+    splits share at most one (`dyme prepare` shares none).
     Raises DataError for what `read_rows` refuses, for a split without a file, and for pictures that cannot be used.
     """
     size = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}[split]
