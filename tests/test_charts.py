@@ -100,3 +100,9 @@ def test_guessing_is_right_less_than_two_percent_of_the_time() -> None:
             hits[sample.kind] += matches(guess(sample, train[sample.kind], rng), sample.answer)
     rates = {kind: f"{hits[kind] / guesses[kind]:.2%}" for kind in WEIGHTS}
     assert hits.total() / guesses.total() < 0.02, rates
+
+
+def test_data_of_another_task_is_refused() -> None:
+    for setting in ("path", "train", "test"):
+        with pytest.raises(DataError, match=r"draws its own data and takes none \(data/x\); set task.name"):
+            TASKS["charts"].load(TaskConfig(**{setting: "data/x"}), "train")

@@ -15,7 +15,7 @@ from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import TASKS, charts, jsonl
 from dyme.tasks.image_file import ImageFile
-from dyme.tasks.jsonl import load, read_rows
+from dyme.tasks.rows import load, read_rows
 from dyme.tasks.task import Split
 from dyme.types import Fact, Sample
 
@@ -313,10 +313,12 @@ def test_id_with_a_line_break_keeps_the_message_one_line(tmp_path: Path) -> None
 
 
 def test_tasks() -> None:
-    assert {name: task.name for name, task in TASKS.items()} == {"charts": "charts", "jsonl": "jsonl", "tabmwp": "tabmwp"}
-    assert (TASKS["charts"].tolerance, TASKS["jsonl"].tolerance) == (0.0, 0.05)
+    names = ["charts", "jsonl", "chartqa", "slake", "vqa_rad", "geometry", "aokvqa", "gsm8k", "tabmwp"]
+    assert [(name, task.name) for name, task in TASKS.items()] == [(name, name) for name in names]
+    assert {name for name, task in TASKS.items() if task.tolerance} == {"jsonl", "chartqa"}
+    assert TASKS["jsonl"].tolerance == TASKS["chartqa"].tolerance == 0.05
     for task in TASKS.values():
-        assert "\n" not in task.summary + task.metric
+        assert "\n" not in task.summary + task.metric + task.status
 
 
 def test_charts_sizes() -> None:

@@ -75,7 +75,7 @@ def test_local_on_charts() -> None:
 
 @pytest.mark.skipif(not TABMWP.is_dir(), reason="needs ../shared/data/tabmwp beside the repository")
 def test_local_on_tables() -> None:
-    items = labelled(tabmwp.read_rows(TABMWP / "train.jsonl"), random.Random(6), 300)
+    items = labelled(tabmwp.TASK.load(TaskConfig(name="tabmwp", test=str(TABMWP / "train.jsonl")), "test"), random.Random(6), 300)
     report = evaluate(LocalChecker(marker="Answer:"), items)
     assert report.auc >= 0.9 and report.injection_rate == 0
 

@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from published import picture
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.supervise.derivation import derive
 from dyme.tasks import TASKS, tabmwp
-from dyme.types import Fact
+from dyme.types import Fact, Sample
 from dyme.verify.answer import matches
 
 DATA = Path(__file__).parents[2] / "shared/data/tabmwp"
 ROW = {
+    "image": "7.png",
     "question": "How much more does a lamp cost than a mug?",
     "answer": "9",
     "choices": None,
@@ -26,13 +28,18 @@ ROW = {
 
 
 def write(folder: Path, *rows: dict[str, object]) -> Path:
+    picture(folder / "7.png")
     file = folder / "rows.jsonl"
     file.write_text("\n".join(json.dumps(ROW | row) for row in rows), encoding="utf-8")
     return file
 
 
+def read(file: Path) -> list[Sample]:
+    return tabmwp.TASK.load(TaskConfig(name="tabmwp", test=str(file)), "test")
+
+
 def test_a_row(tmp_path: Path) -> None:
-    (row,) = tabmwp.read_rows(write(tmp_path, {}))
+    (row,) = read(write(tmp_path, {}))
     assert row.facts == (Fact("lamp", "$12"), Fact("mug", "$3")) and row.kind == "integer_number" and row.answer == "9"
     assert row.rationale == "Subtract the price of a mug from the price of a lamp:\n$12 - $3 = $9\nA lamp costs $9 more than a mug."
 
@@ -56,16 +63,15 @@ def test_tables(table: str, facts: list[tuple[str, str]]) -> None:
 
 
 def test_choices_and_a_closing_answer(tmp_path: Path) -> None:
-    (row,) = tabmwp.read_rows(
-        write(tmp_path, {"choices": ["yes", "no"], "answer": "yes", "solution": "12 is more than 3.\n\nThe answer is yes."})
-    )
-    assert row.question.endswith("mug?\nChoices: yes, no") and row.rationale == "12 is more than 3."
+    (row,) = read(write(tmp_path, {"choices": ["yes", "no"], "answer": "yes", "solution": "12 is more than 3.\n\nThe answer is yes."}))
+    assert row.question.endswith("mug?\nChoices:\n(A) yes\n(B) no") and row.rationale == "12 is more than 3."
+    assert (row.answer, row.answer_kind, row.choices, row.answer_text, row.unit) == ("A", "choice", ("yes", "no"), "yes", "$")
 
 
 @pytest.mark.parametrize(("field", "value"), [("table", 3), ("solution", ["a"]), ("choices", "yes"), ("answer", None)])
 def test_a_bad_row_is_named(tmp_path: Path, field: str, value: object) -> None:
     with pytest.raises(DataError, match=rf"rows\.jsonl:1: {field}"):
-        tabmwp.read_rows(write(tmp_path, {field: value}))
+        read(write(tmp_path, {field: value}))
 
 
 def test_the_metric_is_exact() -> None:
@@ -75,7 +81,7 @@ def test_the_metric_is_exact() -> None:
 
 def test_a_split_without_a_file() -> None:
     with pytest.raises(DataError, match="task tabmwp has no train data"):
-        tabmwp.load(TaskConfig(name="tabmwp"), "train")
+        tabmwp.TASK.load(TaskConfig(name="tabmwp"), "train")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data/tabmwp beside the repository")

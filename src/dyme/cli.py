@@ -20,7 +20,7 @@ _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026)
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
 _EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
-COMMANDS = ("demo", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "tasks", "methods", "settings")
+COMMANDS = ("demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "tasks", "methods", "settings")
 """What a user can type after `dyme`."""
 
 
@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = add("demo", "watch the embedded model learn to think: base, DyME, table, page", settings=True)
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
+    _add_prepare(add)
     train = add("train", "train by a recipe, or go on with a run; Ctrl-C saves and says how to go on", settings=True)
     train.add_argument("recipe", nargs="?", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
@@ -103,6 +104,24 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
 
 
+def _add_prepare(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The command about data."""
+    text = "turn a published data set into rows and pictures for a task, checked; says what it dropped, does nothing twice"
+    prepare = add("prepare", text, settings=True)
+    prepare.add_argument("task", help="task that the data set belongs to (`dyme tasks` lists them)")
+    prepare.add_argument(
+        "--from",
+        dest="source",
+        metavar="PATH",
+        required=True,
+        help="folder with the data set as it was published, or a hub id (owner/name)",
+    )
+    prepare.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder to make (default: one in --task.prepared, named by task and source)"
+    )
+    prepare.add_argument("--limit", metavar="N", type=int, default=0, help="take the first N rows of each split (default: all)")
+
+
 def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands about helpers of visual supervision."""
     facts = add("facts", "read the facts of a task's images, once, before training; goes on where it stopped", settings=True)
@@ -136,7 +155,7 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[str]) -> None:
     """Raise ConfigError for words that the command does not take, naming the nearest option or setting."""
-    settings = args.command in ("demo", "train", "eval", "diagnose", "facts", "judge", "compare")
+    settings = args.command in ("demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare")
     for word in [*rest, *([] if settings else overrides)]:
         keys = {key: f"--{section}.{key}" for section, table in reversed(documentation().items()) for key in table} if settings else {}
         names = keys | {name: "--" + name.replace("_", "-") for name in vars(args)}

@@ -71,12 +71,20 @@ class TaskConfig:
 
     name: str = "charts"
     """A name that `dyme tasks` lists; "jsonl" reads your own rows."""
+    path: str = ""
+    """The data: a folder that `dyme prepare` made, a folder in a published layout, or a hub id; the last two are prepared once."""
     train: str = ""
-    """JSON-lines file to train on (task jsonl)."""
+    """JSON-lines file to train on, in our fields (see `dyme.tasks.jsonl`) or the data set's; empty: task.path's."""
     validation: str = ""
-    """JSON-lines file for choosing settings (task jsonl); empty: the training file's last tenth."""
+    """JSON-lines file for choosing settings; empty: task.path's, or the training file's last tenth."""
     test: str = ""
-    """JSON-lines file to report on (task jsonl)."""
+    """JSON-lines file to report on; empty: task.path's."""
+    prepared: str = "data"
+    """Folder for what is prepared, one folder in it for each source."""
+    language: str = "en"
+    """Language of the questions to take from a data set that has several (slake: en, zh); all: every one."""
+    form: Literal["direct", "choice"] = "direct"
+    """How aokvqa asks: for a free answer, which ten annotators' answers judge, or for one of four choices."""
     train_size: int = 0
     """Training samples at most; 0: all (of the endless charts: 2000)."""
     validation_size: int = 0
@@ -96,7 +104,7 @@ class TaskConfig:
     marker: str = "Answer:"
     """Separates thinking from the final answer; must occur exactly once in a completion."""
     tolerance: float | None = None
-    """Relative tolerance of numeric answers, in training and evaluation alike; unset: the task's own (charts 0, jsonl 0.05)."""
+    """Relative tolerance of numeric answers, in training and evaluation alike; unset: the task's own (jsonl and chartqa 0.05, else 0)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,12 @@ class Sample:
     unit: str = ""
     """Unit that an answer may carry."""
 
+    @property
+    def answer_text(self) -> str:
+        """The answer in words, as a trace leads to it: the text of the choice that a letter names, else `answer`."""
+        index = ord(self.answer) - ord("A") if len(self.answer) == 1 else -1
+        return self.choices[index] if 0 <= index < len(self.choices) else self.answer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:

@@ -13,7 +13,7 @@ from dyme.tasks import TASKS
 
 def tasks(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """List the tasks."""
-    return _listing(("task", "what it is", "metric"), [(t.name, t.summary, t.metric) for t in TASKS.values()])
+    return _listing(("task", "what it is", "metric", "tested on"), [(t.name, t.summary, t.metric, t.status) for t in TASKS.values()])
 
 
 def methods(args: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
 from dyme.report.comparison import write_comparison, write_table
 from dyme.report.page import write_page
+from dyme.tasks import has_test
 
 DEMO_PROMPTS = 2560
 """Prompts that `dyme demo` trains on."""
@@ -66,7 +67,7 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     display = new_display()
     if not args.resume:
         check_fresh(config)
-    test = samples_of(config, "test") if config.task.name != "jsonl" or config.task.test else []
+    test = samples_of(config, "test") if has_test(config.task) else []
     folder = train_model(config, args.resume, display)
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":

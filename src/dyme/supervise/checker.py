@@ -113,7 +113,7 @@ def _reason(reading: Reading, misnamed: str, strays: int, parts: tuple[float, fl
 
 def _support(sample: Sample, found: Derivation | None, reading: Reading) -> float:
     """How far the trace gives the gold answer: 1 in its last words or as its last result, 0.5 elsewhere."""
-    answer = normal(sample.answer)
+    answer = normal(sample.answer_text)
     results = [result for relation in reading.relations if relation.holds and relation.grounded for result in relation.results[-1:]]
     parts = _sentences(reading)
     last = _last(reading)
@@ -269,7 +269,7 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     asked = words(reader.question)
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded and relation.kind == "="]
     reached = {abs(result) for relation in sound for result in relation.results}
-    gold = {abs(v) for v in numbers(normal(sample.answer))}
+    gold = {abs(v) for v in numbers(normal(sample.answer_text))}
     worked = bool(gold & reached)
     if not sample.facts:
         return min(1.0, 0.6 + 0.2 * len(sound)) if sound else 0.3, float(worked)
@@ -279,7 +279,7 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     told |= {
         e for e in reader.entries if e.value in values or (len(e.text) > 2 and e.text in reading.text) or values & set(numbers(e.parts[0]))
     }
-    told |= {e for e in reader.entries if _is_text(e) and len((words(e.text) & said) - words(normal(sample.answer))) > 1}
+    told |= {e for e in reader.entries if _is_text(e) and len((words(e.text) & said) - words(normal(sample.answer_text))) > 1}
     relevant = len(said & asked) / max(1, len(asked))
     evidence = min(1.0, (len(told) + len(sound)) / min(2, len(reader.entries))) * min(1.0, 0.4 + 1.5 * relevant)
     sentences = len(_sentences(reading))
@@ -292,6 +292,6 @@ def _is_text(entry: Entry) -> bool:
 
 def _strays(sample: Sample, reading: Reading) -> int:
     """Numbers from nowhere, the gold answer's and small counts apart."""
-    answer = normal(sample.answer)
+    answer = normal(sample.answer_text)
     gold = {abs(value) for value in (*numbers(answer), *numbers(answer.replace("/", " ")))}
     return sum(abs(value) not in gold for value in reading.strays)

@@ -59,8 +59,8 @@ def _derive(question: str, answer: str, facts: tuple[Fact, ...]) -> Derivation |
 
 
 def derive(sample: Sample) -> Derivation | None:
-    """The best supported way to `sample.answer`, or None."""
-    return _derive(sample.question, sample.answer, sample.facts) if sample.facts else None
+    """The best supported way to `sample.answer_text`, or None."""
+    return _derive(sample.question, sample.answer_text, sample.facts) if sample.facts else None
 
 
 def running_total(values: Sequence[Fraction]) -> tuple[str, ...]:

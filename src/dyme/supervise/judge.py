@@ -116,7 +116,7 @@ def wrong_value(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> s
     place = rng.choice(places)
     every = {
         number(n)
-        for text in (*(f"{f.subject} {f.value}" for f in sample.facts), sample.question, sample.answer, trace)
+        for text in (*(f"{f.subject} {f.value}" for f in sample.facts), sample.question, sample.answer_text, trace)
         for n in _NUMBER.findall(text)
     }
     new = _other(place[0], rng)
@@ -166,12 +166,12 @@ def irrelevant(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> st
         len(unasked) < len(sample.facts)
         and len(unasked) > 1
         and rng.random() < 0.5
-        and sample.answer not in {fact.value for fact in unasked}
+        and sample.answer_text not in {fact.value for fact in unasked}
     ):
         a, b, *_ = unasked
         return f"{a.subject} is {a.value} and {b.subject} is {b.value}. So {a.subject} and {b.subject} are known."
     other = rng.choice(rows)
-    return other.rationale if other.answer != sample.answer and other.facts != sample.facts else None
+    return other.rationale if other.answer_text != sample.answer_text and other.facts != sample.facts else None
 
 
 def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
@@ -186,7 +186,7 @@ def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> 
 
 def answer_only(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
     """The gold answer without any reason."""
-    return rng.choice(_BARE).format(sample.answer)
+    return rng.choice(_BARE).format(sample.answer_text)
 
 
 def injected_command(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:

@@ -43,7 +43,7 @@ def sections(parts: Sequence[tuple[str, str]]) -> str:
 def sample_parts(sample: Sample) -> list[tuple[str, str]]:
     """Question, gold answer and facts of a sample as titled texts."""
     facts = "\n".join(f"{one_line(fact.subject)}: {one_line(fact.value)}" for fact in sample.facts)
-    return [("question", sample.question), ("gold answer", sample.answer), ("facts", facts or "(none)")]
+    return [("question", sample.question), ("gold answer", sample.answer_text), ("facts", facts or "(none)")]
 
 
 def harmless(text: str) -> str:

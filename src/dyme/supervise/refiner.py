@@ -34,7 +34,7 @@ class LocalRefiner:
         self._checker = LocalChecker()
 
     def refine(self, sample: Sample, template: Template | None) -> str:
-        """Thinking that leads to `sample.answer`, by `template` where it fits the derivation and the result is graded high.
+        """Thinking that leads to `sample.answer_text`, by `template` where it fits the derivation and the result is graded high.
 
         Raises SupervisionError for a sample with neither facts nor a rationale that they leave standing.
         """
@@ -63,12 +63,12 @@ class LocalRefiner:
         said = words(normal(text))
         missing = tuple(e for e in scope(reader.entries, reader.question) if e not in told and words(e.parts[0]) <= said)
         observed = f"Observation: {listing(missing)}. " if 0 < len(missing) <= MOST_OBSERVED else ""
-        closing = "" if _ends_in(text, sample.answer) else f" So {sample.answer}."
+        closing = "" if _ends_in(text, sample.answer_text) else f" So {sample.answer_text}."
         return f"{observed}{'Reasoning: ' if observed else ''}{text}{closing}"
 
     def _facts_alone(self, sample: Sample) -> str:
         shown = scope(entries(sample.facts), asked(sample.question))[: 2 * MOST_OBSERVED]
-        return f"Observation: {listing(shown)}. So {sample.answer}." if shown else ""
+        return f"Observation: {listing(shown)}. So {sample.answer_text}." if shown else ""
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +82,7 @@ def write(sample: Sample, found: Derivation) -> str:
     shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
     if len(shown) > 2 * MOST_OBSERVED:
         shown = found.operands
-    return f"Observation: {_full_stop(listing(shown))} Reasoning: {_full_stop(reasoning(found, sample.answer))}"
+    return f"Observation: {_full_stop(listing(shown))} Reasoning: {_full_stop(reasoning(found, sample.answer_text))}"
 
 
 def reasoning(found: Derivation, answer: str) -> str:

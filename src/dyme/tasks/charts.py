@@ -16,6 +16,7 @@ import random
 from collections.abc import Iterator
 
 from dyme.config import TaskConfig
+from dyme.errors import DataError
 from dyme.tasks.chart_questions import Chart, random_chart
 from dyme.tasks.chart_traces import trace
 from dyme.tasks.task import Split, Task
@@ -49,7 +50,12 @@ def samples(split: str, count: int, *, traces: str = "low", seed: int = 0) -> li
 
 
 def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`."""
+    """Samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
+
+    Raises DataError if data are named, as it draws its own.
+    """
+    if config.path or config.train or config.test:
+        raise DataError(f"task charts draws its own data and takes none ({config.path or config.train or config.test}); set task.name")
     sizes = {"train": config.train_size or 2000, "validation": config.validation_size or 300, "test": config.test_size or 1000}
     return samples(split, sizes[split], traces=config.traces, seed=config.seed)
 
@@ -60,4 +66,5 @@ TASK = Task(
     metric="exact match of the number or list",
     tolerance=0.0,
     load=load,
+    status="drawn here",
 )

@@ -78,6 +78,10 @@ class ImageFile:
         """Raise the DataError that `load` would raise: judge the header, then decode everything, as only that finds a cut file."""
         self.load()
 
+    def find(self) -> None:
+        """Raise the DataError of a file that is missing, a folder or empty; nothing is read."""
+        self._status()
+
     def _rgb(self, picture: Image.Image) -> Image.Image:
         if picture.mode.startswith("I") or picture.mode == "F":
             return self._eight_bit(picture).convert("RGB")

@@ -9,83 +9,54 @@ One row, in the published fields (made up here; on one line in the file):
 
 Facts come from `table`, one a cell: ("lamp", "$12"), or in a table of more columns ("lamp, Monday", "$12"). A row that is labelled
 by a number takes the first column's heading with it ("Stem 3"). The rationale is `solution`, without a last line that only gives
-the answer. `kind` is `ans_type`; choices follow the question on a line of their own. Name the files by task.train,
-task.validation and task.test; without a validation file the last tenth of the training file serves, as in `jsonl.py`.
+the answer. `kind` is `ans_type`; a question with choices is multiple choice.
 
-Licence: CC BY-NC-SA 4.0; not shipped. Metric: exact match of the number (without its unit) or of the text.
+Licence: CC BY-NC-SA 4.0; not shipped. Metric: exact match of the number (with or without its unit) or of the text, of the choice by
+letter or text (section 4 of the paper: accuracy).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
-from dyme.tasks import jsonl
-from dyme.tasks.task import Split, Task
-from dyme.types import Fact, Sample
+from dyme.tasks import tables
+from dyme.tasks.loading import loader
+from dyme.tasks.published import Layout, read_json
+from dyme.tasks.task import Published, Task
+from dyme.types import Fact
 
-_VALUE = re.compile(r"[-$€£]?\d|\?$")
-_YEAR = re.compile(r"(?:19|20)\d\d$")
-_LABEL = re.compile(r"\$?[\d.,]+$")
 _ANSWER_ONLY = re.compile(r"(?:so,? )?(?:the answer is|answer:)", re.IGNORECASE)
 
 
 def table_facts(table: str) -> tuple[Fact, ...]:
     """The cells of a table in TabMWP's text form: lines of cells between " | "; empty cells and "?" are no facts."""
     rows = [[cell.strip() for cell in line.split("|")] for line in table.split("\n") if line.strip()]
-    if not rows:
-        return ()
-    header = rows[0] if _has_header(rows) else []
-    body = rows[1:] if header else rows
-    width = max(map(len, body))
-    labels = _label_columns(body, width)
-    facts = []
-    for row in body:
-        label = " ".join(cell for cell in row[:labels] if cell)
-        if header and _LABEL.match(label):
-            label = f"{header[0]} {label}".strip()
-        for k, cell in enumerate(row[labels:], start=labels):
-            column = header[k] if k < len(header) else ""
-            if label and cell and cell != "?":
-                facts.append(Fact(f"{label}, {column}" if column and width - labels > 1 else label, cell))
-    return tuple(facts)
+    header = rows[0] if tables.has_header(rows) else []
+    return tables.facts(header, rows[1:] if header else rows)
 
 
-def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row holds headings: text or years where the others have values, or an empty corner."""
-    if len(rows) < 2:
-        return False
-    cells, below = rows[0][1:], [cell for row in rows[1:] for cell in row[1:]]
-    if not rows[0][0] or not any(map(_VALUE.match, cells)):
-        return True
-    return all(map(_YEAR.match, cells)) and not all(map(_YEAR.match, below))
-
-
-def _label_columns(body: list[list[str]], width: int) -> int:
-    """How many leading columns name the row: the first, and those after it that hold words only (a description)."""
-    count = 1
-    while count < width - 1 and not any(re.search(r"\d", cell) for row in body for cell in row[count : count + 1]):
-        count += 1
-    return count
-
-
-def _normalised(row: dict[str, Any], where: str) -> dict[str, Any]:
+def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
     """The row in the fields of `jsonl.py`."""
     table, solution, choices = row.get("table"), row.get("solution"), row.get("choices")
     for name, value in (("table", table), ("solution", solution)):
         if not isinstance(value, str | None):
             raise DataError(f"{where}: {name} is not text; TabMWP rows have it as one string")
-    if not isinstance(choices, list | None):
-        raise DataError(f"{where}: choices is not a list; write a list of texts, or null")
-    question = row.get("question")
-    if isinstance(question, str) and choices:
-        question = f"{question}\nChoices: {', '.join(map(str, choices))}"
-    given = {"id": row.get("id"), "image": row.get("image"), "question": question, "answer": row.get("answer")}
-    facts = [[fact.subject, fact.value] for fact in table_facts(table or "")]
-    return given | {"rationale": _rationale(solution or ""), "facts": facts, "kind": row.get("ans_type")}
+    return {
+        "id": row.get("id"),
+        "image": row.get("image"),
+        "question": row.get("question"),
+        "answer": row.get("answer"),
+        "choices": choices or None,
+        "unit": row.get("unit"),
+        "rationale": _rationale(solution or ""),
+        "facts": [[fact.subject, fact.value] for fact in table_facts(table or "")],
+        "kind": row.get("ans_type"),
+    }
 
 
 def _rationale(solution: str) -> str:
@@ -95,20 +66,28 @@ def _rationale(solution: str) -> str:
     return "\n".join(kept[:-1] if len(kept) > 1 and _ANSWER_ONLY.match(kept[-1]) else kept)
 
 
-def read_rows(path: Path) -> list[Sample]:
-    """All rows of a TabMWP file; raises DataError, naming file and line, as `jsonl.read_rows` does."""
-    return jsonl.read_rows(path, _normalised)
+def _problems(file: Path, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """{"7": {...}} with the picture in tables/7.png."""
+    for name, row in read_json(file):
+        yield name, row | {"id": name, "image": f"tables/{name}.png"}
 
 
-def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split, every picture checked; sizes and the missing validation file as in `jsonl.load`."""
-    return jsonl.load(config, split, _normalised)
-
-
+PUBLISHED = Published(
+    normalise=normalise,
+    layouts=(
+        Layout(
+            expects="problems_train.json, problems_dev.json and problems_test.json beside tables/",
+            files={"train": ("problems_train.json",), "validation": ("problems_dev.json",), "test": ("problems_test.json",)},
+            read=_problems,
+        ),
+    ),
+)
 TASK = Task(
     name="tabmwp",
-    summary="word problems about pictures of tables, with facts and solutions (set task.train and task.test)",
-    metric="exact match of the number or text",
+    summary="word problems about pictures of tables, with facts and solutions",
+    metric="exact match of the number, text or choice",
     tolerance=0.0,
-    load=load,
+    load=loader(PUBLISHED),
+    status="real rows",
+    published=PUBLISHED,
 )

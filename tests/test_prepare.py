@@ -1,0 +1,346 @@
+"""Preparing: what is written, what is dropped and why, nothing done twice, interrupted calls, folders that are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import published
+import pytest
+from published import lines, picture
+from runs import snapshot
+
+from dyme.config import TaskConfig
+from dyme.errors import DataError
+from dyme.tasks import TASKS, has_test, loading, pictures
+from dyme.tasks.image_file import ImageFile
+from dyme.tasks.prepare import MARK, Report, default_folder, read_manifest
+from dyme.tasks.prepare import prepare as run
+from dyme.tasks.rows import MANIFEST
+
+
+def prepare(task: str, source: Path | str, out: Path, limit: int = 0, **settings: Any) -> Report:
+    published_set = TASKS[task].published
+    assert published_set is not None
+    return run(published_set, TaskConfig(name=task, **settings), str(source), out, limit=limit)
+
+
+def counts(report: Report) -> dict[str, int]:
+    return {reason: one.count for reason, one in report.dropped.items()}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures that are decoded from now on."""
+    seen: list[str] = []
+    plain = ImageFile.check
+    monkeypatch.setattr(ImageFile, "check", lambda self: seen.append(self.path.name) or plain(self))
+    return seen
+
+
+def rows(folder: Path, count: int, **fields: Any) -> Path:
+    """`count` rows of VQA-RAD's kind, two about each picture."""
+    for k in range((count + 1) // 2):
+        picture(folder / f"images/{k}.png", k)
+    common = [{"image": f"images/{k // 2}.png", "question": f"Is it {k}?", "answer": "yes", "answer_type": "CLOSED"} for k in range(count)]
+    lines(folder / "train.jsonl", [row | fields for row in common])
+    return folder
+
+
+# What is written
+
+
+def test_a_prepared_folder_loads(tmp_path: Path) -> None:
+    report = prepare("slake", published.slake(tmp_path / "src"), tmp_path / "out")
+    assert report.rows == {"train": 3, "validation": 1, "test": 1}
+    config = TaskConfig(name="slake", path=str(tmp_path / "out"))
+    for split in ("train", "validation", "test"):
+        samples = TASKS["slake"].load(config, split)
+        assert len(samples) == report.rows[split]
+        assert all(sample.images[0].load().size == (48, 32) for sample in samples)
+    assert has_test(config)
+
+
+def test_pictures_are_the_very_files(tmp_path: Path) -> None:
+    prepare("vqa_rad", rows(tmp_path / "src", 4), tmp_path / "out")
+    for k in range(2):
+        source, copy = tmp_path / f"src/images/{k}.png", tmp_path / f"out/images/{k}.png"
+        assert source.read_bytes() == copy.read_bytes()
+        assert source.samefile(copy)
+
+
+def test_pictures_are_copied_where_they_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    prepare("vqa_rad", rows(tmp_path / "src", 2), tmp_path / "out")
+    assert (tmp_path / "out/images/0.png").read_bytes() == (tmp_path / "src/images/0.png").read_bytes()
+
+
+def test_pictures_outside_the_folder_have_names_of_their_own(tmp_path: Path) -> None:
+    picture(tmp_path / "a/x.png", 1)
+    picture(tmp_path / "b/x.png", 2)
+    row = {"question": "Is it?", "answer": "yes"}
+    lines(tmp_path / "src/train.jsonl", [row | {"image": str(tmp_path / f"{name}/x.png")} for name in "ab"])
+    report = prepare("vqa_rad", tmp_path / "src", tmp_path / "out")
+    assert report.images == 2
+    (one,) = TASKS["vqa_rad"].load(TaskConfig(name="vqa_rad", path=str(tmp_path / "out")), "train")
+    assert one.images[0].load().getpixel((3, 10)) == (10, 41, 160)
+
+
+def test_last_tenth_of_the_pictures_is_validation(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 40)
+    written = published.lines(source / "train.jsonl", sorted(map(json.loads, (source / "train.jsonl").open()), key=lambda r: r["question"]))
+    assert written.is_file()
+    report = prepare("vqa_rad", source, tmp_path / "out")
+    assert report.rows == {"train": 36, "validation": 4}
+    seen = {
+        split: {json.loads(line)["image"] for line in (tmp_path / f"out/{split}.jsonl").open(encoding="utf-8")}
+        for split in ("train", "validation")
+    }
+    assert len(seen["validation"]) == 2
+    assert not seen["train"] & seen["validation"]
+    assert "the last tenth of the training pictures" in report.notes[0]
+    assert report.notes[1] == "there are no test rows"
+
+
+def test_one_picture_cannot_be_split(tmp_path: Path) -> None:
+    report = prepare("vqa_rad", rows(tmp_path / "src", 2), tmp_path / "out")
+    assert report.rows == {"train": 2}
+    assert "one picture" in report.notes[0]
+    config = TaskConfig(name="vqa_rad", path=str(tmp_path / "out"))
+    assert len(TASKS["vqa_rad"].load(config, "train")) == 2
+    with pytest.raises(DataError, match="was prepared without validation rows; set task.validation"):
+        TASKS["vqa_rad"].load(config, "validation")
+
+
+@pytest.mark.parametrize("limit", [1, 3, 200])
+def test_limit(tmp_path: Path, limit: int) -> None:
+    source = rows(tmp_path / "src", 150)
+    assert sum(prepare("vqa_rad", source, tmp_path / "out", limit).rows.values()) == min(limit, 150)
+
+
+def test_limit_holds_for_each_split_of_a_mixed_file(tmp_path: Path) -> None:
+    report = prepare("vqa_rad", published.vqa_rad(tmp_path / "src"), tmp_path / "out", limit=1)
+    assert report.rows == {"train": 1, "test": 1}
+
+
+def test_settings_choose_rows(tmp_path: Path) -> None:
+    slake, aokvqa = published.slake(tmp_path / "slake"), published.aokvqa(tmp_path / "aokvqa")
+    assert prepare("slake", slake, tmp_path / "all", language="all").rows["train"] == 4
+    assert counts(prepare("slake", slake, tmp_path / "zh", language="zh"))["the question is in language en, not zh"] == 6
+    report = prepare("aokvqa", aokvqa, tmp_path / "choice", form="choice")
+    assert report.kinds == {"choice": 4}
+    assert counts(report) == {"has no correct_choice_idx among its choices, as in the test split": 1}
+
+
+# What is dropped
+
+
+def test_bad_pictures_are_dropped_and_named(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 12)
+    (source / "images/0.png").unlink()
+    (source / "images/1.png").write_bytes(b"")
+    whole = (source / "images/2.png").read_bytes()
+    (source / "images/2.png").write_bytes(whole[: len(whole) // 2])
+    (source / "images/3.png").write_bytes(b"<svg/>")
+    report = prepare("vqa_rad", source, tmp_path / "out")
+    assert counts(report) == {
+        "image does not exist": 2,
+        "image is empty": 2,
+        "image is cut off or damaged": 2,
+        "image is not a picture that can be read": 2,
+    }
+    assert sum(report.rows.values()) == 4
+    assert report.images == 2
+    first = report.dropped["image does not exist"].examples
+    assert first[0].startswith("train.jsonl, row 1: image ")
+    assert sorted(file.name for file in (tmp_path / "out/images").iterdir()) == ["4.png", "5.png"]
+
+
+def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 6)
+    good = {"image": "images/0.png", "question": "Is it?", "answer": "yes"}
+    bad = [good | {"answer": None}, good | {"question": " "}, good | {"image": None}, good | {"image": 5}, good | {"image": "a\0b"}]
+    lines(source / "test.jsonl", [*bad, good | {"qid": 7}, good | {"qid": 7}, *[good | {"answer": ["yes"]}] * 5])
+    report = prepare("vqa_rad", source, tmp_path / "out")
+    assert counts(report) == {
+        "answer is missing": 1,
+        "question is empty": 1,
+        "has no picture, and vqa_rad asks about pictures": 1,
+        "image is neither a file's name nor a picture": 2,
+        "repeats the id of an earlier row": 1,
+        "answer is a list": 5,
+    }
+    assert len(report.dropped["answer is a list"].examples) == 3
+    assert report.rows["test"] == 1
+
+
+def test_no_row_can_be_used(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4)
+    with pytest.raises(DataError, match=r"no row can be used for task gsm8k \(4 rows: answer has no ####\); expected train\.jsonl"):
+        prepare("gsm8k", source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    text = published.gsm8k(tmp_path / "text")
+    with pytest.raises(DataError, match="has no picture, and vqa_rad asks about pictures"):
+        prepare("vqa_rad", text, tmp_path / "out")
+
+
+def test_pictures_for_a_task_of_text(tmp_path: Path) -> None:
+    lines(tmp_path / "src/train.jsonl", [{"question": "How many?", "answer": "5", "rationale": "Five."}] * 2)
+    assert prepare("gsm8k", tmp_path / "src", tmp_path / "out").rows == {"train": 1, "validation": 1}
+
+
+# Nothing twice
+
+
+def test_second_call_reads_nothing(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = published.slake(tmp_path / "src")
+    first = prepare("slake", source, tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    assert len(decoded) == 3, "each picture once, whoever asks about it"
+    monkeypatch.setattr(type(TASKS["slake"].published.layouts[0]), "rows", None)  # type: ignore[union-attr]
+    second = prepare("slake", source, tmp_path / "out")
+    assert second == replace(first, already=True, folder=second.folder)
+    assert snapshot(tmp_path / "out") == before
+    assert len(decoded) == 3
+
+
+def test_changed_annotations_are_read_again_and_pictures_are_not(tmp_path: Path, decoded: list[str]) -> None:
+    source = rows(tmp_path / "src", 8)
+    prepare("vqa_rad", source, tmp_path / "out")
+    decoded.clear()
+    rows(tmp_path / "more", 10)
+    for name in ("train.jsonl", "images/4.png"):
+        (tmp_path / "more" / name).replace(source / name)
+    report = prepare("vqa_rad", source, tmp_path / "out")
+    assert not report.already
+    assert sum(report.rows.values()) == 10
+    assert decoded == ["4.png"]
+
+
+def test_changed_picture_is_looked_at_again(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
+    source = rows(tmp_path / "src", 8)
+    prepare("vqa_rad", source, tmp_path / "out")
+    decoded.clear()
+    picture(source / "images/1.png", 30)
+    later = (tmp_path / "out/images/1.png").stat().st_mtime_ns + 10**9
+    os.utime(source / "images/1.png", ns=(later, later))
+    os.utime(source / "train.jsonl", ns=(later, later))
+    prepare("vqa_rad", source, tmp_path / "out")
+    assert decoded == ["1.png"]
+    assert (tmp_path / "out/images/1.png").read_bytes() == (source / "images/1.png").read_bytes()
+
+
+def test_interrupted_call_goes_on(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = rows(tmp_path / "src", 300)
+    plain = pictures.Pictures.place
+    calls = []
+
+    def interrupted(self: pictures.Pictures, wanted: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        plain(self, wanted)
+
+    monkeypatch.setattr(pictures.Pictures, "place", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("vqa_rad", source, tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["images", MARK]
+    done = set(decoded)
+    decoded.clear()
+    report = prepare("vqa_rad", source, tmp_path / "out")
+    assert sum(report.rows.values()) == 300
+    assert len(done) == 64
+    assert not done & set(decoded)
+    assert len(decoded) == 150 - 64
+    assert not (tmp_path / "out" / MARK).exists()
+
+
+# Where task.path points
+
+
+def test_a_published_folder_is_prepared_once_for_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = published.slake(tmp_path / "src")
+    config = TaskConfig(name="slake", path=str(source), prepared=str(tmp_path / "data"))
+    assert [len(TASKS["slake"].load(config, split)) for split in ("train", "validation", "test")] == [3, 1, 1]
+    folder = default_folder(config, str(source))
+    assert [file.name for file in (tmp_path / "data").iterdir()] == [folder.name]
+    assert caplog.messages[0] == f"task slake: {source} is prepared in {folder}: 3 train, 1 validation, 1 test rows, 2 dropped"
+    assert "- 1 rows: answer is empty, e.g. train.json, row 5: answer is empty" in "\n".join(caplog.messages)
+    assert len(caplog.messages) == 3, "once"
+    assert prepare("slake", source, folder).already
+    assert default_folder(replace(config, language="zh"), str(source)) != folder
+
+
+def test_named_files_win(tmp_path: Path) -> None:
+    prepare("slake", published.slake(tmp_path / "src"), tmp_path / "out")
+    own = {"image": str(tmp_path / "src/imgs/xmlab1/source.jpg"), "question": "Is it?", "answer": "yes"}
+    file = lines(tmp_path / "own.jsonl", [own] * 10)
+    config = TaskConfig(name="slake", path=str(tmp_path / "out"), train=str(file))
+    assert [len(TASKS["slake"].load(config, split)) for split in ("train", "validation", "test")] == [9, 1, 1]
+    config = TaskConfig(name="slake", train=str(tmp_path / "out/train.jsonl"))
+    assert [len(TASKS["slake"].load(config, split)) for split in ("train", "validation")] == [3, 1]
+    config = TaskConfig(name="slake", path=str(tmp_path / "out"), test=str(file))
+    assert [len(TASKS["slake"].load(config, split)) for split in ("train", "validation", "test")] == [3, 1, 10]
+
+
+def test_own_rows_are_used_where_they_lie(tmp_path: Path) -> None:
+    lines(tmp_path / "train.jsonl", [{"question": "How many?", "answer": "5"}] * 10)
+    config = TaskConfig(name="jsonl", path=str(tmp_path))
+    assert len(TASKS["jsonl"].load(config, "train")) == 9
+    assert not has_test(config)
+    assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
+    with pytest.raises(DataError, match="no test data"):
+        TASKS["jsonl"].load(config, "test")
+
+
+def test_a_folder_of_another_task(tmp_path: Path) -> None:
+    prepare("slake", published.slake(tmp_path / "src"), tmp_path / "out")
+    with pytest.raises(DataError, match="was prepared for task slake, not for vqa_rad; set task.name"):
+        TASKS["vqa_rad"].load(TaskConfig(name="vqa_rad", path=str(tmp_path / "out")), "train")
+    assert len(TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "train")) == 3
+    assert loading.with_path(TASKS["slake"].published, TaskConfig(name="slake")) == TaskConfig(name="slake")  # type: ignore[arg-type]
+
+
+# Folders that are refused
+
+
+def test_a_folder_with_other_files(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").touch()
+    for folder, name in ((tmp_path / "out", "notes.txt"), (source, "images")):
+        with pytest.raises(DataError, match=rf"holds other files \({name}\); choose another folder"):
+            prepare("vqa_rad", source, folder)
+    with pytest.raises(DataError, match="is not a folder"):
+        prepare("vqa_rad", source, tmp_path / "out/notes.txt")
+    assert sorted(file.name for file in source.iterdir()) == ["images", "train.jsonl"]
+
+
+def test_a_folder_prepared_from_something_else(tmp_path: Path) -> None:
+    prepare("vqa_rad", rows(tmp_path / "one", 4), tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(DataError, match="was prepared with another source; choose another folder"):
+        prepare("vqa_rad", rows(tmp_path / "two", 4), tmp_path / "out")
+    with pytest.raises(DataError, match="was prepared with another limit"):
+        prepare("vqa_rad", tmp_path / "one", tmp_path / "out", limit=3)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_prepared_folders_are_not_prepared(tmp_path: Path) -> None:
+    prepare("vqa_rad", rows(tmp_path / "src", 4), tmp_path / "out")
+    with pytest.raises(DataError, match="is prepared already; name it as task.path"):
+        prepare("vqa_rad", tmp_path / "out", tmp_path / "again")
+
+
+def test_a_broken_manifest(tmp_path: Path) -> None:
+    prepare("vqa_rad", rows(tmp_path / "src", 4), tmp_path / "out")
+    (tmp_path / "out" / MANIFEST).write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"prepared\.json: cannot be read; remove the folder"):
+        read_manifest(tmp_path / "out")
