@@ -6,7 +6,9 @@ from itertools import islice
 
 import pytest
 
-from dyme.config import RewardConfig
+from dyme.config import RewardConfig, TaskConfig
+from dyme.errors import DataError
+from dyme.tasks import TASKS
 from dyme.tasks.chart_questions import HIGHEST, LOWEST, NAMES, SPLITS, WEIGHTS, split_of
 from dyme.tasks.chart_traces import QUALITIES
 from dyme.tasks.charts import charts, samples

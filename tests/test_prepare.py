@@ -108,6 +108,13 @@ def test_last_tenth_of_the_pictures_is_validation(tmp_path: Path) -> None:
     assert report.notes[1] == "there are no test rows"
 
 
+def test_a_picture_with_two_names_is_one(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 40)
+    for k in (18, 19):
+        (source / f"images/{k}.png").write_bytes((source / "images/0.png").read_bytes())
+    assert prepare("vqa_rad", source, tmp_path / "out").rows == {"train": 38, "validation": 2}
+
+
 def test_one_picture_cannot_be_split(tmp_path: Path) -> None:
     report = prepare("vqa_rad", rows(tmp_path / "src", 2), tmp_path / "out")
     assert report.rows == {"train": 2}

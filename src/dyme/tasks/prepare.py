@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
+from dyme.tasks.image_file import ImageFile
 from dyme.tasks.pictures import Pictures
 from dyme.tasks.published import SPLITS, Raw, Split
 from dyme.tasks.rows import MANIFEST, sample_of
@@ -202,10 +203,13 @@ class _Preparation:
         return report
 
     def _split_off(self, file: Path) -> dict[Split, Path]:
-        """Move the rows about the last tenth of the pictures from the training file to one for validation."""
+        """Move the rows about the last tenth of the pictures from the training file to one for validation.
+
+        A picture is its content: Geometry3K has the same diagram under many names.
+        """
         groups: dict[str, int] = {}
         for number, row in enumerate(_read(file)):
-            groups.setdefault(_group(row, number), len(groups))
+            groups.setdefault(self._group(row, number), len(groups))
         first = len(groups) - max(1, len(groups) // 10)
         if first == 0:
             self.report.notes.append("no validation split: all training rows are about one picture")
@@ -214,7 +218,7 @@ class _Preparation:
         kept = file.with_name(f"rest.{os.getpid()}.part")
         with kept.open("w", encoding="utf-8") as train, held.open("w", encoding="utf-8") as validation:
             for number, row in enumerate(_read(file)):
-                split: Split = "train" if groups[_group(row, number)] < first else "validation"
+                split: Split = "train" if groups[self._group(row, number)] < first else "validation"
                 (train if split == "train" else validation).write(json.dumps(row, ensure_ascii=False) + "\n")
                 self.report.rows[split] = self.report.rows.get(split, 0) + (split == "validation")
                 self.report.rows["train"] -= split == "validation"
@@ -222,6 +226,11 @@ class _Preparation:
         what = "pictures" if self.pictures.count else "rows"
         self.report.notes.append(f"validation: the last tenth of the training {what}, as the source has no such split")
         return {"train": kept, "validation": held}
+
+    def _group(self, row: Mapping[str, Any], number: int) -> str:
+        """What rows that stay together have in common: their first picture."""
+        names = _pictures(row)
+        return ImageFile(self.report.folder / names[0]).key if names else str(number)
 
     def close(self) -> None:
         self.pictures.pool.shutdown()
@@ -277,10 +286,6 @@ def _reason(message: str, where: str) -> str:
 def _pictures(row: Mapping[str, Any]) -> Sequence[Any]:
     several = row.get("images")
     return several if isinstance(several, list) else [one] if (one := row.get("image")) else []
-
-
-def _group(row: Mapping[str, Any], number: int) -> str:
-    return str(row.get("image") or row.get("images") or number)
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:
