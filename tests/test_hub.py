@@ -1,220 +1,143 @@
-"""Data sets of the datasets library: parquet as the hub has it, saved to disk, and ids; pictures as their own bytes."""
+"""Pushing to a hub: a local server that speaks as much of the hub's interface as an upload needs."""
 
 from __future__ import annotations
 
+import base64
 import json
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
-from PIL import Image
-from published import aokvqa, geo170k_rows, picture
+import runs
 
-from dyme.config import TaskConfig
-from dyme.errors import DataError
-from dyme.tasks import TASKS, hub
-from dyme.tasks.prepare import Report
-from dyme.tasks.prepare import prepare as run
-from dyme.types import Sample
-
-IMAGE, TEXT, TEXTS = datasets.Image(), datasets.Value("string"), datasets.List(datasets.Value("string"))
+from dyme import hub
+from dyme.errors import ConfigError, ModelError
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+class FakeHub(BaseHTTPRequestHandler):
+    """Keeps what is committed, and who asked; repositories of `others` are refused."""
+
+    made: list[dict[str, Any]]
+    files: dict[str, bytes]
+
+    def do_POST(self) -> None:
+        chunked = self.headers.get("transfer-encoding") == "chunked"
+        body = self._chunks() if chunked else self.rfile.read(int(self.headers.get("content-length", 0)))
+        server: Any = self.server
+        if self.headers.get("authorization") != "Bearer hf_right":
+            return self._reply(401, {"error": "Invalid username or password."})
+        if self.path == "/api/repos/create":
+            server.made.append(json.loads(body))
+            return self._reply(200, {"url": f"{server.url}/me/{json.loads(body)['name']}", "id": "me/it"})
+        if self.path.endswith("/preupload/main"):
+            return self._reply(
+                200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]}
+            )
+        if "/commit/main" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return self._reply(200, {"commitUrl": f"{server.url}/me/it/commit/0", "commitOid": "0", "success": True})
+        return self._reply(200, {})
+
+    def do_GET(self) -> None:
+        self._reply(404, {"error": "not found"})
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _reply(self, status: int, answer: Any) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *words: object) -> None:
+        pass
 
 
-def table(features: dict[str, Any], *rows: dict[str, Any]) -> datasets.Dataset:
-    columns = {name: [row[name] for row in rows] for name in features}
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+@pytest.fixture
+def server() -> Iterator[Any]:
+    made: Any = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
+    made.url, made.made, made.files = f"http://127.0.0.1:{made.server_port}", [], {}
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
 
 
-def images(folder: Path, *numbers: int, ending: str = "jpg") -> list[str]:
-    return [str(picture(folder / f"{number}.{ending}", number)) for number in numbers]
-
-
-def prepare(task: str, source: Path | str, out: Path, limit: int = 0) -> Report:
-    published = TASKS[task].published
-    assert published is not None
-    return run(published, TaskConfig(name=task), str(source), out, limit=limit)
-
-
-def loaded(task: str, folder: Path, split: Any = "train") -> list[Sample]:
-    return TASKS[task].load(TaskConfig(name=task, path=str(folder)), split)
-
-
-def shards(folder: Path, **splits: datasets.Dataset) -> Path:
-    (folder / "data").mkdir(parents=True)
-    for name, data in splits.items():
-        data.to_parquet(folder / f"data/{name}-00000-of-00001-49492f364babfa44.parquet")
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("README.md", "config.json", "model.safetensors"):
+        (folder / name).write_text(f"{{}} {name}")
     return folder
 
 
-def chartqa(folder: Path) -> datasets.Dataset:
-    """HuggingFaceM4/ChartQA's columns; two rows share a chart."""
-    one, two = images(folder, 1, 2)
-    features = {"image": IMAGE, "query": TEXT, "label": TEXTS, "human_or_machine": datasets.ClassLabel(names=["human", "machine"])}
-    rows = [(one, "How tall is it?", ["14"], 0), (one, "What was it?", ["Left", "Right"], 1), (two, "How tall is it?", ["3"], 1)]
-    return table(features, *(dict(zip(features, row, strict=True)) for row in rows))
+def dyme(*words: object, **environment: str) -> tuple[int, str, str]:
+    """`dyme WORDS` with the hub at an address, online."""
+    env = {k: v for k, v in runs.ENVIRONMENT.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT")} | environment
+    env |= {"HF_HOME": str(runs.ROOT / "none")} if "HF_TOKEN" not in environment else {}
+    done = subprocess.run([sys.executable, "-m", "dyme.cli", *map(str, words)], capture_output=True, text=True, env=env, timeout=120)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_parquet_of_the_hub(tmp_path: Path) -> None:
-    data = chartqa(tmp_path / "raw")
-    source = shards(tmp_path / "src", train=data, val=data, test=data)
-    report = prepare("chartqa", source, tmp_path / "out")
-    assert (report.rows, report.images) == ({"train": 3, "validation": 3, "test": 3}, 2)
-    first, second, third = loaded("chartqa", tmp_path / "out")
-    assert (first.question, first.answer, first.kind) == ("How tall is it?", "14", "human")
-    assert (second.answer, second.kind) == ("Left, Right", "augmented")
-    assert first.images == second.images != third.images
-    kept = {file.read_bytes() for file in (tmp_path / "out/images").iterdir()}
-    assert kept == {file.read_bytes() for file in (tmp_path / "raw").iterdir()}, "not encoded again"
-    assert all(file.suffix == ".jpg" for file in (tmp_path / "out/images").iterdir())
-    assert prepare("chartqa", source, tmp_path / "out").already
+@pytest.mark.parametrize("private", [False, True])
+def test_push_uploads_the_folder(private: bool, server: Any, model: Path) -> None:
+    status, out, error = dyme("push", model, "me/it", *(["--private"] if private else []), HF_ENDPOINT=server.url, HF_TOKEN="hf_right")
+    assert (status, out.strip()) == (0, f"pushed {server.url}/me/it"), error
+    assert {name: content.decode() for name, content in server.files.items()} == {f.name: f.read_text() for f in model.iterdir()}
+    assert server.made[0]["name"] == "it" and server.made[0]["organization"] == "me"
+    assert bool(server.made[0].get("private") or server.made[0].get("visibility") == "private") is private
 
 
-def test_saved_to_disk(tmp_path: Path) -> None:
-    data = chartqa(tmp_path / "raw")
-    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "both")
-    assert prepare("chartqa", tmp_path / "both", tmp_path / "a").rows == {"train": 2, "validation": 1, "test": 3}
-    data.save_to_disk(tmp_path / "single")
-    assert prepare("chartqa", tmp_path / "single", tmp_path / "b").rows == {"train": 2, "validation": 1}
-    assert loaded("chartqa", tmp_path / "b")[0].images[0].load().size == (48, 32)
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"HF_TOKEN": "hf_wrong"}, "me/it: cannot push: "),
+        ({}, "cannot push: no token; run `hf auth login`, or set HF_TOKEN to one that may write"),
+        ({"HF_TOKEN": "hf_right", "HF_HUB_OFFLINE": "1"}, "cannot push: HF_HUB_OFFLINE is set; unset it"),
+        ({"HF_TOKEN": "hf_right", "HF_ENDPOINT": "http://127.0.0.1:9"}, "me/it: cannot push: "),
+    ],
+)
+def test_what_cannot_be_pushed_is_told_in_one_line(environment: dict[str, str], message: str, server: Any, model: Path) -> None:
+    status, out, error = dyme("push", model, "me/it", **({"HF_ENDPOINT": server.url} | environment))
+    assert (status, out) == (2, "") and error.count("\n") == 1 and error.startswith(f"dyme: {message}")
+    assert not server.files
 
 
-def test_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = table({"question": TEXT, "answer": TEXT}, *[{"question": "How many?", "answer": f"It is {k}.\n#### {k}"} for k in range(20)])
-    asked: list[Any] = []
-
-    def load_dataset(name: str, configuration: str | None, *, streaming: bool) -> Any:
-        asked.append((name, configuration, streaming))
-        return {"train": data.to_iterable_dataset() if streaming else data, "socratic_train": data}
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    report = prepare("gsm8k", "openai/gsm8k", tmp_path / "out")
-    assert report.rows == {"train": 18, "validation": 2}
-    assert report.notes[0] == "split socratic_train is left out: it is neither for training nor for validation nor a test"
-    assert prepare("gsm8k", "openai/gsm8k", tmp_path / "out").already
-    assert prepare("gsm8k", "openai/gsm8k:socratic", tmp_path / "few", limit=4).rows == {"train": 3, "validation": 1}
-    assert asked == [("openai/gsm8k", "main", False), ("openai/gsm8k", "socratic", True)]
-    config = TaskConfig(name="gsm8k", path="openai/gsm8k", prepared=str(tmp_path / "data"))
-    assert len(TASKS["gsm8k"].load(config, "train")) == 18
-    assert len(TASKS["gsm8k"].load(config, "validation")) == 2
-    assert len(asked) == 3, "once"
+def test_a_run_that_is_to_be_pushed_asks_for_a_token_first(tmp_path: Path) -> None:
+    words = ("train", runs.recipe(tmp_path / "r.toml", runs.SMALL), "--run.output", tmp_path / "run", "--run.push_to_hub", "true")
+    status, _, error = dyme(*words)
+    assert status == 2 and "run.push_to_hub needs run.hub_model_id, e.g. me/my-model" in error
+    status, _, error = dyme(*words, "--run.hub_model_id", "me/it")
+    assert status == 2 and "no token" in error and not (tmp_path / "run").exists()
 
 
-def test_the_hub_is_out_of_reach(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="openai/gsm8k: the datasets library cannot load it .*; check the id, or give a folder") as caught:
-        prepare("gsm8k", "openai/gsm8k", tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+def test_an_adapter_whose_base_nobody_has_is_not_pushed(model: Path) -> None:
+    for base in ("embedded", str(model)):
+        (model / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        with pytest.raises(ModelError, match="others do not have the adapter's base, .*; merge it first: dyme export"):
+            hub.push(model, "me/it")
 
 
-def test_the_library_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"need the datasets library; pip install 'dyme\[data\]'"):
-        prepare("gsm8k", "openai/gsm8k", tmp_path / "out")
-
-
-def test_vqa_rad_without_answer_types(tmp_path: Path) -> None:
-    one, two = images(tmp_path / "raw", 1, 2)
-    rows = [{"image": one, "question": "Is it?", "answer": "yes"}, {"image": two, "question": "Where is it?", "answer": "in the left lobe"}]
-    source = shards(tmp_path / "src", train=table({"image": IMAGE, "question": TEXT, "answer": TEXT}, *rows, *rows))
-    prepare("vqa_rad", source, tmp_path / "out")
-    samples = [*loaded("vqa_rad", tmp_path / "out"), *loaded("vqa_rad", tmp_path / "out", "validation")]
-    assert {(sample.answer, sample.answer_kind, sample.kind) for sample in samples} == {
-        ("yes", "yes_no", "closed"),
-        ("in the left lobe", "open", "open"),
-    }
-
-
-def test_aokvqa_with_answers_as_text(tmp_path: Path) -> None:
-    """HuggingFaceM4/A-OKVQA holds direct_answers as the text of a list."""
-    (one,) = images(tmp_path / "raw", 1)
-    rows = json.loads((aokvqa(tmp_path / "published") / "aokvqa_v1p0_train.json").read_text(encoding="utf-8"))
-    for row in rows:
-        row |= {"image": one, "direct_answers": str(row["direct_answers"])}
-    rows[2]["direct_answers"] = "__import__('os').getcwd()"
-    features = {"image": IMAGE, "question_id": TEXT, "question": TEXT, "choices": TEXTS, "correct_choice_idx": datasets.Value("int8")}
-    features |= {"direct_answers": TEXT, "difficult_direct_answer": datasets.Value("bool"), "rationales": TEXTS}
-    report = prepare("aokvqa", shards(tmp_path / "src", validation=table(features, *rows)), tmp_path / "out")
-    assert {reason: one.count for reason, one in report.dropped.items()} == {
-        "is marked difficult_direct_answer": 1,
-        "direct_answers is text that is no list": 1,
-    }
-    (line,) = (tmp_path / "out/validation.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(line)["answers"].count("nap") == 3
-
-
-def test_geometry3k_with_lists_of_pictures(tmp_path: Path) -> None:
-    """hiyouga/geometry3k: images, problem, answer."""
-    one, two = images(tmp_path / "raw", 1, 2, ending="png")
-    features = {"images": datasets.List(IMAGE), "problem": TEXT, "answer": TEXT}
-    rows = [
-        {"images": [one], "problem": "<image>Find x.", "answer": "3"},
-        {"images": [one, two], "problem": "<image>Find y.", "answer": "4"},
-    ]
-    assert prepare("geometry", shards(tmp_path / "src", test=table(features, *rows)), tmp_path / "out").kinds == {"math": 2}
-    single, double = loaded("geometry", tmp_path / "out", "test")
-    assert (single.question, len(single.images), len(double.images)) == ("Find x.", 1, 2)
-
-
-def test_geo170k_with_pictures_beside_the_parquet(tmp_path: Path) -> None:
-    """Luckyjhg/Geo170K: paths in the rows, pictures in images.zip; the split of captions is not used."""
-    turns = datasets.List({"from": TEXT, "value": TEXT})
-    data = table({"image": TEXT, "conversations": turns}, *geo170k_rows())
-    source = shards(tmp_path / "src", qa_tuning=data, alignment=data)
-    for k in (1, 2):
-        picture(source / f"images/geoqa_plus/{k}.png", k)
-    report = prepare("geometry", source, tmp_path / "out")
-    assert report.rows == {"train": 1, "validation": 1}
-    assert report.notes[0].startswith("split alignment is left out")
-
-
-def test_pictures_that_the_hub_has_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = datasets.List({"from": TEXT, "value": TEXT})
-    data = table({"image": TEXT, "conversations": turns}, *geo170k_rows())
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"qa_tuning": data})
-    with pytest.raises(DataError, match="image is not part of the data set on the hub"):
-        prepare("geometry", "Luckyjhg/Geo170K", tmp_path / "out")
-
-
-def test_bytes_that_are_no_picture(tmp_path: Path) -> None:
-    Image.effect_noise((64, 64), 50).save(tmp_path / "a.png")
-    content = (tmp_path / "a.png").read_bytes()
-    pictures = [{"bytes": b, "path": None} for b in (b"<svg/>", content[: len(content) // 2], content, content)]
-    rows = [{"image": image, "question": "Is it?", "answer": "yes"} for image in pictures]
-    source = shards(tmp_path / "src", test=table({"image": IMAGE, "question": TEXT, "answer": TEXT}, *rows))
-    report = prepare("vqa_rad", source, tmp_path / "out")
-    assert {reason: one.count for reason, one in report.dropped.items()} == {
-        "image is not a picture that can be read": 1,
-        "image is cut off or damaged": 1,
-    }
-    assert (report.rows, report.images) == ({"test": 2}, 1)
-    assert len(list((tmp_path / "out/images").iterdir())) == 1
-
-
-def test_files_of_splits(tmp_path: Path) -> None:
-    names = ["data/train-00000-of-00003.parquet", "data/train-00001-of-00003-ab12.parquet", "validation/0000.parquet", "testmini.parquet"]
-    for name in [*names, "testmini_text_only.parquet"]:
-        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a" / name).touch()
-    found = {split: len(files) for split, files in hub.parquet_files(tmp_path / "a").items()}
-    assert found == {"train": 2, "validation": 1, "testmini": 1, "testmini_text_only": 1}
-    for name in ("main/train-00000-of-00001.parquet", "socratic/train-00000-of-00001.parquet"):
-        (tmp_path / "b" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "b" / name).touch()
-    assert [files[0].parent.name for files in hub.parquet_files(tmp_path / "b", "main").values()] == ["main"]
-    with pytest.raises(DataError, match="several configurations"):
-        hub.parquet_files(tmp_path / "b")
-
-
-@pytest.mark.parametrize(("source", "is_id"), [("openai/gsm8k", True), ("openai/gsm8k:main", True), ("gsm8k", False), ("a/b/c", False)])
-def test_ids(source: str, is_id: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert hub.is_id(source) == is_id
-    (tmp_path / source).mkdir(parents=True)
-    assert not hub.is_id(source)
+def test_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, _, error = dyme("push", tmp_path / "none", "me/it")
+    assert status == 2 and "no such folder; give a run folder or a model folder" in error
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE"):
+        hub.need_token()

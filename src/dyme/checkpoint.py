@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 
 from accelerate import Accelerator, DistributedType
 
+from dyme import card
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.record import RunFolder
@@ -82,6 +83,7 @@ def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePoo
     if main and not (run.path / "model").exists():
         shutil.rmtree(run.path / ".model.tmp", ignore_errors=True)
         shutil.copytree(folder / "model", run.path / ".model.tmp")
+        card.write(run, run.path / ".model.tmp")
         (run.path / ".model.tmp").rename(run.path / "model")
     updater.accelerator.wait_for_everyone()
     return run.path / "model"

@@ -20,7 +20,9 @@ _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026)
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
 _EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
-COMMANDS = ("demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "tasks", "methods", "settings")
+COMMANDS = (
+    "demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "export", "push", "tasks", "methods", "settings",
+)  # fmt: skip
 """What a user can type after `dyme`."""
 
 
@@ -66,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", default="runs/compare", help="folder of the comparison; done cells are kept (default: %(default)s)")
     report = add("report", "write the HTML page of a run folder")
     report.add_argument("run", type=Path, help="a run folder, e.g. runs/demo")
+    _add_publishing(add)
     add("tasks", "list the tasks")
     add("methods", "list the methods")
     add("settings", "list every setting of a recipe with its default")
@@ -136,6 +139,18 @@ def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
             "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
         )
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
+
+
+def _add_publishing(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that hand a model on."""
+    export = add("export", "write a plain checkpoint: a LoRA adapter merged into its base, or another precision")
+    export.add_argument("model", help="a run folder, a model or adapter folder, a GGUF file, a hub id, or embedded")
+    export.add_argument("--out", required=True, help="a new folder")
+    export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the weights (default: the run's own)")
+    push = add("push", "upload a run's model with its card to the Hugging Face hub")
+    push.add_argument("model", help="a run folder or a model folder")
+    push.add_argument("repository", help="where to, e.g. me/my-model; it is made if it is new")
+    push.add_argument("--private", action="store_true", help="make a private repository")
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

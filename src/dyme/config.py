@@ -19,6 +19,12 @@ class RunConfig:
     """Steps between checkpoints (the last step is always saved); 0: only the last."""
     keep_checkpoints: int = 2
     """Checkpoints kept; older ones are deleted."""
+    push_to_hub: bool = False
+    """Upload the final model with its card to run.hub_model_id (`dyme push` does it later)."""
+    hub_model_id: str = ""
+    """Repository on the hub, e.g. "me/my-model"; made if it is new."""
+    hub_private_repo: bool = False
+    """Make that repository a private one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,7 @@ def check(config: Config) -> None:
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "model.lora_dropout must be in [0, 1)": 0 <= config.model.lora_dropout < 1,
+        "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
         "task.marker must not be empty": bool(config.task.marker.strip()),
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),

@@ -36,7 +36,7 @@ IMAGE_EDGE = 384
 IMAGE_LIMIT = 400
 """Images that the rollouts of a run may leave in its folder."""
 _IMAGES_PER_STEP = IMAGE_LIMIT // 16
-_PACKAGES = ("dyme", "torch", "transformers", "accelerate", "pillow")
+_PACKAGES = ("dyme", "torch", "transformers", "accelerate", "peft", "pillow")
 
 
 class RunFolder:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme import study
+from dyme import card, hub, study
 from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, main_process, new_display, samples_of, train_model
 from dyme.display import show_results
 from dyme.errors import ConfigError
@@ -50,6 +50,7 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     last = run.steps()[-1].step
     run.log_evaluation(0, "base", before)
     run.log_evaluation(last, "test", after)
+    card.write(run, folder)
     show_results(display.console, {"base": before, "DyME": after})
     display.note(f"model  {folder}\npage   {write_page(run.path)}")
     return 0
@@ -65,6 +66,8 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
     check_names(config)
     display = new_display()
+    if config.run.push_to_hub:
+        hub.need_token()
     if not args.resume:
         check_fresh(config)
     test = samples_of(config, "test") if has_test(config.task) else []
@@ -79,9 +82,12 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if main_process():
         if fresh:
             run.log_evaluation(run.steps()[-1].step, "test", done["test"])
+        card.write(run, folder)
         if "test" in done:
             show_results(display.console, {config.method.name: done["test"]})
         display.note(f"model  {folder}\npage   {write_page(run.path)}")
+        if config.run.push_to_hub:
+            display.note(f"pushed {hub.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
-from dyme.tasks import hub
+from dyme.tasks import hub_rows
 from dyme.tasks.published import ROWS, Layout, Raw, Split
 from dyme.tasks.rows import MANIFEST
 from dyme.tasks.task import Published
@@ -85,12 +85,12 @@ class Loaded:
         """See `Source`."""
         folder = Path(self.shown)
         folders = (folder, folder / "images") if folder.is_dir() else ()
-        for part in hub.parts_of(self.shown, self.configuration, streaming=streaming):
-            split = hub.split_of(part.name)
+        for part in hub_rows.parts_of(self.shown, self.configuration, streaming=streaming):
+            split = hub_rows.split_of(part.name)
             if split is None:
                 self.notes.append(f"split {part.name} is left out: it is neither for training nor for validation nor a test")
                 continue
-            for raw in hub.rows(part, split, folders):
+            for raw in hub_rows.rows(part, split, folders):
                 if full(split):
                     break
                 yield raw
@@ -104,19 +104,19 @@ def open_source(published: Published, config: TaskConfig, source: str) -> Source
     expects = f"expected {'; or '.join(layout.expects for layout in (*published.layouts, ROWS))}; or parquet files, or a hub id"
     folder = Path(source)
     configuration = published.configurations.get(source.partition(":")[0], "")
-    if hub.is_id(source):
+    if hub_rows.is_id(source):
         return Loaded(shown=source, expects=expects, configuration=configuration)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist, and is no hub id (owner/name)"
         raise DataError(f"{source}: {what}; {expects}")
     if (folder / MANIFEST).is_file():
         raise DataError(f"{source}: is prepared already; name it as task.path, e.g. --task.name {config.name} --task.path {source}")
-    if hub.is_saved(folder):
+    if hub_rows.is_saved(folder):
         return Loaded(shown=source, expects=expects, configuration=configuration)
     for layout in (*published.layouts, ROWS):
         if found := layout.find(folder):
             return Folder(shown=source, expects=expects, layout=layout, base=found[0], files=found[1])
-    if hub.parquet_files(folder, next(iter(published.configurations.values()), "")):
+    if hub_rows.parquet_files(folder, next(iter(published.configurations.values()), "")):
         return Loaded(shown=source, expects=expects, configuration=next(iter(published.configurations.values()), ""))
     raise DataError(f"{source}: is not a data set of task {config.name}; {expects}")
 

@@ -1,0 +1,47 @@
+"""Commands that hand a model on: export, push."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dyme import card, hub
+from dyme.commands.common import new_display, run_of
+from dyme.config import ModelConfig
+from dyme.errors import RunError
+
+
+def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Write a plain checkpoint: an adapter merged into its base, a GGUF file unpacked, weights in another precision."""
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: is not an empty folder; choose another --out")
+    run = run_of(Path(args.model))
+    config = replace(run.config().model if run else ModelConfig(), path=args.model)
+    config = replace(config, dtype=args.dtype) if args.dtype else config
+    from dyme import adapters
+    from dyme.policy import Policy
+
+    policy = Policy.load(config)
+    merged = adapters.attached(policy.model)
+    if merged:
+        adapters.merge(policy.model)
+    policy.save(out)
+    if run:
+        card.write(run, out)
+    new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{config.dtype})")
+    return 0
+
+
+def push(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Upload a run's model, or any model folder, to the hub."""
+    folder = Path(args.model)
+    run = run_of(folder)
+    if run and folder == run.path:
+        folder = run.path / "model"
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; give a run folder or a model folder")
+    new_display().note(f"pushed {hub.push(folder, args.repository, private=args.private)}")
+    return 0
