@@ -77,6 +77,8 @@ class TaskConfig:
 
     name: str = "charts"
     """A name that `dyme tasks` lists; "jsonl" reads your own rows."""
+    path: str = ""
+    """The data: a folder that `dyme prepare` made, a folder in a published layout, or a hub id; the last two are prepared once."""
     train: str = ""
     """JSON-lines file to train on (task jsonl)."""
     validation: str = ""
