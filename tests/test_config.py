@@ -167,6 +167,27 @@ def test_smolvlm_recipe_holds_the_settings_of_the_paper() -> None:
     assert (config.objective.beta, config.model.dtype, config.model.freeze_vision) == (0, "bfloat16", True)
 
 
+PAPER = [path for path in RECIPES if path.stem.rpartition("-")[2] in ("chartqa", "slake", "geometry", "aokvqa", "gsm8k")]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_recipes_of_published_models_say_what_they_cost_and_where_the_data_is(path: Path) -> None:
+    config, text = load_recipe(path), " ".join(line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines())
+    task = path.stem.rpartition("-")[2]
+    assert (config.task.name, config.task.path, config.run.output) == (task, f"data/{task}", f"runs/{path.stem}")
+    assert f"dyme prepare {task} --from" in text
+    assert re.search(r"Cost \(an estimate from parameters and tokens, not measured\): about [\d,]+ TFLOP a step .*, .* steps", text)
+    assert config.supervision.domain == {"chartqa": "chart", "slake": "medical", "aokvqa": "world", "gsm8k": "text"}.get(task, task)
+    if not config.model.lora_rank:
+        ours, theirs = config, load_recipe(ROOT / "recipes/smolvlm-500m.toml")
+        assert (ours.train, ours.rollout, ours.objective, ours.model.dtype) == (theirs.train, theirs.rollout, theirs.objective, "bfloat16")
+
+
+def test_there_is_a_recipe_for_each_model_of_the_paper() -> None:
+    models = {path.stem.rpartition("-")[0] for path in PAPER}
+    assert models == {"smolvlm-500m", "llava-onevision-0.5b", "internvl-1b", "qwen2.5-0.5b", "qwen2.5-vl-7b", "smollm2-135m"}
+
+
 def test_own_data_recipe_marks_two_lines() -> None:
     text = (ROOT / "recipes/own-data.toml").read_text(encoding="utf-8")
     assert len(re.findall("<- your", text)) == 2

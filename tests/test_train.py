@@ -155,7 +155,8 @@ def test_memorized_text_is_the_target(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Policy, "target", lambda self, text: asked.append(text) or own(self, text))
     loop.train(small(tmp_path / "run", "method.name=sft", "train.max_prompts=4"))
     samples = {s.id: s for s in charts.samples("train", 16)}
-    assert asked == [target_text(samples[row["id"]], "Answer:") for row in lines(tmp_path / "run/rollouts.jsonl")]
+    imitated = [target_text(samples[row["id"]], "Answer:") for row in lines(tmp_path / "run/rollouts.jsonl")]
+    assert asked[-len(imitated) :] == imitated, "after those whose length was looked at"
 
 
 def test_time_budget_ends_a_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -87,10 +88,14 @@ def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that the device could still give."""
+    """Memory that the device could still give; of a computer's, what Linux calls available, its file cache included."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    table = Path("/proc/meminfo")
+    if table.exists():
+        available = next(line.split()[1] for line in table.read_text(encoding="ascii").splitlines() if line.startswith("MemAvailable:"))
+        return int(available) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

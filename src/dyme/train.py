@@ -14,7 +14,7 @@ from pathlib import Path
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
 
-from dyme import checkpoint, schedule
+from dyme import capacity, checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
 from dyme.policy import Policy
@@ -42,8 +42,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     accelerator = accelerator_for(config, samples)
     set_seed(config.run.seed)
     policy = Policy.load(config.model)
-    policy.encode(samples[0], config.task.think_prompt)  # what the model cannot read shows before the run folder is made
-    run = checkpoint.open_run(config, accelerator, resume)
+    sizes = capacity.check(policy, samples, config, accelerator)  # what cannot work shows before the run folder is made
 
     def note(line: str) -> None:
         if accelerator.is_main_process:
@@ -51,10 +50,12 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             run.log_event("note", message=line)
 
     updater = Updater(policy, config, accelerator, note)
+    tight = capacity.check_step(policy, sizes, config, accelerator)
+    run = checkpoint.open_run(config, accelerator, resume)
     supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
-    for warning in (target.warning(samples), supervise_warning(config, run.path) if accelerator.is_main_process else None):
+    for warning in (tight, target.warning(samples), supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             note(warning)
     ahead: Work | None = None

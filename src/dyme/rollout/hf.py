@@ -19,6 +19,9 @@ from dyme.policy import Policy
 from dyme.tree import Prompt, stack_vision
 from dyme.types import Completion
 
+BATCH_ROWS = 512
+"""Completions that are sampled at a time, at most."""
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -46,7 +49,13 @@ def seed_of(*parts: object) -> int:
 
 @torch.no_grad()
 def sample(
-    policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], config: RolloutConfig, *, greedy: bool = False, batch_rows: int = 512
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: RolloutConfig,
+    *,
+    greedy: bool = False,
+    batch_rows: int = BATCH_ROWS,
 ) -> list[tuple[Completion, ...]]:
     """K completions for each prompt (one if greedy), in order.
 
