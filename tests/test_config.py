@@ -130,7 +130,7 @@ def test_recipe_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_there_are_recipes() -> None:
     names = {path.stem for path in RECIPES}
-    assert names >= {"charts-dyme", "charts-sft", "charts-grpo", "charts-two-stage", "own-data", "smolvlm-500m"}
+    assert names >= {"charts-dyme", "charts-sft", "charts-grpo", "charts-two-stage", "own-data", "full-dyme"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -159,7 +159,7 @@ def test_charts_recipes_differ_in_the_method_alone() -> None:
 
 
 def test_smolvlm_recipe_holds_the_settings_of_the_paper() -> None:
-    config = load_recipe(ROOT / "recipes/smolvlm-500m.toml")
+    config = load_recipe(ROOT / "recipes/smolvlm-500m-chartqa.toml")
     train, rollout = config.train, config.rollout
     assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.lr_scheduler_type) == (8e-5, 0.01, 0, "linear")
     assert (train.prompts_per_step, train.num_train_epochs, train.num_iterations) == (32, 10, 1)
@@ -179,7 +179,7 @@ def test_recipes_of_published_models_say_what_they_cost_and_where_the_data_is(pa
     assert re.search(r"Cost \(an estimate from parameters and tokens, not measured\): about [\d,]+ TFLOP a step .*, .* steps", text)
     assert config.supervision.domain == {"chartqa": "chart", "slake": "medical", "aokvqa": "world", "gsm8k": "text"}.get(task, task)
     if not config.model.lora_rank:
-        ours, theirs = config, load_recipe(ROOT / "recipes/smolvlm-500m.toml")
+        ours, theirs = config, load_recipe(ROOT / "recipes/smolvlm-500m-chartqa.toml")
         assert (ours.train, ours.rollout, ours.objective, ours.model.dtype) == (theirs.train, theirs.rollout, theirs.objective, "bfloat16")
 
 

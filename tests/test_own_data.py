@@ -94,9 +94,9 @@ def test_charts_recipes_run(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_smolvlm_recipe_runs_on_its_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_idefics3: Path) -> None:
     monkeypatch.chdir(ROOT)
-    data = ["--task.train", "recipes/own-data/train.jsonl", "--task.test", "recipes/own-data/test.jsonl", "--task.test_size=2"]
+    data = ["--task.name=jsonl", "--task.path=recipes/own-data", "--task.test_size=2", "--supervision.facts=data"]
     words = ["--model.path", tiny_idefics3, "--run.output", tmp_path / "run", "--train.max_prompts=4"]
-    assert train("recipes/smolvlm-500m.toml", *data, *words) == 0
+    assert train("recipes/smolvlm-500m-chartqa.toml", *data, *words) == 0
     assert json.loads((tmp_path / "run/model/config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 
 
