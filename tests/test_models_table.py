@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_shapes import PUBLISHED, on_meta
+from published_shapes import PUBLISHED, on_meta
 
 from dyme import adapters
 from dyme.config import ModelConfig

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
@@ -41,7 +42,7 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()  # it breaks the live display
     try:
         model, processor, found = _read(base, str(adapter) if adapter else base, config)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, struct.error) as error:
         raise ModelError(f"{config.path}: cannot load the model: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
         raise ModelError(f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme import card, hub
+from dyme import card, upload
 from dyme.commands.common import new_display, run_of
 from dyme.config import ModelConfig
 from dyme.errors import RunError
@@ -43,5 +43,5 @@ def push(args: argparse.Namespace, rest: Sequence[str]) -> int:
         folder = run.path / "model"
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; give a run folder or a model folder")
-    new_display().note(f"pushed {hub.push(folder, args.repository, private=args.private)}")
+    new_display().note(f"pushed {upload.push(folder, args.repository, private=args.private)}")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme import card, hub, study
+from dyme import card, study, upload
 from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, main_process, new_display, samples_of, train_model
 from dyme.display import show_results
 from dyme.errors import ConfigError
@@ -67,7 +67,7 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     check_names(config)
     display = new_display()
     if config.run.push_to_hub:
-        hub.need_token()
+        upload.need_token()
     if not args.resume:
         check_fresh(config)
     test = samples_of(config, "test") if has_test(config.task) else []
@@ -87,7 +87,7 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
             show_results(display.console, {config.method.name: done["test"]})
         display.note(f"model  {folder}\npage   {write_page(run.path)}")
         if config.run.push_to_hub:
-            display.note(f"pushed {hub.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
+            display.note(f"pushed {upload.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
     return 0
 
 

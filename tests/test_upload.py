@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import runs
 
-from dyme import hub
+from dyme import upload
 from dyme.errors import ConfigError, ModelError
 
 
@@ -132,7 +132,7 @@ def test_an_adapter_whose_base_nobody_has_is_not_pushed(model: Path) -> None:
     for base in ("embedded", str(model)):
         (model / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         with pytest.raises(ModelError, match="others do not have the adapter's base, .*; merge it first: dyme export"):
-            hub.push(model, "me/it")
+            upload.push(model, "me/it")
 
 
 def test_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,4 +140,4 @@ def test_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 2 and "no such folder; give a run folder or a model folder" in error
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE"):
-        hub.need_token()
+        upload.need_token()
