@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dyme.errors import DataError
 from dyme.types import Fact, Sample
 
+MOST_FACTS = 5
+"""Facts that stand in for a missing rationale, at most; OCR can find a hundred in a chart."""
+
 
 def target_text(sample: Sample, marker: str, thinking: str | None = None) -> str:
     """A refiner's `thinking`, else the reference trace, else the facts in words, else nothing; then the marker and the answer."""
@@ -14,10 +17,10 @@ def target_text(sample: Sample, marker: str, thinking: str | None = None) -> str
 
 
 def thinking_of(sample: Sample) -> str:
-    """The thinking part of a target, or ""."""
+    """The thinking part of a target, or ""; of many facts only the first."""
     if sample.rationale:
         return sample.rationale.strip()
-    return f"Observation: {in_words(sample.facts)}" if sample.facts else ""
+    return f"Observation: {in_words(sample.facts[:MOST_FACTS])}" if sample.facts else ""
 
 
 def in_words(facts: Sequence[Fact]) -> str:
