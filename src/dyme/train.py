@@ -55,7 +55,8 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
-    for warning in (tight, target.warning(samples), supervise_warning(config, run.path) if accelerator.is_main_process else None):
+    told = target.warning(samples, config.supervision.refiner)
+    for warning in (tight, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             note(warning)
     ahead: Work | None = None

@@ -35,12 +35,13 @@ def check(samples: Sequence[Sample], marker: str) -> None:
             raise DataError(f"{sample.id}: the rationale contains {marker!r}; leave the answer out of it or choose another task.marker")
 
 
-def warning(samples: Sequence[Sample]) -> str | None:
-    """One line if targets had to be made up from facts or from the bare answer, else None."""
+def warning(samples: Sequence[Sample], refiner: str = "off") -> str | None:
+    """One line about what is imitated where rows have no rationale, else None; `refiner` is the recipe's (off, local, llm)."""
     bare = [s for s in samples if not s.rationale]
     if not bare:
         return None
     empty = sum(not s.facts for s in bare)
-    return f"{len(bare)} of {len(samples)} rows have no rationale: their target is their facts in words and the answer" + (
+    writer = "their target is" if refiner == "off" else f"the {refiner} refiner writes their target; where it cannot, it is"
+    return f"{len(bare)} of {len(samples)} rows have no rationale: {writer} their facts in words and the answer" + (
         f"; {empty} have no facts either: their target is the bare answer, which teaches no thinking" if empty else ""
     )
