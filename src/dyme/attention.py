@@ -56,7 +56,7 @@ def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
     pieces = []
     for start in range(0, length, size):
         end = min(start + size, length)
-        seen = torch.ones(end - start, end, dtype=torch.bool).tril(start)
+        seen = torch.ones(1, 1, end - start, end, dtype=torch.bool).tril(start)
         pieces.append(sdpa_attention_forward(module, query[:, :, start:end], key[:, :, :end], value[:, :, :end], seen, **kwargs)[0])
     return torch.cat(pieces, 1)
 
