@@ -121,7 +121,12 @@ def test_targets_are_made_of_what_a_row_has(tmp_path: Path, monkeypatch: pytest.
     ]
     asked = memorized(monkeypatch)
     assert train(own(tmp_path, *rows), "--method.name=sft") == 0
-    assert sorted(set(asked)) == ["Answer: 4", "Jam is third. Answer: 1", "Observation: tea 1.8, jam 3.20. Answer: 3", "Tea is first. Answer: 2"]
+    assert sorted(set(asked)) == [
+        "Answer: 4",
+        "Jam is third. Answer: 1",
+        "Observation: tea 1.8, jam 3.20. Answer: 3",
+        "Tea is first. Answer: 2",
+    ]
     shown = capsys.readouterr().out
     assert "2 of 4 rows have no rationale: their target is their facts in words and the answer; 1 have no facts either" in shown
     assert train(tmp_path / "own.toml", "--supervision.refiner=local", "--run.output", tmp_path / "refined") == 0
