@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from dyme.policy import Policy, _attend
+from dyme.loading import attend
+from dyme.policy import Policy
 from dyme.supervise.target import target_text
 from dyme.tree import Prompt
 from dyme.types import Completion, Group, Sample, Verdict
@@ -157,7 +158,7 @@ def build_policy(shape: Shape, device: str, attention: str = "tree") -> Policy:
     """Ours: the model with its processor and attention (a value of model.attention); no vision cache across steps."""
     processor = build_processor(shape)
     model = build_model(shape, processor, device)
-    _attend(model, attention, multimodal=True)
+    attend(model, attention)
     return Policy(model, processor)
 
 

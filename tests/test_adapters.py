@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from dyme import adapters
 from dyme.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from dyme.errors import ConfigError, ModelError
+from dyme.layout import saved_bytes
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.train import accelerator_for
@@ -281,3 +282,13 @@ def test_a_copy_trains_apart(checkpoints: Checkpoints) -> None:
     before = snapshot(policy)
     trained(other, replace(Config(), train=TrainConfig(max_tokens_per_batch=512)))
     assert all(torch.equal(weight, before[name]) for name, weight in policy.named_parameters())
+
+
+def test_a_frozen_base_is_no_activation(checkpoints: Checkpoints) -> None:
+    """Its weights are kept for the backward pass, transposed, but they are there anyway."""
+    policy = adapted(checkpoints, "llama").train()
+    updater = Updater(policy, Config(), Accelerator(cpu=True))
+    batch = updater._collate([updater._idle(prompts(policy, 1)[0])], "rows")
+    base = sum(w.nbytes for n, w in policy.named_parameters() if "layers" in n and "lora_" not in n and w.ndim == 2)
+    with_weights, without = saved_bytes(lambda: policy(batch)), saved_bytes(lambda: policy(batch), policy.parameters())
+    assert 0 < without <= with_weights - base

@@ -24,6 +24,7 @@ from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs,
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, SupervisionConfig, TrainConfig
 from dyme.objective import count, loss, token_weight
 from dyme.policy import Policy, Prompt
+from dyme.reference import Reference
 from dyme.route import ROUTERS, Context, advantages, standard_deviation
 from dyme.tree import Limb, Tree, collate
 from dyme.types import Group, Route
@@ -182,7 +183,7 @@ def against_trl(policy: Policy, loss_type: Any, beta: float, scale: Any, tempera
     ours = [a for row in rewards for a in advantages(row, settings.objective, spread)]
     assert ours == pytest.approx(theirs["advantages"], rel=1e-5, abs=1e-6)
     updater = Updater(policy, settings, Accelerator(cpu=True))
-    updater.reference = reference if beta else None
+    updater.reference = Reference(reference) if beta else None
     done = step(updater, asked, answered, routes)
     distance = gap(done.gradients, theirs["gradients"])
     print(f"{loss_type} beta {beta} scale {scale}: relative distance of the gradients {distance:.1e}")

@@ -165,7 +165,7 @@ def _kept(policy: Policy, prompt: Prompt, device: torch.device) -> int:
     batch = collate([Tree(trunk=prompt, limbs=(limb,))], policy.pad, "rows", policy.answer_types).to(device)
     training = policy.training
     policy.train()
-    kept = layout.saved_bytes(lambda: policy(batch))
+    kept = layout.saved_bytes(lambda: policy(batch), policy.parameters())
     policy.train(training)
     return kept
 

@@ -107,7 +107,7 @@ def _add_publishing(add: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands that hand a model on."""
     export = add("export", "write a plain checkpoint: a LoRA adapter merged into its base, or another precision")
     export.add_argument("model", help="a run folder, a model or adapter folder, a GGUF file, a hub id, or embedded")
-    export.add_argument("--out", required=True, help="a new folder")
+    export.add_argument("--out", required=True, help="folder to write; it must be new or empty")
     export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the weights (default: the run's own)")
     push = add("push", "upload a run's model with its card to the Hugging Face hub")
     push.add_argument("model", help="a run folder or a model folder")

@@ -8,7 +8,7 @@ agrees, the model's own forward is the layout, at the cost of full logits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -71,14 +71,19 @@ def choose(
     return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}", pictured)
 
 
-def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
-    """Bytes that a forward pass keeps for its backward pass, each storage counted once and the weights left out."""
+def saved_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Tensor] = ()) -> int:
+    """Bytes that a forward pass keeps for its backward pass, each storage counted once and the weights left out.
+
+    Of frozen `weights`, which a pass through an adapter keeps transposed, only those that are given are recognised.
+    """
+    own = {weight.untyped_storage().data_ptr() for weight in weights}
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if not isinstance(tensor, torch.nn.Parameter) and not (tensor.is_leaf and tensor.requires_grad):
             storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -49,7 +49,7 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
     if getattr(processor, "chat_template", None) is None:
         raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
     resolution.apply(processor, config)
-    _attend(model, config.attention)
+    attend(model, config.attention)
     if adapter:
         adapters.reopen(model, adapter)
     elif config.lora_rank:
@@ -159,7 +159,7 @@ def _processor(path: str, kind_of_model: str, options: dict[str, Any]) -> Any:
     return slim.from_pretrained(path, **options)
 
 
-def _attend(model: Any, attention: str) -> None:
+def attend(model: Any, attention: str) -> None:
     """Set the language model's attention; the vision tower keeps its own. Families without SDPA keep what they have."""
     if attention == "tree":
         if model.config.get_text_config()._attn_implementation != "sdpa":

@@ -189,7 +189,7 @@ class Updater:
         device, batch = self.accelerator.device, self._collate(layout.probe(trees) or [self._idle(spare)], self.layout.layout)
         self.policy.train()
         with self.accelerator.no_sync(self.policy):  # there is no backward pass to synchronise
-            per_token = layout.saved_bytes(lambda: self.policy(batch)) / batch.input_ids_BL.numel()
+            per_token = layout.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.input_ids_BL.numel()
         reserved = sum(3 * p.nbytes for p in self.policy.parameters() if p.requires_grad)  # gradient and two moments
         own = layout.token_budget(per_token, layout.free_bytes(device), reserved, device)
         budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
