@@ -72,9 +72,9 @@ def test_sft_rollout_and_evaluation_see_what_plain_transformers_makes(family: st
     with Seen(policy) as rollout:
         hf.sample(policy, [prompt], [0], CONFIG.rollout)
     with Seen(policy) as thinking:
-        evaluate.answer(policy, [sample], CONFIG, CONFIG.task.think_prompt, greedy=True)
+        evaluate.answer(policy, [sample], CONFIG, CONFIG.task.think_prompt)
     with Seen(policy) as direct:
-        evaluate.answer(policy, [sample], CONFIG, CONFIG.task.direct_prompt, greedy=True)
+        evaluate.answer(policy, [sample], CONFIG, CONFIG.task.direct_prompt)
     with Seen(policy) as sft:
         route = ROUTERS["sft"].stages(CONFIG)[0].route(group(sample, [], []), Context(config=CONFIG))
         step(Updater(policy, CONFIG, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
