@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from dyme.loading import attend
+from dyme.model.loading import attend
 from dyme.policy import Policy
 from dyme.supervise.target import target_text
 from dyme.tree import Prompt

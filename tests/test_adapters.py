@@ -17,16 +17,16 @@ from peft import PeftModel
 from tiny import explore_all, groups, inputs, prompts, samples, step
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from dyme import adapters
 from dyme.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from dyme.errors import ConfigError, ModelError
 from dyme.layout import saved_bytes
+from dyme.model import adapters
+from dyme.model.vision import TOWERS
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.train import accelerator_for
 from dyme.types import Sample
 from dyme.update import Updater
-from dyme.vision import TOWERS
 
 REWARDS = [[0.9, 0.0, 0.3], [1.5, 0.0, 0.2], [0.1, 0.3, 0.8]]
 Checkpoints = Callable[[str], Path]

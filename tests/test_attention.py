@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from dyme.attention import PIECES, _causal
+from dyme.model.attention import PIECES, _causal
 
 
 @pytest.mark.parametrize("length", [1, 64, 65, 100, 129, 64 * PIECES + 1, 700])

@@ -16,9 +16,9 @@ from families import FAMILIES, tokenizer_with
 from tiny import group, samples, step
 
 from dyme import evaluate
-from dyme.chat import DATE, Chat
 from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
 from dyme.errors import ModelError
+from dyme.model.chat import DATE, Chat
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context

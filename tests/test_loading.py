@@ -15,9 +15,9 @@ import torch
 from tiny import samples
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dyme import adapters, loading
 from dyme.config import ModelConfig, RolloutConfig
 from dyme.errors import ModelError
+from dyme.model import adapters, loading
 from dyme.policy import Policy
 from dyme.rollout import hf
 

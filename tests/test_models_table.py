@@ -9,9 +9,9 @@ import pytest
 import torch
 from published_shapes import PUBLISHED, on_meta
 
-from dyme import adapters
 from dyme.config import ModelConfig
-from dyme.vision import tower_of
+from dyme.model import adapters
+from dyme.model.vision import tower_of
 
 TABLE = Path(__file__).parent.parent / "docs" / "models.md"
 

@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from dyme.config import Config, ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.loading import resolve
+from dyme.model.loading import resolve
+from dyme.model.vision import TOWERS
 from dyme.policy import Policy, Prompt
 from dyme.route import ROUTERS, Context
 from dyme.types import Sample
 from dyme.update import Updater
-from dyme.vision import TOWERS
 
 Load = Callable[[str], Policy]
 

@@ -13,9 +13,9 @@ from tiny import Picture
 
 from dyme.config import ModelConfig
 from dyme.errors import ConfigError
+from dyme.model.resolution import SETTINGS, taken
 from dyme.policy import Policy
 from dyme.recipe import build
-from dyme.resolution import SETTINGS, taken
 from dyme.types import Sample
 
 WIDE = Sample(id="wide", question="How many?", answer="1", images=(Picture(0, (60, 30)),))

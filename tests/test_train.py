@@ -24,7 +24,7 @@ from dyme import train as loop
 from dyme.config import Config
 from dyme.display import Display
 from dyme.errors import ConfigError
-from dyme.loading import resolve
+from dyme.model.loading import resolve
 from dyme.policy import Policy
 from dyme.record import RunFolder
 from dyme.rollout import hf

@@ -17,12 +17,12 @@ from test_tree import trees
 from tiny import awkward, gap, grads, groups, prompts, samples
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
+from dyme.model.vision import Shelf, fingerprint
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context
 from dyme.tree import Prompt, collate
 from dyme.update import Updater
-from dyme.vision import Shelf, fingerprint
 
 Load = Callable[[str], Policy]
 CONFIG = Config(

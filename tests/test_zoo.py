@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from dyme.config import ModelConfig
-from dyme.loading import resolve
+from dyme.model.loading import resolve
 from dyme.policy import Policy
 from dyme.tasks import chart_questions, charts
 from dyme.zoo import architecture, practice, pretrain

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import torch
 from accelerate import Accelerator
 
-from dyme import adapters, layout
+from dyme import layout
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError
+from dyme.model import adapters
+from dyme.model.resolution import taken
 from dyme.policy import Policy
-from dyme.resolution import taken
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.route import ROUTERS
 from dyme.supervise.target import target_text

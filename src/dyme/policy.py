@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from dyme import adapters
-from dyme.attention import NAME, carrier
-from dyme.chat import Chat
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.loading import first_line, open_checkpoint
+from dyme.model import adapters
+from dyme.model.attention import NAME, carrier
+from dyme.model.chat import Chat
+from dyme.model.loading import first_line, open_checkpoint
+from dyme.model.vision import Shelf, Tower, fingerprint, tower_of
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
 from dyme.types import Sample
-from dyme.vision import Shelf, Tower, fingerprint, tower_of
 
 HEAD_BYTES = 2**28
 """Log-probabilities are computed in pieces whose float32 logits take no more than this."""

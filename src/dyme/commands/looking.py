@@ -63,7 +63,7 @@ def _out(args: argparse.Namespace, config: Config) -> Path | None:
 
 
 def _folder(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> ItemFolder:
-    from dyme.loading import resolve
+    from dyme.model.loading import resolve
 
     model = resolve(replace(config.model, path=args.model))
     return ItemFolder.open(out, fingerprint(config, model, samples, args.split, plan), make=main_process())

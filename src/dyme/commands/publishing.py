@@ -21,7 +21,7 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
     run = run_of(Path(args.model))
     config = replace(run.config().model if run else ModelConfig(), path=args.model)
     config = replace(config, dtype=args.dtype) if args.dtype else config
-    from dyme import adapters
+    from dyme.model import adapters
     from dyme.policy import Policy
 
     policy = Policy.load(config)

@@ -23,10 +23,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from dyme import adapters, resolution
-from dyme.attention import NAME, register
 from dyme.config import ModelConfig
 from dyme.errors import ModelError
+from dyme.model import adapters, resolution
+from dyme.model.attention import NAME, register
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
