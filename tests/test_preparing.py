@@ -11,6 +11,8 @@ import pytest
 from runs import ROOT, run
 
 from dyme.cli import main
+from dyme.commands.common import with_task
+from dyme.recipe import build
 from dyme.record import RunFolder
 
 
@@ -81,3 +83,10 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     status, out, err = run("prepare", "gsm8k", "--from", published.gsm8k(tmp_path / "src"), "--out", tmp_path / "out", cwd=tmp_path)
     assert (status, err) == (0, "")
     assert "number 3" in out
+
+
+def test_another_task_than_the_recipes_takes_none_of_its_data() -> None:
+    config = build({"task": {"name": "jsonl", "train": "own.jsonl", "test": "own.jsonl", "marker": "So:"}})
+    assert with_task(config, "jsonl", []) is config
+    task = with_task(config, "gsm8k", ["--task.test", "gsm8k.jsonl"]).task
+    assert (task.name, task.train, task.test, task.marker) == ("gsm8k", "", "gsm8k.jsonl", "So:")

@@ -109,7 +109,7 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     if args.json:
         check_writable(args.json)
     config = load_recipe(args.recipe, rest) if args.recipe else build({}, rest)
-    config = replace(config, task=replace(config.task, name=args.task)) if args.task else config
+    config = with_task(config, args.task, rest) if args.task else config
     check_names(config)
     return config
 
@@ -132,9 +132,19 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     else:
         config = build({}, rest)
     if args.task:
-        config = replace(config, task=replace(config.task, name=args.task))
+        config = with_task(config, args.task, rest)
     check_names(config)
     return config
+
+
+def with_task(config: Config, name: str, rest: Sequence[str]) -> Config:
+    """`config` for task `name`; data that a recipe names for another task are dropped, those of the command line stay."""
+    if name == config.task.name:
+        return config
+    given = build({}, rest).task
+    return replace(
+        config, task=replace(config.task, name=name, path=given.path, train=given.train, validation=given.validation, test=given.test)
+    )
 
 
 def run_of(model: Path) -> RunFolder | None:

@@ -94,7 +94,7 @@ def prepare(
     (folder / MANIFEST).unlink(missing_ok=True)
     work = _Preparation(published, config, folder, limit)
     try:
-        work.run(opened.rows(work.full, streaming=bool(limit)), progress or (lambda what, done, total: None))
+        work.run(opened.rows(work.full, streaming=bool(limit)), progress, opened.count() if progress else 0)
         report = work.finish(opened)
     finally:
         work.close()
@@ -126,7 +126,7 @@ class _Preparation:
         self.kinds: Counter[str] = Counter()
         self.files: dict[Split, TextIO] = {}
 
-    def run(self, raws: Iterator[Raw], progress: Progress) -> None:
+    def run(self, raws: Iterator[Raw], progress: Progress | None, total: int) -> None:
         """Write the rows as they come, their pictures checked a batch at a time."""
         done = 0
         while batch := list(islice(raws, BATCH)):
@@ -135,7 +135,8 @@ class _Preparation:
             for raw, row in rows:
                 self._write(raw, row)
             done += len(batch)
-            progress("rows", done, done + 1)
+            if progress:
+                progress("rows", done, max(done, total))
 
     def full(self, split: Split) -> bool:
         """Whether a split has all the rows that are wanted; those of a batch on its way are not counted yet."""

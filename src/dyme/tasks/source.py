@@ -33,6 +33,10 @@ class Source(Protocol):
         """Annotation files with their sizes and times; empty for the hub, whose id must do."""
         ...
 
+    def count(self) -> int:
+        """How many rows there are, for a progress bar; 0: not known beforehand."""
+        ...
+
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
         """Its rows in order, those of full splits left out; `streaming` fetches no more than that from the hub."""
         ...
@@ -53,6 +57,10 @@ class Folder:
     def fingerprint(self) -> list[tuple[str, int, int]]:
         """See `Source`."""
         return _stats(self.base, [file for files in self.files.values() for file in files])
+
+    def count(self) -> int:
+        """See `Source`; the annotation files are read once more for it, which pictures outweigh by far."""
+        return sum(1 for files in self.files.values() for file in files for _ in self.layout.read(file, self.base))
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
         """See `Source`."""
@@ -80,6 +88,10 @@ class Loaded:
         folder = Path(self.shown)
         files = [*folder.rglob("*.parquet"), *folder.rglob("*.arrow")] if folder.is_dir() else []
         return _stats(folder, sorted(files))
+
+    def count(self) -> int:
+        """See `Source`."""
+        return 0
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
         """See `Source`."""
