@@ -70,7 +70,10 @@ def check_pictures(policy: Policy, samples: Sequence[Sample]) -> None:
     if seen:
         others = f" ({len(seen)} of {len(samples)} samples have one)" if len(seen) > 1 else ""
         model = type(policy.model).__name__
-        raise DataError(f"{seen[0].id}: has an image, but {model} reads text only{others}; use a vision-language model")
+        raise DataError(
+            f"{seen[0].id}: has an image, but {model} reads text only{others}; use a vision-language model, "
+            "or give the facts in words: --task.input facts"
+        )
 
 
 def check_adapter(policy: Policy, config: Config) -> None:

@@ -16,7 +16,7 @@ from dyme.tasks.prepare import Report
 from dyme.tasks.prepare import prepare as prepare_source
 
 RECIPE = "recipes/charts-dyme.toml"
-"""What the next command starts from; it names no data of its own."""
+"""What the next command starts from: the embedded model, and no data of its own."""
 
 
 def prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -33,6 +33,8 @@ def prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
     with progress_bars(display) as progress:
         report = prepare_source(published[args.task], task, args.source, args.out, limit=args.limit, progress=progress)
     _show(display, report)
+    if "train" in report.rows:
+        display.note("the next command takes the embedded model, to see it run; recipes/ has settings for real checkpoints")
     display.note(f"next: {_next(report, args.task)}")
     return 0
 
