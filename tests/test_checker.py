@@ -231,3 +231,79 @@ def test_long_traces_take_no_time(part: str) -> None:
     start = time.process_time()
     score(DIFF, part * 100_000)
     assert time.process_time() - start < 2
+
+
+YEARS = (Fact("2015", "30"), Fact("2016", "40"), Fact("2017", "55"))
+SHARES = (Fact("Blue", "30%"), Fact("Red", "40 %"), Fact("18-24", "12%"))
+LETTERS = (Fact("A", "30"), Fact("B", "40"), Fact("C", "55"))
+SERIES = (Fact("Men, 2015", "30"), Fact("Women, 2015", "40"), Fact("Men, 2016", "35"), Fact("Women, 2016", "20"))
+PARTS = (Fact("walnuts", "1/2"), Fact("almonds", "3/8"))
+YEARS_DIFF = sample("What is the difference between 2015 and 2016?", "10", YEARS)
+SHARES_DIFF = sample("What is the difference between Red and Blue?", "10", SHARES)
+LETTERS_DIFF = sample("What is the difference between A and B?", "10", LETTERS)
+SERIES_DIFF = sample("What is the difference between Men and Women in 2015?", "10", SERIES)
+BEST_YEAR = sample("In which year was the value highest?", "2017", YEARS)
+WALNUTS = sample("How much is walnuts?", "1/2", PARTS)
+
+
+@pytest.mark.parametrize(
+    ("about", "right", "wrong"),
+    [
+        (YEARS_DIFF, "2016 is 40, 2015 is 30, 40 - 30 = 10.", "2016 is 30, 2015 is 40, 40 - 30 = 10."),
+        (YEARS_DIFF, "Observation: 2015 30, 2016 40. Reasoning: 40 - 30 = 10.", "Observation: 2015 40, 2016 30. Reasoning: 40 - 30 = 10."),
+        (BEST_YEAR, "2015 30, 2016 40, 2017 55. 2017 is the highest.", "2015 30, 2016 40, 2017 55. 2016 is the highest."),
+        (SHARES_DIFF, "Red is 40%, Blue is 30%, 40% - 30% = 10%.", "Red is 40%, Blue is 30%, 40% - 30% = 25%."),
+        (SHARES_DIFF, "Red 40, Blue 30, 40 - 30 = 10.", "Red 30%, Blue 40%, 40 - 30 = 10."),
+        (LETTERS_DIFF, "B 40, A 30, 40 - 30 = 10.", "B 30, A 40, 40 - 30 = 10."),
+        (SERIES_DIFF, "Women in 2015 is 40, Men in 2015 is 30, 40 - 30 = 10.", "Men in 2015 is 40, Women in 2015 is 30, 40 - 30 = 10."),
+        (SERIES_DIFF, "In 2015, women have 40 and men 30. 40 - 30 = 10.", "In 2015, men have 40 and women 30. 40 - 30 = 10."),
+        (WALNUTS, "walnuts is 1/2.", "walnuts is 1."),
+        (DIFF, "fig 82, oat 13, 82 - 13 = 69. So 69.", "fig 82, oat 13, 82 - 13 = 69, 82 + 13 = 95. So 95."),
+        (DIFF, "fig is 82, oat is 13, 82 - 13 = 69.", "fig is not 82, oat isn't 13, 82 - 13 = 69."),
+    ],
+)
+def test_labels_that_are_numbers_percent_series_fractions_and_denials(about: Sample, right: str, wrong: str) -> None:
+    assert grade(about, right).level == "high", grade(about, right)
+    assert grade(about, wrong).level == "low", grade(about, wrong)
+
+
+@pytest.mark.parametrize("trace", ["2015 - 30 = 1985", "From 2015 to 2017 the value rises. 2017 - 2015 = 2", "A 30 minute walk"])
+def test_years_and_letters_are_names_only_where_something_is_said_of_them(trace: str) -> None:
+    facts = YEARS if "20" in trace else LETTERS
+    assert not CHECKER.check(sample("What is said?", "x", facts), [trace])[0].reason.startswith("says of")
+
+
+def test_what_ocr_could_not_pair_is_no_value() -> None:
+    noise = (*(Fact("tick", str(k)) for k in (0, 50, 100)), Fact("title", "Sales by fruit"), Fact("label", "fig"))
+    which = sample("Which fruit has the highest sales?", "fig", (*FACTS, *noise))
+    assert grade(which, "ham 47, fig 82, oat 13. fig 82 is the highest.").level == "high"
+    assert grade(which, "Sales by fruit. Fruit. So fig.").level == "low"
+    assert grade(sample("Which fruit has the highest sales?", "fig", noise), "Sales by fruit. tick 100. So fig.").level != "high"
+
+
+@pytest.mark.parametrize(
+    "trace",
+    ["Red bar fruits have ham 47. oat 13. 2", "The bar that fruits have is red. ham 47. fig 82. So 2.", "ham 47. fig 82. oat 13. So 2."],
+)
+def test_without_a_derivation_high_takes_a_step_that_bears_the_answer_out(trace: str) -> None:
+    assert grade(sample("How many fruits have a bar that is red?", "2"), trace).level != "high"
+    assert grade(sample("Is fig larger than oat?", "yes"), "fig 82, oat 13. Well. So yes.").level != "high"
+    assert grade(sample("Is fig larger than oat?", "yes"), "fig 82, oat 13, 82 > 13. So yes.").level == "high"
+
+
+@pytest.mark.parametrize(
+    ("about", "trace", "objection"),
+    [
+        (DIFF, "fig is 82 and oat is 13, so 82 - 13 = 69.", ""),
+        (DIFF, "Looking at the bars, the gap between them is 69 units.", ""),
+        (DIFF, "I'm sorry, but I can't help with that request.", "never names the answer"),
+        (DIFF, "fig is 85 and oat is 13, so 85 - 13 = 72.", "says of fig what the facts do not"),
+        (DIFF, "82 - 13 = 72, so it is 69", "has a step that does not hold"),
+        (DIFF, "fig is 82, oat is 13, 82 - 13 = 69. The final answer is 72.", "ends in another answer"),
+        (sample("Is there a fracture?", "no", ()), "The cortex is continuous everywhere.", ""),
+        (sample("Where is the lesion?", "Left lung", ()), "An opacity is seen in the left upper lobe.", ""),
+        (sample("Where is the lesion?", "Left lung", ()), "I cannot help.", "never names the answer"),
+    ],
+)
+def test_what_must_not_be_imitated(about: Sample, trace: str, objection: str) -> None:
+    assert CHECKER.objection(about, trace) == objection

@@ -90,3 +90,22 @@ def test_facts_alone_and_nothing_at_all() -> None:
 
 def test_the_marker_is_never_written() -> None:
     assert "Answer:" not in refine("What is it?", "a boat", facts=(), rationale="It floats. Answer: boat.")
+
+
+def test_ties_quotes_percent_and_years() -> None:
+    ties = (Fact("fig", "10"), Fact("oat", "10"), Fact("ham", "20"))
+    assert refine("Order the items from lowest to highest.", "fig, oat, ham", ties).endswith("fig 10 <= oat 10 < ham 20.")
+    assert refine("Tim has $50. Does he have enough to buy a fig and a ham?", "'yes'", ties).endswith("30 < 50, so enough.")
+    shares = (Fact("Blue", "30%"), Fact("Red", "40%"), Fact("Green", "55%"))
+    assert refine("What is the difference between Red and Blue?", "10%", shares).endswith("Red 40%, Blue 30%, 40 - 30 = 10.")
+    years = (Fact("2015", "30"), Fact("2016", "40"), Fact("2017", "55"))
+    assert refine("In which year was the value highest?", "2017", years).endswith("2017 55 is the highest.")
+
+
+def test_what_ocr_could_not_pair_is_observed_only_where_there_is_nothing_else() -> None:
+    noise = (Fact("title", "Sales by fruit"), Fact("tick", "0"), Fact("tick", "100"), Fact("label", "fig"))
+    assert refine("Which fruit has the highest sales?", "fig", (*FACTS, *noise)).startswith(
+        "Observation: ham 47, fig 82, oat 13. Reasoning"
+    )
+    assert refine("Which fruit is it?", "fig", noise) == "Observation: title Sales by fruit, label fig. So fig."
+    assert refine("What?", "7", noise).endswith("tick 0, tick 100, label fig. So 7.")

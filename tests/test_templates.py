@@ -51,6 +51,8 @@ def test_a_trace_becomes_a_template_and_back() -> None:
         "Observation: ham first. fig 82, oat 13. Reasoning: 82 - 13 = 69.",
         "Observation: none. Reasoning: no fact.",
         "Observation: {a} fig 82, oat 13. Reasoning: 82 - 13 = 69.",
+        "Observation: fig 82, oat 13. Reasoning: fig is not oat, 82 - 13 = 69.",
+        "Observation: fig 82, oat 13. Reasoning: 82 - 13 = 69. The sky is green.",
     ],
 )
 def test_what_keeps_something_of_its_sample_is_no_template(trace: str) -> None:

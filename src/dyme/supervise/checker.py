@@ -10,7 +10,8 @@ support   whether the last words give the gold answer, or the work reaches it
 focus     falls with facts that the question does not need, repetition and idle equations, to 0.6 at worst
 
 So copying facts without work, naming the answer without evidence, and piling up true but idle statements do not pay. Words that
-command a grade are words like any others. Where no derivation is known, any fact near the question's words is evidence. A sample
+command a grade are words like any others. Where no derivation is known, any fact near the question's words is evidence, and `high`
+takes arithmetic or a comparison that bears the answer out. A sample
 without facts is graded by arithmetic and support of the answer alone, `medium` at most; so is one whose facts are running text,
 where shared words count as evidence.
 """
@@ -36,9 +37,15 @@ _UNNAMED = 0.3
 """Evidence of a value that is given without its name."""
 _FACTLESS = 0.75
 """Highest score of a trace about a sample without facts that can be held against it one by one."""
+_UNPROVEN = 0.6
+"""Highest work of a trace without a derivation in which nothing bears the answer out: `medium` at most."""
 _PHRASE = 4
 """Content words from which on a value is running text."""
 _SENTENCE = re.compile(r"(?<![0-9])\.(?= |$)|\.(?= |$)|[;\n!?]|\b(?:so|then|hence|therefore|thus)\b")
+_CONCLUSION = re.compile(
+    r"\b(?:so|hence|therefore|thus|(?:final )?answer is)\b((?:(?!\b(?:so|hence|therefore|thus|answer)\b)[^\n;]){1,100})$"
+)
+"""The last words of a trace, if they draw a conclusion."""
 _NEGATION = re.compile(r"\b(?:not|no|cannot)\b|n't\b")
 
 
@@ -53,6 +60,25 @@ class LocalChecker:
         found = derive(sample)
         reader = _reader(sample.question, sample.facts)
         return [_assess(sample, found, reader, self._thinking(trace)) for trace in traces]
+
+    def objection(self, sample: Sample, trace: str) -> str:
+        """Why `trace` must not be imitated; "" if nothing speaks against it.
+
+        That is a statement which the facts contradict, a step that does not hold, or an answer that is another one or not there
+        at all. What the facts do not speak of is no objection, as a helper may see more in the image than they tell.
+        """
+        reading = _reader(sample.question, sample.facts).read(self._thinking(trace))
+        gold = normal(sample.answer_text)
+        if false := next((pair.name for pair in reading.pairs if not pair.entries), None):
+            return f"says of {false} what the facts do not"
+        if not all(relation.holds for relation in reading.relations):
+            return "has a step that does not hold"
+        if _contradicted(reading, numbers(gold)):
+            return "ends in another answer"
+        named = any(
+            item in numbers(reading.text) if isinstance(item, Fraction) else words(item) & words(reading.text) for item in read(gold)
+        )
+        return "" if named or gold in ("yes", "no") or not words(gold) else "never names the answer"
 
     def _thinking(self, trace: str) -> str:
         return trace.partition(self.marker)[0] if self.marker else trace
@@ -81,9 +107,10 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
         evidence, work = _loose(sample, reader, reading, support)
         focus = _repetition(reading)
     strays = _strays(sample, reading)
-    truth = _FAULT ** min(reading.faults, 8) * _STRAY ** min(strays, 4)
+    faults = reading.faults + _contradicted(reading, numbers(normal(sample.answer_text)))
+    truth = _FAULT ** min(faults, 8) * _STRAY ** min(strays, 4)
     score = truth * focus * evidence**0.5 * (0.1 + 0.6 * work + 0.3 * support)
-    score = round(min(score, 1.0 if any(not _is_text(entry) for entry in reader.entries) else _FACTLESS), 4)
+    score = round(min(score, 1.0 if any(entry.paired and not _is_text(entry) for entry in reader.entries) else _FACTLESS), 4)
     return Assessment(level=level_of(score), score=score, reason=_reason(reading, misnamed, strays, (evidence, work, support, focus)))
 
 
@@ -117,6 +144,8 @@ def _support(sample: Sample, found: Derivation | None, reading: Reading) -> floa
     results = [result for relation in reading.relations if relation.holds and relation.grounded for result in relation.results[-1:]]
     parts = _sentences(reading)
     last = _last(reading)
+    if _contradicted(reading, numbers(answer)):
+        return 0.0
     if answer in ("yes", "no"):
         negated = bool(_NEGATION.search(last)) and not re.search(r"\bno\b.{0,3}$", last) or last.endswith(" no")
         return float(negated == (answer == "no")) if len(parts) > 1 or reading.relations else 0.0
@@ -135,6 +164,13 @@ def _sentences(reading: Reading) -> list[str]:
 
 def _last(reading: Reading) -> str:
     return next(iter(_sentences(reading)[::-1]), "")
+
+
+def _contradicted(reading: Reading, gold: Sequence[Fraction]) -> bool:
+    """Whether the trace concludes ("So 95.") with numbers of which none is the gold answer, roughly."""
+    closing = _CONCLUSION.search(reading.text)
+    said = numbers(closing[1]) if closing and len(gold) == 1 else ()
+    return bool(said) and all(abs(value - gold[0]) > abs(gold[0]) / 100 for value in said)
 
 
 def _chained(reading: Reading, gold: Sequence[Fraction]) -> bool:
@@ -270,20 +306,20 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded and relation.kind == "="]
     reached = {abs(result) for relation in sound for result in relation.results}
     gold = {abs(v) for v in numbers(normal(sample.answer_text))}
-    worked = bool(gold & reached)
-    if not sample.facts:
+    compared = support == 1 and not gold and any(r.holds and r.grounded and r.kind != "=" for r in reading.relations)
+    worked = bool(gold & reached) or compared
+    every = [entry for entry in reader.entries if entry.paired]
+    if not every:
         return min(1.0, 0.6 + 0.2 * len(sound)) if sound else 0.3, float(worked)
     said = words(reading.text)
     values = set(numbers(reading.text)) - gold
     told = {entry for pair in reading.pairs for entry in pair.entries}
-    told |= {
-        e for e in reader.entries if e.value in values or (len(e.text) > 2 and e.text in reading.text) or values & set(numbers(e.parts[0]))
-    }
-    told |= {e for e in reader.entries if _is_text(e) and len((words(e.text) & said) - words(normal(sample.answer_text))) > 1}
+    told |= {e for e in every if e.value in values or (len(e.text) > 2 and e.text in reading.text) or values & set(numbers(e.parts[0]))}
+    told |= {e for e in every if _is_text(e) and len((words(e.text) & said) - words(normal(sample.answer_text))) > 1}
     relevant = len(said & asked) / max(1, len(asked))
-    evidence = min(1.0, (len(told) + len(sound)) / min(2, len(reader.entries))) * min(1.0, 0.4 + 1.5 * relevant)
+    evidence = min(1.0, (len(told) + len(sound)) / min(2, len(every))) * min(1.0, 0.4 + 1.5 * relevant)
     sentences = len(_sentences(reading))
-    return evidence, 1.0 if worked else min(1.0, 0.4 + 0.2 * sentences) * support * (sentences > 1)
+    return evidence, 1.0 if worked else min(_UNPROVEN, 0.4 + 0.1 * sentences) * support * (sentences > 1)
 
 
 def _is_text(entry: Entry) -> bool:

@@ -14,9 +14,9 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-from dyme.supervise.entries import Entry, asked, decimal, entries, groups, normal, numbers, scope, words
+from dyme.supervise.entries import Entry, asked, decimal, groups, normal, numbers, paired, scope, words
 from dyme.types import Fact, Sample
-from dyme.verify.answer import number, read
+from dyme.verify.answer import read
 
 HIGHEST = "highest|most|largest|greatest|maximum|max|longest|biggest|best|top|oldest|heaviest|tallest|peak"
 LOWEST = "lowest|least|fewest|smallest|minimum|min|shortest|youngest|lightest|worst"
@@ -53,7 +53,7 @@ class Derivation:
 
 @lru_cache(maxsize=4096)
 def _derive(question: str, answer: str, facts: tuple[Fact, ...]) -> Derivation | None:
-    search = _Search(question, answer, entries(facts))
+    search = _Search(question, answer, paired(facts))
     found = [option for option in search.options() if option.support > 0]
     return max(found, key=lambda option: option.support, default=None)  # the first of equals
 
@@ -138,8 +138,7 @@ class _Search:
         ranked = sorted(group, key=_number)
         for order in (ranked, ranked[::-1]):
             if len(order) > 1 and self.items == tuple(item for entry in order for item in _items(entry)):
-                sign = " < " if order is ranked else " > "
-                yield Derivation("order", tuple(order), (sign.join(decimal(_number(e)) for e in order),), support=4)
+                yield Derivation("order", tuple(order), (_chain([_number(e) for e in order], "<" if order is ranked else ">"),), support=4)
 
     def counts(self, group: tuple[Entry, ...]) -> Iterator[Derivation]:
         for limit in self.quantities:
@@ -254,6 +253,12 @@ class _Search:
         return mixed[-1] if len(mixed) == 1 and len(self.named) == 1 else before[-1] if before else None
 
 
+def _chain(values: Sequence[Fraction], sign: str) -> str:
+    """ "10 <= 10 < 20": ranked values in a row."""
+    signs = [sign + "=" * (a == b) for a, b in pairwise(values)]
+    return decimal(values[0]) + "".join(f" {sign} {decimal(value)}" for sign, value in zip(signs, values[1:], strict=True))
+
+
 def _number(entry: Entry) -> Fraction:
     if entry.value is None:
         raise ValueError(f"{entry.fact} has no number")
@@ -261,4 +266,4 @@ def _number(entry: Entry) -> Fraction:
 
 
 def _items(entry: Entry) -> tuple[Fraction | str, ...]:
-    return read(normal(entry.name)) if number(entry.name) is None else (entry.name.casefold(),)
+    return read(normal(entry.name))

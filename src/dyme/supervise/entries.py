@@ -2,6 +2,7 @@
 
 The subject of a table's cell is "row, column"; a chart's or a two-column table's is its label alone. A question singles out
 entries by naming their rows or columns: "On Sunday, which beverage had the lowest sales?" names a column of a table of drinks.
+What OCR read without knowing whose value it is ("tick 100") has the name of its role (`chart_layout.ROLES`) and counts as text.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from dyme.supervise.chart_layout import ROLES
 from dyme.types import Fact
 from dyme.verify.answer import number
 from dyme.verify.thinking import NUMBER, plain
 
 _TIME = re.compile(r"\b([0-9]{1,2})[:.]([0-9]{2}) ?([ap])\. ?m\b\.?")
-_MONEY = re.compile(r"[$€£¥₹] ?(?=[0-9.])")
+_SIGNS = re.compile(r"[$€£¥₹] ?(?=[0-9.])|(?<=[0-9]) ?\\?%")
+"""Signs that a value may have or lack, as in `verify`: "$5" is 5, "40 %" is 40."""
 _FRACTION = re.compile(r"([0-9]+)?\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _MIXED = re.compile(rf"(?<![\w.,/+*-])(?:({NUMBER})\+)?({NUMBER})/({NUMBER})(?![\w/])")
 _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
@@ -26,6 +29,7 @@ _ARGUMENT = re.compile(r"(?<=\w), (?=[^()\s]{1,20}(?:, [^()\s]{1,20}){0,6}\))")
 """The space between the arguments of a relation: "parallel(ab, cd)"."""
 _CHOICES = re.compile(r"\n(?:choices|options):.*", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
+_LETTER = re.compile(r"\b[a-z]\b")
 _FILLERS = frozenset(re.findall(r"\w+", "a an the of in on at for and or to per number is are was were ms mr mrs dr s"))
 
 
@@ -38,7 +42,9 @@ class Entry:
     text: str
     """The value in plain characters."""
     value: Fraction | None
-    """The number that the value is or begins with ("$5 per lb"); None for text, times and lists."""
+    """The number that the value is or begins with ("$5 per lb", "1/2"); None for text, times, lists and what is not paired."""
+    paired: bool = True
+    """Whether the subject says whose value it is; not so for the roles of `chart_layout`."""
 
     @property
     def name(self) -> str:
@@ -48,8 +54,8 @@ class Entry:
 
 @lru_cache(maxsize=16384)
 def normal(text: str) -> str:
-    """`text` in plain characters, without currency signs; clock times and fractions in one spelling."""
-    text = _MONEY.sub("", plain(text)).replace("\u2192", "=")
+    """`text` in plain characters, without signs of currency and percent; clock times and fractions in one spelling."""
+    text = _SIGNS.sub("", plain(text)).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
     if "(" in text:
@@ -89,10 +95,22 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
         whole = len(half) < 2 or half[0].count("(") != half[0].count(")")
         shared = not whole and (rows.count(half[0]) > 1 or columns.count(half[1]) > 1)
         text = normal(fact.value)
-        leading = _LEADING.match(text)
-        value = number(leading[1]) if leading and not re.match(r", ?[0-9]", text[leading.end() :]) else None
-        read.append(Entry(fact, half if shared else (normal(fact.subject),), text, value))
+        paired = fact.subject not in ROLES
+        read.append(Entry(fact, half if shared else (normal(fact.subject),), text, _value(text) if paired else None, paired))
     return tuple(read)
+
+
+def paired(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
+    """The entries of `facts` that say whose value they are."""
+    return tuple(entry for entry in entries(facts) if entry.paired)
+
+
+def _value(text: str) -> Fraction | None:
+    """The number that `text` begins with; None if it is the start of a list, a date or a time."""
+    if fraction := _MIXED.match(text):
+        return numbers(fraction[0])[0] if numbers(fraction[0]) else None
+    leading = _LEADING.match(text)
+    return number(leading[1]) if leading and not re.match(r"(?:, ?|/)[0-9]", text[leading.end() :]) else None
 
 
 @lru_cache(maxsize=16384)
@@ -133,12 +151,12 @@ def naming(entry: Entry, question: frozenset[str]) -> int:
 def _core(part: str) -> frozenset[str]:
     """The words by which a question names `part`: of a heading with a number ("Year 2015"), the number alone."""
     *_, last = part.split() or [""]
-    return words(last) if number(last) is not None else words(part)
+    return words(last) if number(last) is not None else words(part) or frozenset(part.split())
 
 
 def scope(found: Sequence[Entry], question: str) -> tuple[Entry, ...]:
     """The entries that `question` (normal text) names most fully; all of them if it names none."""
-    asked = words(question)
+    asked = words(question) | set(_LETTER.findall(question))
     ranks = [naming(entry, asked) for entry in found]
     best = max(ranks, default=0)
     return tuple(entry for entry, rank in zip(found, ranks, strict=True) if rank == best)

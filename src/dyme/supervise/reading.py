@@ -24,20 +24,24 @@ LONGEST = 4000
 _NAME = "[\ue000-\uf8ff]"
 """A name of the facts, as one private-use character: so no pattern depends on the sample."""
 _LINK = (
-    r"(?: ?[:=] ?| (?:(?:is|was|at|has|had|shows?|reads?|costs?|corresponds to|equals|stands at|with|sold|got|reaches"
+    r"(?: ?[:=] ?| (?:(?:is|was|at|has|had|have|shows?|reads?|costs?|corresponds to|equals|stands at|with|sold|got|reaches"
     r"|a value of|about|the|only|to be)(?: |(?= ))){0,3})"
 )
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}[ap]m"
 _MORE, _LESS = "more|greater|higher|larger|bigger|above|over|taller|longer", "less|fewer|lower|smaller|below|under|shorter"
 _VALUE_AFTER = re.compile(rf"{_LINK}({_CLOCK}|{NUMBER})%?(?![\w:]| ?[*/+-] ?[0-9(]| (?:{_MORE}|{_LESS}) (?!than [0-9]|[0-9]))")
+_NOT_VALUE = re.compile(
+    rf" (?:(?:is|was|has|does|did) not|(?:is|was|has|does|did)n't)(?: (?:at|have|had|show|read|equal))? ({NUMBER})(?![\w:])"
+)
 _NAME_AFTER = re.compile(
     rf"(?<![\w.:])(?<![-+*/=<>] )({_CLOCK}|{NUMBER})%? (?:for|belongs to|, which is in|is in|is the value of|goes to) (?:the )?$"
 )
-_THING = rf"(?:(?:the )?(?P<name>{_NAME})(?: at| with| is|'s)?(?: (?P<both>{NUMBER}))?|(?P<value>{NUMBER}))"
+_AMOUNT = rf"{NUMBER}(?:/[0-9]{{1,4}}(?![0-9/]))?"
+_THING = rf"(?:(?:the )?(?P<name>{_NAME})(?: at| with| is|'s)?(?: (?P<both>{_AMOUNT}))?|(?P<value>{_AMOUNT}))"
 _BEST = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
 _SUPERLATIVES = (
     re.compile(
-        rf"(?<![\w.])(?<![-+*/] ){_THING},? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
+        rf"(?<![\w./])(?<![-+*/] ){_THING},? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
         rf"(?! (?:(?:number|value|one|bar|item|sum) )?(?:is|was|of)\b)"
         rf"(?: and it is (?P<it>{_NAME})(?!\w)|(?: value| number| one| bar)?(?:,| at| with| of| is|:)"
         rf" (?P<then>{NUMBER})(?![\w%]| ?[-+*/]))?"
@@ -81,6 +85,8 @@ _SIDES = re.compile(r"[<>]=?|=")
 _MOST_TOKENS = 80
 _WORDS_OF_ARITHMETIC = re.compile(r"\b(?:plus|minus|times|divided|and|is|makes|gives|equals|leaves|sum|from|by)\b")
 _WORDS_AFTER = re.compile(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]{1,60})")
+_WITHIN = re.compile(rf"({_NAME})(?:'s|,)?(?: (?:in|on|for|at|of|the))* $")
+"""The row before its column, or the other way round: "men in 2015 is 40", "in 2015, men have 40"."""
 _TOGETHER = re.compile(rf"{_NAME} and (?:the )?$")
 _FORMAL = re.compile(r"([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
 _THAN = re.compile(r"[^.;\n]{0,25}?\bthan\b")
@@ -139,12 +145,14 @@ class Reader:
         self.entries = found
         self.named: dict[str, list[Entry]] = {}
         for entry in found:
-            for name in dict.fromkeys((", ".join(entry.parts), *entry.parts)):
-                if name and not re.fullmatch(rf"{NUMBER}|.", name):
+            for name in dict.fromkeys((", ".join(entry.parts), *entry.parts)) if entry.paired else ():
+                if name:
                     self.named.setdefault(name, []).append(entry)
         self.letters = {name: chr(0xE000 + k) for k, name in enumerate(list(self.named)[:_MOST_NAMES])}
         self.letter_names = {letter: name for name, letter in self.letters.items()}
-        self.names = any_of(tuple(sorted(self.letters))) if self.letters else None
+        bare = frozenset(name for name in self.letters if re.fullmatch(rf"{NUMBER}|.", name))
+        self.names = any_of(tuple(sorted(self.letters.keys() - bare))) if self.letters.keys() - bare else None
+        self.bare = _bare_names(bare, found)
         self.groups = groups(found)
         self.question = asked(question)
         texts = [text for entry in found for text in (entry.text, *entry.parts)] + [self.question]
@@ -156,12 +164,14 @@ class Reader:
         counts = range(max(map(len, self.groups), default=0) + 1)
         self.known = frozenset(map(abs, held)) | set(map(Fraction, counts))
         self.predicates = {formal[1] for name in self.named if (formal := _FORMAL.fullmatch(name))}
-        self.texts = {entry.text for entry in found if entry.value is None and entry.text}
+        self.texts = {entry.text for entry in found if entry.paired and entry.value is None and entry.text}
 
     def read(self, trace: str) -> Reading:
         """What `trace` states, held against the facts."""
         text = normal(trace[:LONGEST])
-        coded = self.names.sub(lambda found: self.letters[found[0]], text) if self.names else text
+        coded = text
+        for names in (*self.bare, self.names):
+            coded = names.sub(lambda found: self.letters[found[0]], coded) if names else coded
         if "(" in coded:
             coded = _BRACKETED.sub(lambda found: f"{found[1] or found[4]} {found[2] or found[3]}", coded)
         reading = Reading(text, coded)
@@ -178,7 +188,12 @@ class Reader:
             if found[0] not in self.letter_names:
                 continue
             name, at, value = self.letter_names[found[0]], found.start(), None
+            named = self._meant(name, text[max(0, at - 14) : at])
             if _TOGETHER.search(text[max(0, at - 8) : at]):  # "ham and fig have 129" gives neither a value
+                continue
+            if denied := _NOT_VALUE.match(text, found.end()):
+                if any(e.value == number(denied[1]) for e in named):
+                    reading.pairs.append(Pair(name, (), at, f"not {denied[1]}"))
                 continue
             if after := _VALUE_AFTER.match(text, found.end()):
                 value = after[1]
@@ -193,11 +208,17 @@ class Reader:
             exact = number(value)
             hits = tuple(
                 e
-                for e in self.named[name]
+                for e in named
                 if e.text == value or (exact is not None and e.value == exact) or (e.value is None and value in e.text.split(", "))
             )
-            if hits or any(e.value is not None or e.text[:1].isdigit() for e in self.named[name]):
+            if hits or any(e.value is not None or e.text[:1].isdigit() for e in named):
                 reading.pairs.append(Pair(name, hits, at, value))
+
+    def _meant(self, name: str, before: str) -> list[Entry]:
+        """The facts under `name`; those of the row or column named right before it alone, if there are any."""
+        other = _WITHIN.search(before)
+        both = [e for e in self.named.get(self.letter_names.get(other[1], ""), ()) if e in self.named[name]] if other else []
+        return both or self.named[name]
 
     def _formal(self, reading: Reading) -> None:
         """Relations such as Parallel(AB, CD): those among the facts are true, others of the same predicate are not."""
@@ -244,8 +265,7 @@ class Reader:
     def _values(self, name: str | None, value: str | None) -> list[Fraction]:
         """The values that a name, a number, or a name with its number stand for."""
         if value is not None:
-            exact = number(value)
-            return [] if exact is None else [exact]
+            return list(numbers(value)[:1])
         return [e.value for e in self.named.get(self.letter_names.get(name or "", ""), ()) if e.value is not None]
 
     def _arithmetic(self, reading: Reading) -> None:
@@ -265,6 +285,31 @@ class Reader:
     def _first(self, name: str) -> str:
         values = self._values(name, None)
         return str(values[0]) if values and values[0].denominator == 1 else str(float(values[0])) if values else name
+
+
+def _bare_names(names: frozenset[str], found: Sequence[Entry]) -> list[re.Pattern[str]]:
+    """Patterns for names that are one character or a number, such as years: names only where something is said of them.
+
+    That is before a value of theirs ("2016 is 40", "A 30,") and around "highest" and "more than"; a number that is no value of any
+    fact is one wherever it does not stand beside a sign of arithmetic.
+    """
+    values = {entry.value for entry in found}
+    years = frozenset(name for name in names if number(name) is not None and number(name) not in values)
+    patterns = []
+    if years:
+        patterns.append(re.compile(rf"(?<![-+*/=<>(])(?<![-+*/=<>] ){any_of(tuple(sorted(years))).pattern}(?! ?[-+*/=<>)]|[.:,][0-9])"))
+    if names:
+        any_name = any_of(tuple(sorted(names))).pattern
+        value = rf"(?:{_CLOCK}|{NUMBER})(?= ?(?:[,.;)<>=\n-]|$|(?:is|was|and|for|as)\b))"
+        said = rf" (?:is |was |has )?(?:the )?(?:{HIGHEST}|{LOWEST}|{_MORE}|{_LESS})\b"
+        patterns.append(re.compile(rf"{any_name}(?= {value})"))
+        patterns.append(re.compile(rf"(?<![-+*/=<>] ){any_name}(?=(?: ?: ?| is | was | has | at ){value}|{said})"))
+        patterns.append(
+            re.compile(
+                rf"(?:(?<=than )|(?<=est is )|(?<=most is )|(?<=least is )|(?<=for )|(?<=belongs to )){any_name}(?= ?(?:[,.;)\n]|$))"
+            )
+        )
+    return patterns
 
 
 def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from dyme.errors import SupervisionError
 from dyme.supervise.checker import HIGH, LocalChecker
 from dyme.supervise.derivation import Derivation, derive
-from dyme.supervise.entries import Entry, asked, decimal, entries, normal, numbers, scope, words
+from dyme.supervise.entries import Entry, asked, decimal, entries, normal, numbers, paired, scope, words
 from dyme.supervise.reading import Reader
 from dyme.supervise.roles import Template
 from dyme.supervise.templates import fill, listing
@@ -24,6 +24,7 @@ from dyme.verify.answer import read
 MOST_OBSERVED = 5
 """Facts that are all listed as observation; of more, only those that the question needs."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_ORDER = re.compile("[<>]=?")
 
 
 class LocalRefiner:
@@ -67,7 +68,10 @@ class LocalRefiner:
         return f"{observed}{'Reasoning: ' if observed else ''}{text}{closing}"
 
     def _facts_alone(self, sample: Sample) -> str:
-        shown = scope(entries(sample.facts), asked(sample.question))[: 2 * MOST_OBSERVED]
+        """The facts that the question names; of an image whose values are not known, what question or answer mention, else anything."""
+        every, said = entries(sample.facts), words(asked(sample.question)) | words(normal(sample.answer_text))
+        shown = scope(paired(sample.facts), asked(sample.question)) or tuple(e for e in every if words(e.text) & said) or every
+        shown = shown[: 2 * MOST_OBSERVED]
         return f"Observation: {listing(shown)}. So {sample.answer_text}." if shown else ""
 
 
@@ -78,7 +82,7 @@ def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
 
 def write(sample: Sample, found: Derivation) -> str:
     """The derivation in the default shape: what is seen, then the named operands and the work."""
-    every = entries(sample.facts)
+    every = paired(sample.facts)
     shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
     if len(shown) > 2 * MOST_OBSERVED:
         shown = found.operands
@@ -94,8 +98,8 @@ def reasoning(found: Derivation, answer: str) -> str:
         told = f"{operands[0].fact.subject} is {operands[0].fact.value}"
         return told if found.shape == "look-up" else f"{told}, so {answer}"
     if found.shape == "order":
-        sign = " < " if " < " in found.steps[0] else " > "
-        return sign.join(map(_named, operands))
+        signs = _ORDER.findall(found.steps[0])
+        return _named(operands[0]) + "".join(f" {sign} {_named(entry)}" for sign, entry in zip(signs, operands[1:], strict=True))
     if found.shape == "range":
         high, low = operands
         return f"{_named(high)} is the highest, {_named(low)} is the lowest, {found.steps[0]}"
@@ -107,7 +111,9 @@ def reasoning(found: Derivation, answer: str) -> str:
         ]
     if found.shape == "mode":
         head += f", {operands[0].fact.value} appears {len(operands)} times"
-    closing = {"yes": ", so enough", "no": ", so not enough"}[answer.strip(". ").casefold()] if found.shape == "enough" else ""
+    closing = ""
+    if found.shape == "enough":
+        closing = ", so enough" if read(normal(answer)) == ("yes",) else ", so not enough"
     return ", ".join([head, *found.steps]) + closing
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from dyme.errors import RunError
 from dyme.supervise.derivation import Derivation, derive
-from dyme.supervise.entries import Entry, decimal, entries
+from dyme.supervise.entries import Entry, decimal, paired
 from dyme.supervise.roles import Template
 from dyme.types import Assessment, Sample
 
@@ -25,12 +25,14 @@ LONGEST = 600
 """Characters of a template; longer traces are not kept."""
 _SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W*[A-Z][A-Za-z ]{2,30}:\s")
 """The head of a section."""
+_SENTENCES = re.compile(r"[.;!?](?:\s+|$)|\n+")
+_NEGATION = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b", re.IGNORECASE)
 _SLOT = re.compile(r"\{([a-z]+[0-9]*)\}")
 
 
 def slots(sample: Sample, found: Derivation) -> dict[str, str]:
     """What each slot stands for in `sample`."""
-    filled = {"facts": listing(entries(sample.facts))}
+    filled = {"facts": listing(paired(sample.facts))}
     for k, entry in enumerate(found.operands, start=1):
         filled |= {f"name{k}": entry.name, f"value{k}": entry.fact.value}
     results = [step.rpartition("= ")[2] for step in found.steps if "=" in step]
@@ -51,7 +53,7 @@ def generalise(sample: Sample, trace: str) -> str | None:
     if found is None or len(trace) > LONGEST or "{" in trace or "}" in trace or len(_SECTION.findall(trace)) < 2:
         return None
     text = trace.strip()
-    everything = ", ".join(f"{re.escape(e.fact.subject)}(?: is| at| has|:)? {re.escape(e.fact.value)}" for e in entries(sample.facts))
+    everything = ", ".join(f"{re.escape(e.fact.subject)}(?: is| at| has|:)? {re.escape(e.fact.value)}" for e in paired(sample.facts))
     text = re.sub(everything, "{facts}", text, count=1)
     meant = {text_: slot for slot, text_ in reversed(slots(sample, found).items()) if slot != "facts"}
     # values before results, longest first: in "42 - 21 = 21" the value is meant twice, which filling would show as false
@@ -60,8 +62,10 @@ def generalise(sample: Sample, trace: str) -> str | None:
     text = "".join(
         part if part == "{facts}" else pattern.sub(lambda m: f"{{{meant[m[0]]}}}", part) for part in re.split(r"(\{facts\})", text)
     )
+    if _NEGATION.search(text) or not all(_SLOT.search(part) for part in _SENTENCES.split(text) if part.strip()):
+        return None  # what says nothing of the sample, or denies it, is nothing to hand on
     rest = _SLOT.sub(" ", text).casefold()
-    left = any(re.search(rf"(?<!\w){re.escape(entry.name.casefold())}(?!\w)", rest) for entry in entries(sample.facts))
+    left = any(re.search(rf"(?<!\w){re.escape(entry.name.casefold())}(?!\w)", rest) for entry in paired(sample.facts))
     return None if left or re.search(r"\d", rest) or text == trace.strip() else text
 
 
