@@ -41,7 +41,7 @@ _THING = rf"(?:(?:the )?(?P<name>{_NAME})(?: at| with| is|'s)?(?: (?P<both>{_AMO
 _BEST = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
 _SUPERLATIVES = (
     re.compile(
-        rf"(?<![\w./])(?<![-+*/] ){_THING},? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
+        rf"(?<![\w./])(?<![-+*/] ){_THING}(?: (?:[mbtr]+illion|thousand|percent))?,? (?:is|was|has|had|as|being|, )? ?the (?:{_BEST})\b"
         rf"(?! (?:(?:number|value|one|bar|item|sum) )?(?:is|was|of)\b)"
         rf"(?: and it is (?P<it>{_NAME})(?!\w)|(?: value| number| one| bar)?(?:,| at| with| of| is|:)"
         rf" (?P<then>{NUMBER})(?![\w%]| ?[-+*/]))?"
@@ -170,7 +170,7 @@ class Reader:
         """What `trace` states, held against the facts."""
         text = normal(trace[:LONGEST])
         coded = text
-        for names in (*self.bare, self.names):
+        for names in (self.names, *self.bare):
             coded = names.sub(lambda found: self.letters[found[0]], coded) if names else coded
         if "(" in coded:
             coded = _BRACKETED.sub(lambda found: f"{found[1] or found[4]} {found[2] or found[3]}", coded)
