@@ -64,6 +64,13 @@ def test_what_does_not_parse_is_wrong_and_earns_nothing(text: str, reason: str) 
     assert set(verdict.rewards.values()) == {0.0}
 
 
+@pytest.mark.parametrize("end", ["**Answer:** 69", "**Answer: 69**", "Answer: **69**", r"Answer: \boxed{69}", "**Answer:**\n69"])
+def test_an_answer_in_bold_or_boxed_is_right(end: str) -> None:
+    assert judge(f"fig 82, oat 13.\n\n{end}").correct and not judge(f"fig 82, oat 13.\n\n{end.replace('69', '70')}").correct
+    yes = dataclasses.replace(SAMPLE, answer="Yes")
+    assert judge(f"fig 82, oat 13.\n\n{end.replace('69', 'Yes')}", sample=yes).correct
+
+
 def test_a_cut_off_completion_is_wrong() -> None:
     verdict = judge(GOLD, finished=False)  # what follows might have been 690
     assert (verdict.parsed, verdict.correct, verdict.answer, verdict.reward, verdict.reason) == (False, False, None, 0.0, "cut off")
