@@ -54,7 +54,7 @@ def test_slake(tmp_path: Path) -> None:
     assert report.rows == {"train": 3, "validation": 1, "test": 1}
     assert counts(report) == {"the question is in language zh, not en": 1, "answer is empty": 1}
     kinds = [(sample.answer, sample.answer_kind, sample.kind) for sample in splits["train"]]
-    assert kinds == [("Yes", "yes_no", "closed"), ("Liver, Spleen", "open", "open"), ("Left", "auto", "closed")]
+    assert kinds == [("Yes", "yes_no", "closed"), ("Liver, Spleen", "open", "open"), ("Left", "text", "closed")]
     assert made("slake", tmp_path / "zh", language="zh")[1]["train"][0].answer == "右侧"
 
 
@@ -63,7 +63,7 @@ def test_vqa_rad(tmp_path: Path) -> None:
     assert report.rows == {"train": 1, "validation": 1, "test": 2}
     assert [(sample.id, sample.answer_kind, sample.kind) for sample in splits["test"]] == [
         ("3", "yes_no", "closed"),
-        ("4", "auto", "closed"),
+        ("4", "text", "closed"),
     ]
     assert splits["validation"][0].answer_kind == "open"
 
