@@ -20,6 +20,7 @@ from dyme.tasks import TASKS
 from dyme.tasks.rows import sample_of
 from dyme.types import Judgement, Sample
 from dyme.verify.answer import judge
+from dyme.verify.choice import chosen
 from dyme.verify.rules import check
 
 DATA = ROOT.parent / "shared/data"
@@ -61,6 +62,15 @@ def test_kinds_are_those_that_the_document_names() -> None:
     assert kinds("tabmwp") == {"number": 147, "choice": 53} and kinds("chartqa") == {"auto": 1190} and kinds("gsm8k") == {"number": 300}
     assert set(kinds("vqa_rad")) == {"yes_no", "text", "open"} and kinds("geometry3k") == {"math": 260}
     assert set(kinds("mathverse")) == {"choice", "math"}
+
+
+def test_the_text_of_every_choice_names_it() -> None:
+    several = [sample for task in ("mathverse", "tabmwp") for sample in read(task) if sample.choices]
+    assert len(several) > 60
+    for gold in several:
+        for index, text in enumerate(gold.choices):
+            for said in (text, f"{text}.", f"**{text}**", f"{'ABCDEFGH'[index]}. {text}", rf"\boxed{{{text}}}"):
+                assert chosen(said, gold.choices) == {index}, (gold.id, said)
 
 
 def same_at_sight(one: str, other: str, tolerance: float) -> bool:

@@ -96,6 +96,7 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple("and" if token == "&" else token for token in found) or ((whole,) if whole else ())
 
 
+@lru_cache(maxsize=8192)
 def words(text: str) -> tuple[str, ...]:
     """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A" keeps its A)."""
     found = tokens(text)
