@@ -91,7 +91,10 @@ WRONG = [
     (r"2\sqrt{3} cm", "2√3 ≈ 3.46 kg"),
     ("5", "5 ≈ x"),
     ("5", "≈"),
-    *(("6 cm", text) for text in "6m;6m²;6 L;6 liters;6 dollars;$6;6$;6 apples;6 radians;6 square meters;6 cm^2;6°".split(";")),
+    *(
+        ("6 cm", text)
+        for text in ["6m", "6m²", "6 L", "6 liters", "6 dollars", "$6", "6$", "6 apples", "6 radians", "6 square meters", "6 cm^2", "6°"]
+    ),
     ("113.10 cm^3", "113.10m"),
     ("6m", "6 cm"),
     ("$12.50", "12.50 cm"),

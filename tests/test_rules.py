@@ -161,6 +161,25 @@ def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) 
         check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("a\nb", "answer runs on"), ("Answer: 5", "marker repeated"), ("...", "empty answer"), ("**", "empty answer")],
+)
+def test_an_answer_that_its_own_format_never_lets_be_right_is_refused(answer: str, reason: str) -> None:
+    row = dataclasses.replace(SAMPLE, id="rows.jsonl:7", answer=answer, answer_kind="text")
+    with pytest.raises(DataError) as caught:
+        check([SAMPLE, row])
+    assert str(caught.value).startswith(f"row rows.jsonl:7: answer {answer!r} cannot be given after 'Answer:' ({reason}); ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_marker_is_the_recipes() -> None:
+    row = dataclasses.replace(SAMPLE, answer="Answer: 5")
+    check([row], marker="####")
+    with pytest.raises(DataError, match="cannot be given after '####'"):
+        check([dataclasses.replace(SAMPLE, answer="#### 5")], marker="####")
+
+
 words = st.lists(st.sampled_from(["Answer:", "69", "70", "fig 82", "oat 13", "82 - 13 = 69", ".", "\n"]), max_size=8).map(" ".join)
 
 

@@ -90,6 +90,18 @@ def test_geo170k(tmp_path: Path) -> None:
     assert (sample.answer, sample.rationale, sample.kind) == ("B", "They sum to 180, so C is 50.", "Geo170K")
 
 
+def test_geo170k_reasons_up_to_the_last_answer() -> None:
+    row = published.geo170k_rows()[0]
+    row["conversations"][1]["value"] = "180 - 130 = 50.\nAnswer:50.\nThat is option B.\nAnswer: B"
+    out = geo170k.normalise(row, "here")
+    assert (out["answer"], out["rationale"]) == ("B", "180 - 130 = 50. 50.\nThat is option B.")
+
+
+def test_several_letters_of_a_pictured_question_stand_on_one_line() -> None:
+    row = {"problem_version": "Vision Only", "question": "", "question_type": "multi-choice", "answer": "C\nD", "image": "7.png"}
+    assert mathverse.normalise(row, "here")["answer"] == "C D"
+
+
 def test_mathverse(tmp_path: Path) -> None:
     report, splits = made("mathverse", tmp_path)
     assert counts(report) == {

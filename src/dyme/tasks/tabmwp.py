@@ -30,9 +30,7 @@ from dyme.tasks.published import Layout, read_json
 from dyme.tasks.task import Published, Task
 from dyme.types import Fact
 
-_NUMBER = re.compile(
-    r"\$?[-\u2212]?\$?(?:[0-9]+/[1-9][0-9]*|(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-)
+_NUMBER = re.compile(r"\$?[-\u2212]?\$?(?:[0-9]+/[1-9][0-9]*|(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
 _ANSWER_ONLY = re.compile(r"(?:so,? )?(?:the answer is|answer:)", re.IGNORECASE)
 
 

@@ -7,6 +7,7 @@ with another choice's text, is wrong, unless the target itself is several letter
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 
@@ -120,7 +121,9 @@ def _same_notation(text: str, choice: str) -> bool:
         return False
     if said.body and said.canonical == meant.canonical:
         return True
-    return said_value is not None and meant_value is not None and abs(said_value - meant_value) <= EQUAL * abs(meant_value)
+    if said_value is None or meant_value is None:
+        return False
+    return math.isclose(said_value, meant_value, rel_tol=EQUAL)
 
 
 @lru_cache(maxsize=8192)
