@@ -71,6 +71,11 @@ def test_an_answer_in_bold_or_boxed_is_right(end: str) -> None:
     assert judge(f"fig 82, oat 13.\n\n{end.replace('69', 'Yes')}", sample=yes).correct
 
 
+def test_a_direct_answer_may_open_with_the_marker_in_bold() -> None:
+    for text in ("69", "Answer: 69", "**Answer:** 69", "**69**"):
+        assert judge_direct(text, SAMPLE, RULES).correct, text
+
+
 def test_a_cut_off_completion_is_wrong() -> None:
     verdict = judge(GOLD, finished=False)  # what follows might have been 690
     assert (verdict.parsed, verdict.correct, verdict.answer, verdict.reward, verdict.reason) == (False, False, None, 0.0, "cut off")
