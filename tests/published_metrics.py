@@ -11,8 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dyme.types import AnswerKind, Judgement, Sample
+from dyme.config import TaskConfig
+from dyme.tasks import TASKS as LOADED
+from dyme.tasks.rows import sample_of as loaded
+from dyme.types import Judgement, Sample
 from dyme.verify.answer import judge
 
 Outcome = bool | float | None
@@ -128,47 +132,52 @@ def reference(prediction: str, sample: Sample) -> bool:
     return relaxed(prediction.strip(), sample.answer, 0.0)
 
 
-TASKS: dict[str, tuple[AnswerKind, float, Callable[[str, Sample], Outcome]]] = {
-    "chartqa": ("auto", 0.05, lambda p, s: relaxed(p, s.answer)),
-    "gsm8k": ("number", 0.0, lambda p, s: gsm8k(p, s.answer)),
-    "tabmwp": ("number", 0.0, lambda p, s: tabmwp(p, s.answer, s.unit)),
-    "tabmwp text": ("text", 0.0, lambda p, s: tabmwp(p, s.answer, s.unit)),
-    "closed": ("yes_no", 0.0, lambda p, s: closed(p, s.answer)),
-    "open": ("open", 0.0, lambda p, s: open_recall(p, s.answer)),
-    "a-okvqa": ("vqa", 0.0, lambda p, s: soft_vqa(p, s.answers)),
-    "choice": ("choice", 0.0, lambda p, s: p == s.answer),
-    "mathverse": ("math", 0.0, lambda p, s: equivalent(p, s.answer)),
-    "list": ("list", 0.0, lambda p, s: None),
+TASKS: dict[str, tuple[str, dict[str, Any], Callable[[str, Sample], Outcome]]] = {
+    "chartqa": ("chartqa", {}, lambda p, s: relaxed(p, s.answer)),
+    "gsm8k": ("gsm8k", {"rationale": ""}, lambda p, s: gsm8k(p, s.answer)),
+    "tabmwp": ("tabmwp", {"ans_type": "decimal_number"}, lambda p, s: tabmwp(p, s.answer, s.unit)),
+    "tabmwp text": ("tabmwp", {"ans_type": "extractive_text"}, lambda p, s: tabmwp(p, s.answer, s.unit)),
+    "closed": ("vqa_rad", {"answer_type": "CLOSED"}, lambda p, s: closed(p, s.answer)),
+    "open": ("vqa_rad", {"answer_type": "OPEN"}, lambda p, s: open_recall(p, s.answer)),
+    "a-okvqa": ("aokvqa", {}, lambda p, s: soft_vqa(p, s.answers)),
+    "choice": ("geometry", {"question_type": "multi-choice"}, lambda p, s: p == s.answer),
+    "mathverse": ("geometry", {"question_type": "free-form"}, lambda p, s: equivalent(p, s.answer)),
+    "list": ("jsonl", {"answer_kind": "list"}, lambda p, s: None),
 }
-"""Task as the table names it -> kind of answer, tolerance, published metric."""
+"""Task as the table names it -> the task that loads it, what its row says of its answers, published metric."""
 
 
 def sample_of(pair: Pair) -> Sample:
-    """The row's target with what is given: a unit, choices ("A: 10 cm; B: 12 cm") or annotators' answers ("6 dog; 4 cat")."""
-    kind = TASKS[pair.task][0]
+    """The row's target with what is given, as its task loads it: so the table's kinds are the tasks' own.
+
+    Given are a unit, choices ("A: 10 cm; B: 12 cm") or annotators' answers ("6 dog; 4 cat").
+    """
+    task, row, _ = TASKS[pair.task]
     parts = [part.strip() for part in pair.given.split(";") if part.strip()]
-    return Sample(
-        id="0",
-        question="",
-        answer=pair.target,
-        answer_kind=kind,
-        unit=pair.given if kind == "number" else "",
-        choices=tuple(part.split(": ", 1)[1] for part in parts) if kind == "choice" else (),
-        answers=tuple(part.split(" ", 1)[1] for part in parts for _ in range(int(part.split(" ", 1)[0]))) if kind == "vqa" else (),
-    )
+    given: dict[str, Any] = {}
+    if pair.task == "a-okvqa":
+        given = {"direct_answers": [part.split(" ", 1)[1] for part in parts for _ in range(int(part.split(" ", 1)[0]))]}
+    elif pair.given:
+        given = {"choices": parts} if pair.task == "choice" else {"unit": pair.given}
+    published = LOADED[task].published
+    assert published is not None
+    full = {"question": "?", "image": "0.png", "answer": pair.target} | row | given
+    sample = loaded(published.normalise(full, "here", TaskConfig(name=task)), Path(), "here", "0")
+    assert sample.answer == pair.target, f"{pair.task} loads {pair.target!r} as {sample.answer!r}"
+    return sample
 
 
 def verdicts(pair: Pair) -> tuple[str, str, str]:
     """(ours, published, reference) as the table writes them."""
-    kind, tolerance, metric = TASKS[pair.task]
+    task, _, metric = TASKS[pair.task]
     sample = sample_of(pair)
-    ours = judge(pair.prediction, sample, tolerance=tolerance)
-    return _ours(ours, kind), _outcome(metric(pair.prediction, sample)), _outcome(reference(pair.prediction, sample))
+    ours = judge(pair.prediction, sample, tolerance=LOADED[task].tolerance)
+    return _ours(ours, sample), _outcome(metric(pair.prediction, sample)), _outcome(reference(pair.prediction, sample))
 
 
-def _ours(judged: Judgement, kind: AnswerKind) -> str:
+def _ours(judged: Judgement, sample: Sample) -> str:
     verdict = "right" if judged.correct else "wrong"
-    return f"{verdict}, {judged.score:.2f}" if kind in ("open", "vqa") else verdict
+    return f"{verdict}, {judged.score:.2f}" if sample.answer_kind in ("open", "vqa") else verdict
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -76,6 +76,13 @@ def test_a_unit_may_stand_beside_an_automatic_answer() -> None:
     assert judge("9 dollars", dollars, tolerance=0.0).correct and not judge("9 dollars", replace(dollars, unit=""), tolerance=0.0).correct
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.answer_kind)
+@pytest.mark.parametrize("dress", ["** {}", "{}**", "**{}**", r"\boxed{{{}}}", "${}$", '"{}"', r"$\boxed{{{}}}$.", "The answer is {}."])
+def test_dress_does_not_count_for_any_kind(dress: str, sample: Sample) -> None:
+    assert judge(dress.format(sample.answer), sample, tolerance=0.0) == Judgement(True, 1.0)
+    assert not judge(dress.format(OTHER[sample.answer_kind]), sample, tolerance=0.0).correct
+
+
 def test_soft_scores() -> None:
     soft = {sample.answer_kind: sample for sample in SAMPLES}
     assert judge("right lobe", soft["open"], tolerance=0.0) == Judgement(False, pytest.approx(2 / 3))

@@ -32,6 +32,20 @@ CHOICES = ("10 cm", "12 cm", "$x$-coordinate of point $A$", "twelve")
         "It is B",
         "B. because it is longer",
         "**B**",
+        r"\boxed{B}",
+        "$B$",
+        '"B"',
+        "<B>",
+        "B!",
+        "**B**. 12 cm",
+        "B is correct",
+        "(B) is the correct answer.",
+        "Therefore, B",
+        "B 12 cm",
+        "B = 12 cm",
+        "B (12 cm)",
+        "B — 12 cm",
+        "B, 12 cm",
     ],
 )
 def test_the_second(text: str) -> None:
@@ -54,6 +68,11 @@ def test_the_second(text: str) -> None:
         "AB",
         "none",
         "B. Not A.",
+        "B 10 cm",
+        "B - 10 cm",
+        "B (not 12 cm)",
+        "B is wrong",
+        "B is not correct",
     ],
 )
 def test_nothing_is_chosen(text: str) -> None:
@@ -62,6 +81,39 @@ def test_nothing_is_chosen(text: str) -> None:
 
 def test_text_with_mathematics() -> None:
     assert chosen("x-coordinate of point A", CHOICES) == chosen("C: x-coordinate of point A", CHOICES) == chosen(CHOICES[2], CHOICES) == {2}
+
+
+@pytest.mark.parametrize(
+    ("choices", "index", "texts"),
+    [
+        (("This is a function", "This is not a function"), 0, ["This is a function", "this is a function!", "A", "A. This is a function."]),
+        (("This is a function", "This is not a function"), 1, ["This is not a function.", "B"]),
+        (("It is hot", "hot"), 0, ["It is hot"]),
+        (("It is hot", "hot"), 1, ["hot"]),
+        (("5", "5%", "50", "0.05"), 0, ["5", "5.", "$5$", "A. 5"]),
+        (("5", "5%", "50", "0.05"), 1, ["5%", "5 %", "5 percent"]),
+        (("5", "5%", "50", "0.05"), 3, ["0.05", ".05"]),
+        ((r"$30^{\circ}$", r"$60^{\circ}$", "90", "45"), 0, ["30°", "30", r"30^\circ", "30 degrees", r"$30^{\circ}$", "A. 30°"]),
+        ((r"$30^{\circ}$", r"$60^{\circ}$", "90", "45"), 1, ["60°", "B. 60°"]),
+        ((r"\frac{1}{2}", "2", r"\frac{3}{2}", "3"), 0, ["1/2", "0.5", "½", r"\frac12", r"$\frac{1}{2}$", "A: 0.5"]),
+        (("5√3", "5", "10", "5√2"), 0, [r"5\sqrt{3}", "5 sqrt 3", r"A. 5\sqrt{3}", r"x = 5\sqrt{3}"]),
+        (("5√3", "5", "10", "5√2"), 1, ["5", "5.0"]),
+        (("x = 2", "y = 2"), 1, ["y=2", "$y = 2$"]),
+        (("no answer", "No correct answer"), 1, ["No correct answer"]),
+        (("A and C", "lung", "liver"), 0, ["A and C"]),
+    ],
+)
+def test_the_text_as_it_stands_or_in_another_notation(choices: tuple[str, ...], index: int, texts: list[str]) -> None:
+    for text in texts:
+        assert chosen(text, choices) == {index}, text
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [("30", ("30 m", "30 cm")), ("2", ("x = 2", "y = 2")), ("5 m", ("5 cm", "5 km")), ("6 cm", ("5 cm", "7 cm")), ("5 kg", ("4", "5"))],
+)
+def test_another_notation_must_say_which(text: str, choices: tuple[str, ...]) -> None:
+    assert not chosen(text, choices)
 
 
 def test_several_are_right_only_if_the_answer_names_several() -> None:

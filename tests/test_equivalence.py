@@ -37,6 +37,23 @@ CHEAP = [
     ("5", "five"),
     ("56", "m∠A = 56°"),
     ("9" * 320, "9" * 320),
+    (r"y=\frac{1}{2}x+3", "y=1/2x+3"),
+    (r"y=\frac{1}{2}x+3", "y = 1/2 x + 3"),
+    (r"y=\frac{1}{2}x+3", "½x+3"),
+    (r"\frac{2}{3}x", "2/3x"),
+    (r"\frac{\pi}{2}", "1/2 π"),
+    (r"2\sqrt{3}", "≈3.46"),
+    (r"2\sqrt{3}", r"x \approx 3.46"),
+    (r"2\sqrt{3}", "2√3 ≈ 3.5 cm"),
+    (r"2\sqrt{3}", r"x = 2\sqrt{3} \approx 3.46"),
+    ("5", "about 5"),
+    ("$12.50", "12.5 dollars"),
+    ("12.50 dollars", r"\$12.50"),
+    ("6 cm", "6"),
+    ("6 cm", "6 centimeters"),
+    ("6m", "6 m"),
+    ("2/3", "2/3 apples"),
+    ("6 cm^2", "6 square cm"),
 ]
 ALGEBRA = [
     ("$72 x-2 x^3$", "2x(36-x^2)"),
@@ -47,6 +64,9 @@ ALGEBRA = [
     ("(√2/2, √2/2)", r"\left(\frac{1}{\sqrt2}, \frac{\sqrt 2}{2}\right)"),
     (r"\sqrt{AB^2+BD^2}", r"\sqrt{BD^2+AB^2}"),
     (r"\frac{1}{2}", r"\sin(\frac{\pi}{6})"),
+    (r"\frac{2}{3}x", "2x/3"),
+    (r"\frac{2}{3x}", "2/3x"),
+    (r"\frac{2}{3x}+1", "1 + 2/3x"),
 ]
 WRONG = [
     ("5", "-5"),
@@ -64,6 +84,20 @@ WRONG = [
     (r"S 23.5 ^\circ W", "N 23.5° W"),
     ("x+1", "no idea at all"),
     ("9" * 320, "9" * 321),
+    (r"\frac{2}{3}x", "2/(3x)"),
+    (r"\frac{2}{3x}", "2/3 x"),
+    (r"2\sqrt{3}", "3.46 ≈ 4"),
+    (r"2\sqrt{3}", "2√3 ≈ 5"),
+    (r"2\sqrt{3} cm", "2√3 ≈ 3.46 kg"),
+    ("5", "5 ≈ x"),
+    ("5", "≈"),
+    *(
+        ("6 cm", text)
+        for text in ["6m", "6m²", "6 L", "6 liters", "6 dollars", "$6", "6$", "6 apples", "6 radians", "6 square meters", "6 cm^2", "6°"]
+    ),
+    ("113.10 cm^3", "113.10m"),
+    ("6m", "6 cm"),
+    ("$12.50", "12.50 cm"),
 ]
 
 
@@ -111,6 +145,9 @@ def test_rounding(prediction: str, target: str, right: bool) -> None:
 def test_tolerance_and_units() -> None:
     assert judged("104", "100", 0.05).correct and not judged("106", "100", 0.05).correct and judged(r"6\sqrt{3}", "10", 0.05).correct
     assert judged("5 cm", "5", unit="cm").correct and not judged("5 kg", "5", unit="cm").correct
+    for text in ("5m", "5 dollars", "$5", "5 apples"):
+        assert not judged(text, "5", unit="cm").correct and judged(text, "5").correct
+    assert judged("5 apples", "5", unit="apples").correct and not judged("5 pears", "5", unit="apples").correct
 
 
 HOSTILE = [

@@ -1,23 +1,27 @@
 """Every row of the real samples proves its kind: its own answer gets full marks, another row's answer none.
 
-A word that two open answers share has its recall; what counts as none there is that the answer is not correct. Rows are read as
-they are published, apart from the tasks' loaders; exceptions are listed by row, with the reason.
+A word that two open answers share has its recall; what counts as none there is that the answer is not correct. Kinds, units and
+choices are those that the tasks' loaders give; exceptions are listed by row, with the reason.
 """
 
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from runs import ROOT
 
+from dyme.config import TaskConfig
+from dyme.tasks import TASKS
+from dyme.tasks.rows import sample_of
 from dyme.types import Judgement, Sample
 from dyme.verify.answer import judge
+from dyme.verify.choice import chosen
 from dyme.verify.rules import check
-from dyme.verify.yes_no import polarity
 
 DATA = ROOT.parent / "shared/data"
 SHIFTS = (1, 7, 31, 67)
@@ -40,28 +44,33 @@ def rows(task: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def sample(task: str, name: str, row: dict[str, Any]) -> Sample:
-    """The row by the kind of answer that suits it."""
-
-    def of(kind: Any, **more: Any) -> Sample:
-        return Sample(id=name, question=row["question"], answer=row["answer"], answer_kind=kind, **more)
-
-    if task == "chartqa":
-        return of("auto")
-    if task == "gsm8k":
-        return of("number")
-    if task == "tabmwp":
-        return of("text") if row["choices"] else of("number", unit=row["unit"] or "")
-    if task == "vqa_rad" and row["answer_type"].strip() == "OPEN":
-        return of("open")
-    if task == "vqa_rad":
-        return of("text" if polarity(row["answer"]) is None else "yes_no")
-    if row.get("choices"):
-        return of("choice", choices=tuple(re.sub(r"^[A-Z][.:] ?", "", choice) for choice in row["choices"]))
-    return of("math")
+    """The row as its task loads it."""
+    loader = {"geometry3k": "geometry", "mathverse": "geometry"}.get(task, task)
+    published = TASKS[loader].published
+    assert published is not None
+    return replace(sample_of(published.normalise(row, name, TaskConfig(name=loader)), DATA / task, name, name), id=name)
 
 
 def read(task: str) -> list[Sample]:
     return [sample(task, name, row) for name, row in rows(task)]
+
+
+def test_kinds_are_those_that_the_document_names() -> None:
+    def kinds(task: str) -> dict[str, int]:
+        return dict(Counter(sample.answer_kind for sample in read(task)))
+
+    assert kinds("tabmwp") == {"number": 147, "choice": 53} and kinds("chartqa") == {"auto": 1190} and kinds("gsm8k") == {"number": 300}
+    assert set(kinds("vqa_rad")) == {"yes_no", "text", "open"} and kinds("geometry3k") == {"math": 260}
+    assert set(kinds("mathverse")) == {"choice", "math"}
+
+
+def test_the_text_of_every_choice_names_it() -> None:
+    several = [sample for task in ("mathverse", "tabmwp") for sample in read(task) if sample.choices]
+    assert len(several) > 60
+    for gold in several:
+        for index, text in enumerate(gold.choices):
+            for said in (text, f"{text}.", f"**{text}**", f"{'ABCDEFGH'[index]}. {text}", rf"\boxed{{{text}}}"):
+                assert chosen(said, gold.choices) == {index}, (gold.id, said)
 
 
 def same_at_sight(one: str, other: str, tolerance: float) -> bool:

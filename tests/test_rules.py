@@ -64,6 +64,18 @@ def test_what_does_not_parse_is_wrong_and_earns_nothing(text: str, reason: str) 
     assert set(verdict.rewards.values()) == {0.0}
 
 
+@pytest.mark.parametrize("end", ["**Answer:** 69", "**Answer: 69**", "Answer: **69**", r"Answer: \boxed{69}", "**Answer:**\n69"])
+def test_an_answer_in_bold_or_boxed_is_right(end: str) -> None:
+    assert judge(f"fig 82, oat 13.\n\n{end}").correct and not judge(f"fig 82, oat 13.\n\n{end.replace('69', '70')}").correct
+    yes = dataclasses.replace(SAMPLE, answer="Yes")
+    assert judge(f"fig 82, oat 13.\n\n{end.replace('69', 'Yes')}", sample=yes).correct
+
+
+def test_a_direct_answer_may_open_with_the_marker_in_bold() -> None:
+    for text in ("69", "Answer: 69", "**Answer:** 69", "**69**"):
+        assert judge_direct(text, SAMPLE, RULES).correct, text
+
+
 def test_a_cut_off_completion_is_wrong() -> None:
     verdict = judge(GOLD, finished=False)  # what follows might have been 690
     assert (verdict.parsed, verdict.correct, verdict.answer, verdict.reward, verdict.reason) == (False, False, None, 0.0, "cut off")
@@ -152,6 +164,25 @@ def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) 
     check([SAMPLE])
     with pytest.raises(ConfigError, match=r"pip install dyme\[math\]"):
         check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("a\nb", "answer runs on"), ("Answer: 5", "marker repeated"), ("...", "empty answer"), ("**", "empty answer")],
+)
+def test_an_answer_that_its_own_format_never_lets_be_right_is_refused(answer: str, reason: str) -> None:
+    row = dataclasses.replace(SAMPLE, id="rows.jsonl:7", answer=answer, answer_kind="text")
+    with pytest.raises(DataError) as caught:
+        check([SAMPLE, row])
+    assert str(caught.value).startswith(f"row rows.jsonl:7: answer {answer!r} cannot be given after 'Answer:' ({reason}); ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_marker_is_the_recipes() -> None:
+    row = dataclasses.replace(SAMPLE, answer="Answer: 5")
+    check([row], marker="####")
+    with pytest.raises(DataError, match="cannot be given after '####'"):
+        check([dataclasses.replace(SAMPLE, answer="#### 5")], marker="####")
 
 
 words = st.lists(st.sampled_from(["Answer:", "69", "70", "fig 82", "oat 13", "82 - 13 = 69", ".", "\n"]), max_size=8).map(" ".join)

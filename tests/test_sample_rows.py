@@ -111,7 +111,7 @@ def test_what_the_rows_bring() -> None:
     assert all(sample.facts and sample.rationale for sample in tables)
     assert all(sample.facts for sample in diagrams)
     assert all(sample.rationale and "<<" not in sample.rationale and not sample.images for sample in texts)
-    assert {sample.answer_kind for sample in direct("vqa_rad")} == {"yes_no", "open", "auto"}
+    assert {sample.answer_kind for sample in direct("vqa_rad")} == {"yes_no", "open", "text"}
     assert {sample.kind for sample in direct("vqa_rad")} == {"closed", "open"}
     assert {sample.answer_kind for sample in direct("mathverse")} == {"choice", "math"}
     assert "given" not in {fact.subject for sample in diagrams for fact in sample.facts}

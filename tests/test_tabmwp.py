@@ -11,7 +11,7 @@ from dyme.errors import DataError
 from dyme.supervise.derivation import derive
 from dyme.tasks import TASKS, tabmwp
 from dyme.types import Fact, Sample
-from dyme.verify.answer import matches
+from dyme.verify.answer import fault, matches
 
 DATA = Path(__file__).parents[2] / "shared/data/tabmwp"
 ROW = {
@@ -66,6 +66,17 @@ def test_choices_and_a_closing_answer(tmp_path: Path) -> None:
     (row,) = read(write(tmp_path, {"choices": ["yes", "no"], "answer": "yes", "solution": "12 is more than 3.\n\nThe answer is yes."}))
     assert row.question.endswith("mug?\nChoices:\n(A) yes\n(B) no") and row.rationale == "12 is more than 3."
     assert (row.answer, row.answer_kind, row.choices, row.answer_text, row.unit) == ("A", "choice", ("yes", "no"), "yes", "$")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [("9", "number"), (9, "number"), ("-5", "number"), ("$1,234.50", "number"), ("1/4", "number"), (".5", "number"), ("surplus", "text"),
+     ("1:45 P.M.", "text"), ("4 racks", "text"), ("1,00", "text"), ("3/0", "text")],
+)  # fmt: skip
+def test_free_answers_are_numbers_or_texts(tmp_path: Path, answer: object, kind: str) -> None:
+    (row,) = read(write(tmp_path, {"answer": answer}))
+    assert (row.answer_kind, row.answer) == (kind, str(answer))
+    assert fault(row) == ""
 
 
 @pytest.mark.parametrize(("field", "value"), [("table", 3), ("solution", ["a"]), ("choices", "yes"), ("answer", None)])

@@ -54,7 +54,7 @@ def test_slake(tmp_path: Path) -> None:
     assert report.rows == {"train": 3, "validation": 1, "test": 1}
     assert counts(report) == {"the question is in language zh, not en": 1, "answer is empty": 1}
     kinds = [(sample.answer, sample.answer_kind, sample.kind) for sample in splits["train"]]
-    assert kinds == [("Yes", "yes_no", "closed"), ("Liver, Spleen", "open", "open"), ("Left", "auto", "closed")]
+    assert kinds == [("Yes", "yes_no", "closed"), ("Liver, Spleen", "open", "open"), ("Left", "text", "closed")]
     assert made("slake", tmp_path / "zh", language="zh")[1]["train"][0].answer == "右侧"
 
 
@@ -63,7 +63,7 @@ def test_vqa_rad(tmp_path: Path) -> None:
     assert report.rows == {"train": 1, "validation": 1, "test": 2}
     assert [(sample.id, sample.answer_kind, sample.kind) for sample in splits["test"]] == [
         ("3", "yes_no", "closed"),
-        ("4", "auto", "closed"),
+        ("4", "text", "closed"),
     ]
     assert splits["validation"][0].answer_kind == "open"
 
@@ -88,6 +88,18 @@ def test_geo170k(tmp_path: Path) -> None:
     (sample,) = splits["train"]
     assert sample.question == "Angle A is 60 and B is 70, then C is ()\nChoices:\n(A) 40°\n(B) 50°"
     assert (sample.answer, sample.rationale, sample.kind) == ("B", "They sum to 180, so C is 50.", "Geo170K")
+
+
+def test_geo170k_reasons_up_to_the_last_answer() -> None:
+    row = published.geo170k_rows()[0]
+    row["conversations"][1]["value"] = "180 - 130 = 50.\nAnswer:50.\nThat is option B.\nAnswer: B"
+    out = geo170k.normalise(row, "here")
+    assert (out["answer"], out["rationale"]) == ("B", "180 - 130 = 50. 50.\nThat is option B.")
+
+
+def test_several_letters_of_a_pictured_question_stand_on_one_line() -> None:
+    row = {"problem_version": "Vision Only", "question": "", "question_type": "multi-choice", "answer": "C\nD", "image": "7.png"}
+    assert mathverse.normalise(row, "here")["answer"] == "C D"
 
 
 def test_mathverse(tmp_path: Path) -> None:

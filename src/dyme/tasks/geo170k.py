@@ -8,7 +8,7 @@ One row of qa_tuning.json, made up here, with images/geoqa_plus/7.png:
      format: Answer: xxx.\\nQuestion:In triangle ABC, angle A is 60 and angle B is 70, then angle C is ()\\nChoices:\\nA:40\\nB:50"},
      {"from": "gpt", "value": "The angles of a triangle sum to 180, so angle C is 180 - 60 - 70 = 50.\\nAnswer:B"}]}
 
-The question is what follows "Question:", the rationale what precedes the last "Answer:".
+The question is what follows "Question:", the rationale what precedes the last "Answer:", without this word where it stands earlier too.
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: conversations are not a question and its answer; remove the row")
     asked = texts[0].replace("<image>", "").rpartition("Question:")[2]
     question, choices = options.split(asked)
-    solution, *rest = _ANSWER.split(texts[1])
-    if not rest:
+    *solution, answer = _ANSWER.split(texts[1])
+    if not solution:
         raise DataError(f"{where}: the conversation ends in no Answer:, as captions do; remove the row")
-    answer = rest[-1].strip().rstrip(".")
     return {
         "id": row.get("id"),
         "image": row.get("image"),
         "question": question,
-        "answer": answer,
+        "answer": answer.strip().rstrip("."),
         "choices": choices or None,
         "answer_kind": "choice" if choices else "math",
-        "rationale": solution.strip(),
+        "rationale": " ".join(solution).strip(),
         "kind": "Geo170K",
     }
 

@@ -27,7 +27,7 @@ _PICTURED_CHOICE = "Answer the question in the picture by the letter of the righ
 
 def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The row in the fields of `jsonl.py`. Raises DataError for a multiple-choice row without choices."""
-    version, question, choices = row.get("problem_version"), row.get("question"), row.get("choices")
+    version, question, choices, answer = (row.get(name) for name in ("problem_version", "question", "choices", "answer"))
     several = str(row.get("question_type", "")).replace("-", "_") == "multi_choice"
     pictured = version == "Vision Only" and not question
     if several and not choices and isinstance(question, str):
@@ -41,7 +41,7 @@ def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "id": row.get("sample_index", row.get("id")),
         "image": row.get("image"),
         "question": question,
-        "answer": row.get("answer"),
+        "answer": " ".join(answer.split()) if isinstance(answer, str) and not choices else answer,
         "choices": choices if answer_kind == "choice" else None,
         "answer_kind": answer_kind,
         "kind": version,

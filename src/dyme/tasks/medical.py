@@ -14,10 +14,11 @@ _YES_NO = ("yes", "no")
 def scoring(row: Mapping[str, Any]) -> dict[str, Any]:
     """`kind` (closed or open) and `answer_kind` of a row with `answer` and, as published, `answer_type` CLOSED or OPEN.
 
-    A copy without answer_type, as some on the hub are, has yes and no for closed answers and takes all others for open.
+    Closed answers other than yes and no ("Left side") are compared as text. A copy without answer_type, as some on the hub are, has
+    yes and no for closed answers and takes all others for open.
     """
     answer, given = str(row.get("answer", "")).strip().rstrip(".").casefold(), row.get("answer_type")
     named = given.strip().casefold() if isinstance(given, str) else ""
     closed = named == "closed" if named in ("closed", "open") else answer in _YES_NO
-    kind: AnswerKind = "open" if not closed else "yes_no" if answer in _YES_NO else "auto"
+    kind: AnswerKind = "open" if not closed else "yes_no" if answer in _YES_NO else "text"
     return {"kind": "closed" if closed else "open", "answer_kind": kind}

@@ -9,7 +9,7 @@ One row, in the published fields (made up here; on one line in the file):
 
 Facts come from `table`, one a cell: ("lamp", "$12"), or in a table of more columns ("lamp, Monday", "$12"). A row that is labelled
 by a number takes the first column's heading with it ("Stem 3"). The rationale is `solution`, without a last line that only gives
-the answer. `kind` is `ans_type`; a question with choices is multiple choice.
+the answer. `kind` is `ans_type`; a question with choices is multiple choice, a free answer of digits a number, any other free one text.
 
 Licence: CC BY-NC-SA 4.0; not shipped. Metric: exact match of the number (with or without its unit) or of the text, of the choice by
 letter or text (section 4 of the paper: accuracy).
@@ -30,6 +30,7 @@ from dyme.tasks.published import Layout, read_json
 from dyme.tasks.task import Published, Task
 from dyme.types import Fact
 
+_NUMBER = re.compile(r"\$?[-\u2212]?\$?(?:[0-9]+/[1-9][0-9]*|(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
 _ANSWER_ONLY = re.compile(r"(?:so,? )?(?:the answer is|answer:)", re.IGNORECASE)
 
 
@@ -42,7 +43,7 @@ def table_facts(table: str) -> tuple[Fact, ...]:
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
     """The row in the fields of `jsonl.py`."""
-    table, solution, choices = row.get("table"), row.get("solution"), row.get("choices")
+    table, solution, choices = row.get("table"), row.get("solution"), row.get("choices") or None
     for name, value in (("table", table), ("solution", solution)):
         if not isinstance(value, str | None):
             raise DataError(f"{where}: {name} is not text; TabMWP rows have it as one string")
@@ -51,7 +52,8 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
         "image": row.get("image"),
         "question": row.get("question"),
         "answer": row.get("answer"),
-        "choices": choices or None,
+        "choices": choices,
+        "answer_kind": "choice" if choices else "number" if _NUMBER.fullmatch(str(row.get("answer")).strip()) else "text",
         "unit": row.get("unit"),
         "rationale": _rationale(solution or ""),
         "facts": [[fact.subject, fact.value] for fact in table_facts(table or "")],

@@ -16,6 +16,7 @@ from dyme.verify.lists import same_items
 from dyme.verify.quantity import quantity, same_quantity
 from dyme.verify.recall import recalls
 from dyme.verify.text import same_text
+from dyme.verify.words import plain
 from dyme.verify.yes_no import polarity, same_polarity
 
 __all__ = ["VERIFIERS", "fault", "judge", "matches", "number", "read"]
@@ -29,6 +30,8 @@ Verifier = Callable[[str, Sample, float], Judgement | bool]
 
 def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
     if matches(prediction, sample.answer, tolerance=tolerance):
+        return True
+    if len(prediction) <= LONGEST and matches(plain(prediction), plain(sample.answer), tolerance=tolerance):
         return True
     return bool(sample.unit) and len(prediction) <= LONGEST and same_quantity(prediction, sample, tolerance)
 

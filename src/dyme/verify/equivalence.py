@@ -15,9 +15,9 @@ from dyme.types import Judgement, Sample
 from dyme.verify import worker
 from dyme.verify.arithmetic import Value, value
 from dyme.verify.latex import LONGEST as LONGEST_ANSWER
-from dyme.verify.latex import Expression, expression
+from dyme.verify.latex import Expression, approximate, expression, undivided
 from dyme.verify.quantity import quantity
-from dyme.verify.units import agree
+from dyme.verify.units import Unit, agree, read_unit
 from dyme.verify.words import plain
 
 LONGEST = 200
@@ -46,24 +46,33 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
     r"""Whether `prediction` equals the answer; numbers within `tolerance` of it, or rounded as `_near` says.
 
     "x=5" answers "5" and the other way round, a unit or degree sign may be left out but not changed, brackets of intervals count.
+    2/3x is read as (2/3)x, and in a prediction as 2/(3x) too; what follows "≈" must be what precedes it, rounded.
     Raises ConfigError if it takes math-verify and that is not installed.
     """
     prediction, target = plain(prediction), plain(sample.answer)
     if prediction == target or max(len(prediction), len(target)) > LONGEST_ANSWER:
         same = bool(prediction) and prediction == target
         return Judgement(same, float(same))
-    found, wanted = expression(prediction), expression(target)
-    said = same_expression(found, wanted, tolerance, sample.unit)
-    if said is None:
-        said = same_symbolically(found.whole, wanted.whole)
+    exact, rounded = approximate(prediction)
+    wanted = expression(approximate(target)[0])
+    if rounded and not (_rounds(exact, rounded) and agree(expression(rounded).unit, wanted.unit or _unit(sample.unit))):
+        return Judgement(False, 0.0)
+    for reading in dict.fromkeys((exact, undivided(exact))):
+        found = expression(reading)
+        said = same_expression(found, wanted, tolerance, sample.unit)
+        if said is None:
+            said = same_symbolically(found.whole, wanted.whole)
         if said is None:
             return Judgement(False, 0.0, "answer takes too long to compare")
-    return Judgement(said, float(said))
+        if said:
+            return Judgement(True, 1.0)
+    return Judgement(False, 0.0)
 
 
 def same_expression(found: Expression, wanted: Expression, tolerance: float, unit: str = "") -> bool | None:
     """Whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
-    if not agree(found.unit, wanted.unit or expression(f"1 {unit}").unit):
+    asked = wanted.unit or _unit(unit)
+    if not agree(found.unit, asked):
         return False
     named_alike = not (found.variable and wanted.variable) or found.variable == wanted.variable
     if named_alike and found.canonical == wanted.canonical and found.body:
@@ -74,12 +83,27 @@ def same_expression(found: Expression, wanted: Expression, tolerance: float, uni
     if named_alike and (measured := quantity(wanted.body)) and (other := quantity(found.body)):
         limit = Fraction(str(tolerance))
         ends = ((other.low, measured.low), (other.high, measured.high))
-        return agree(other.unit, measured.unit) and all(abs(p - t) <= limit * abs(t) for p, t in ends)
+        return agree(other.unit + found.unit, measured.unit + asked) and all(abs(p - t) <= limit * abs(t) for p, t in ends)
     if value_wanted is not None and not _FUNCTION.search(found.body):
         return False
     if value_found is not None and not _FUNCTION.search(wanted.body):
         return False
     return None if readable(found.whole) and readable(wanted.whole) else False
+
+
+@lru_cache(maxsize=1024)
+def _unit(text: str) -> Unit:
+    """A row's unit, in LaTeX or in words."""
+    return expression(f"1 {text}").unit or read_unit(plain(text).casefold()) or ()
+
+
+def _rounds(exact: str, rounded: str) -> bool:
+    """Whether an answer's value is what it says that it is rounded to, to the decimals that are written."""
+    written = expression(rounded)
+    meant, said, decimals = value(expression(exact).body), value(written.body), _decimals(written.canonical)
+    if meant is None or said is None or decimals is None:
+        return False
+    return abs(float(meant) - float(said)) <= 0.5 * 10.0**-decimals * (1 + EQUAL)
 
 
 def readable(text: str) -> bool:

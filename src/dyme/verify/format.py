@@ -6,10 +6,15 @@ only if the marker occurs once, some words precede it and a one-line answer foll
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-_PUNCTUATION = " \t\n.,:;!?()[]{}\"'`"
+_PUNCTUATION = " \t\n.,:;!?()[]{}\"'`*"
 """Nothing but these is no answer: a model that was shown the marker as (Answer: ..) likes to emit ")" and stop."""
+_EMPHASIS_ENDS = re.compile(r"\A\*{1,3}(?=\s)")
+"""What is left of emphasis around the marker: "**Answer:** 14"."""
+_WORDS_WITHOUT_BLANKS = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]")
+"""A character of Chinese or Japanese, which count as a word each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,11 @@ class Parsed:
 def parse(text: str, *, marker: str, min_thinking_words: int) -> Parsed:
     """Take a completion apart at `marker` (not empty), which must occur exactly once, as written.
 
-    At least `min_thinking_words` words must come before it (a word has a letter or a digit in it), and a single line that is
-    not mere punctuation after it.
+    At least `min_thinking_words` words must come before it (a word has a letter or a digit in it, and a Chinese or Japanese
+    character is one), and a single line that is not mere punctuation after it, where emphasis of the marker may end.
     """
     before, _, after = text.partition(marker)
-    thinking, answer = before.strip(), after.strip()
+    thinking, answer = before.strip(), _EMPHASIS_ENDS.sub("", after.strip()).strip()
     reason = ""
     if marker not in text:
         reason = "no marker"
@@ -47,4 +52,6 @@ def parse(text: str, *, marker: str, min_thinking_words: int) -> Parsed:
 
 
 def _words(text: str) -> int:
+    if not text.isascii():
+        text = _WORDS_WITHOUT_BLANKS.sub(r" \g<0> ", text)
     return sum(any(map(str.isalnum, word)) for word in text.split())

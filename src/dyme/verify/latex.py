@@ -67,6 +67,7 @@ _COMMANDS = (
     (re.compile(r"\\sqrt\s*([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
     (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
     (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+    (re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)(?= ?(?:[a-zA-Z]{1,2}(?![a-zA-Z])|\\[a-z]|\())"), r"\\frac{\1}{\2}"),
 )
 _THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 _RELATION = re.compile(r"[=<>]|\\leq|\\geq|\\neq")
@@ -78,6 +79,9 @@ _UNIT = re.compile(
     r"(?:(?:units?|centi|milli|kilo|cm|mm|km|dm|in|ft|feet|foot|inch|yd|mi|mile|yard|kg|mg|lb|oz|ml|sec|min|hr|hour|minute|second)"
     r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|°\s*T?|%)(?:\s*\^?\s*\{?\s*[23]\s*\}?)?(?:\s+(?:squared|cubed))?)$"
 )
+_DOLLARS = re.compile(r"\\?\$ ?(?=[0-9.])|(?<=[0-9]) ?\\?\$$")
+_ABOUT = re.compile(r" ?(?:≈|\\approx(?![a-zA-Z])) ?|^(?:about|approximately|roughly|approx\.?) ", re.IGNORECASE)
+_UNDIVIDED = re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)([a-zA-Z])(?![a-zA-Z])")
 _SINGLE_BRACES = re.compile(r"\{(\w)\}")
 
 
@@ -105,12 +109,14 @@ class Expression:
 @lru_cache(maxsize=8192)
 def expression(text: str) -> Expression:
     """`text` in one notation."""
+    unit: Unit = ()
+    if text.count("$") == 1 and _DOLLARS.search(text):
+        text, unit = _DOLLARS.sub("", text), ("dollar",)
     plain = notation(text)
     variable, body = _split(plain)
-    unit: Unit = ()
     if found := _UNIT.search(body):
-        unit = read_unit(re.sub(r"[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
-        body = body[: found.start()].strip() if unit else body
+        named = read_unit(re.sub(r"[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
+        body, unit = (body[: found.start()].strip() if named else body), unit + named
     if not re.search(r"[({\[]", body):
         body = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), body)
     return Expression(variable, body, unit)
@@ -127,6 +133,20 @@ def notation(text: str) -> str:
     for pattern, replacement in _COMMANDS:
         text = pattern.sub(replacement, text)
     return " ".join(text.split()).rstrip(".,; ")
+
+
+def approximate(text: str) -> tuple[str, str]:
+    """An answer and what it is rounded to: ("2√3", "3.46") of "2√3 ≈ 3.46"; ("x=3.46", "") of "x ≈ 3.46", ("3.46", "") of "≈ 3.46"."""
+    left, *right = _ABOUT.split(text, maxsplit=1)
+    if not right or not left:
+        return (right or [left])[0], ""
+    named = _NAME.fullmatch(left) or (_VARIABLE.fullmatch(left) and left != r"\pi")
+    return (f"{left}={right[0]}", "") if named else (left, right[0])
+
+
+def undivided(text: str) -> str:
+    """`text` with 2/3x read as 2/(3x), as some mean it; in `notation` it is (2/3)x, as a calculator reads it."""
+    return _UNDIVIDED.sub(r"\\frac{\1}{\2\3}", text)
 
 
 def _split(text: str) -> tuple[str, str]:

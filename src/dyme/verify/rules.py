@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dyme.config import Config, RewardConfig
+from dyme.config import Config, RewardConfig, TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import TASKS
 from dyme.types import Completion, Group, Judgement, Sample, Verdict
@@ -87,18 +87,29 @@ def rules_of(config: Config) -> Rules:
     return Rules(marker=config.task.marker, tolerance=own, reward=config.reward)
 
 
-def check(samples: Iterable[Sample]) -> None:
-    """Raise DataError, naming the row, unless every sample's answer can be judged and is right by its own kind.
+def check(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:
+    """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
 
-    ConfigError if there are math answers and math-verify is not installed. To be called before anything long.
+    It can be given if it parses behind `marker`, as the target has it. ConfigError if there are math answers and math-verify is not
+    installed. To be called before anything long.
     """
     ready = False
     for sample in samples:
         if sample.answer_kind == "math" and not ready:
             worker.check_installed()
             ready = True
-        if trouble := fault(sample):
+        if trouble := fault(sample) or _unwritable(sample, marker):
             raise DataError(f"row {sample.id}: {trouble}")
+
+
+def _unwritable(sample: Sample, marker: str) -> str:
+    """Why the format never lets the sample's answer be right, and what to do about it; "" if it does."""
+    reason = parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason
+    if not reason:
+        return ""
+    return (
+        f"answer {sample.answer!r} cannot be given after {marker!r} ({reason}); write it on one line, in words or signs, without the marker"
+    )
 
 
 def _weighted(rewards: dict[str, float], reward: RewardConfig) -> float:

@@ -16,6 +16,14 @@ _PLAIN = str.maketrans(
     | {"º": "°", "⁄": "/", "∕": "/"}
     | _VULGAR
 )
+_BOLD = re.compile(r"(?<![\w)}\]])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w({\[\\])")
+_WRAPPED = re.compile(
+    r"\\(?:boxed|fbox|text|textbf|mathbf|mathrm)\s*\{(.+)\}|\$\$([^$]+)\$\$|\$([^$]+)\$"
+    r"|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]|\"([^\"]+)\"|'([^']+)'"
+)
+_WRAP_STARTS, _WRAP_ENDS = tuple("\\$\"'"), tuple("}$)]\"'")
+_LAYERS = 4
+"""Wrappings are taken off this often."""
 _POWER = re.compile("[⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _PREAMBLE = re.compile(
@@ -35,15 +43,42 @@ NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {word
 
 
 def plain(text: str) -> str:
-    """`text` on one line in plain characters, without emphasis, an opening such as "The answer is" and a final period."""
+    r"""`text` on one line in plain characters, without emphasis, an opening such as "The answer is" and a final period.
+
+    What holds all of it goes too: \boxed{}, signs of mathematics, quotes. Here, and for every kind of answer alike.
+    """
     if not text.isascii():
         text = _POWER.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text.translate(_PLAIN))
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-    text = " ".join(text.split()).strip("*` ")
+    text = " ".join(text.split())
+    text = _unwrapped(_BOLD.sub(r"\1", text) if "**" in text else text)
     opening = _PREAMBLE.match(text)
     if opening and opening.end() < len(text):
-        text = text[opening.end() :].strip("*` ")
-    return text.rstrip(". ") or text
+        text = _unwrapped(text[opening.end() :])
+    return text
+
+
+def _unwrapped(text: str) -> str:
+    """`text` without emphasis, a final period and what is wrapped around the whole of it, unless that leaves nothing."""
+    text = text.strip("*` ")
+    for _ in range(_LAYERS):
+        text = text.rstrip(". ") or text
+        found = _WRAPPED.fullmatch(text) if text[-1:] in _WRAP_ENDS and text[:1] in _WRAP_STARTS else None
+        inner = found[found.lastindex or 0].strip("*` ") if found else ""
+        if not inner or not _closed(inner):
+            break
+        text = inner
+    return text
+
+
+def _closed(text: str) -> bool:
+    """Whether no brace in `text` closes one before it: in "1} and \\boxed{2" one does."""
+    depth = 0
+    for sign in text if "}" in text else "":
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return False
+    return True
 
 
 @lru_cache(maxsize=8192)
@@ -61,6 +96,7 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple("and" if token == "&" else token for token in found) or ((whole,) if whole else ())
 
 
+@lru_cache(maxsize=8192)
 def words(text: str) -> tuple[str, ...]:
     """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A" keeps its A)."""
     found = tokens(text)
