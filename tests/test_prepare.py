@@ -92,6 +92,77 @@ def test_pictures_outside_the_folder_have_names_of_their_own(tmp_path: Path) -> 
     assert one.images[0].load().getpixel((3, 10)) == (10, 41, 160)
 
 
+def colours(folder: Path, split: str = "train") -> list[tuple[int, ...]]:
+    """What the pictures of a prepared folder's rows look like, row by row."""
+    files = [folder / json.loads(line)["image"] for line in (folder / f"{split}.jsonl").open(encoding="utf-8")]
+    assert all(file.resolve().is_relative_to(folder.resolve()) for file in files)
+    return [pixel(file) for file in files]
+
+
+def pixel(file: Path) -> tuple[int, ...]:
+    found = ImageFile(file).load().getpixel((3, 10))
+    assert isinstance(found, tuple)
+    return found
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_nothing_is_written_outside_the_folder(link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`..` leads out of the source to a picture whose name below --out is someone else's file."""
+    if not link:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
+    evil, kept = picture(tmp_path / "evil.png", 1), picture(tmp_path / "data/evil.png", 2)
+    before = kept.read_bytes()
+    row = {"question": "What?", "answer": "1"}
+    lines(tmp_path / "data/src/train.jsonl", [row | {"image": name} for name in ("../../evil.png", "../evil.png", "x/../../src/x.png")])
+    picture(tmp_path / "data/src/x.png", 3)
+    (tmp_path / "data/src/x").mkdir()
+    report = prepare("jsonl", tmp_path / "data/src", tmp_path / "data/out")
+    assert kept.read_bytes() == before
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["evil.png", "out", "src"]
+    assert report.images == 3
+    shown = colours(tmp_path / "data/out") + colours(tmp_path / "data/out", "validation")
+    assert shown == [pixel(evil), pixel(kept), pixel(tmp_path / "data/src/x.png")]
+
+
+def test_two_pictures_never_share_a_name(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    files = [picture(source / "a.png", 1), picture(source / "images/a.png", 2), picture(source / "images/images/a.png", 3)]
+    row = {"question": "What?", "answer": "1"}
+    lines(source / "test.jsonl", [row | {"image": str(file.relative_to(source))} for file in files] + [row | {"image": str(files[0])}])
+    report = prepare("jsonl", source, tmp_path / "out")
+    assert report.images == 3
+    assert colours(tmp_path / "out", "test") == [pixel(file) for file in (*files, files[0])]
+    (source / "test.jsonl").touch()
+    lines(source / "test.jsonl", [row | {"image": str(file.relative_to(source))} for file in reversed(files)])
+    prepare("jsonl", source, tmp_path / "out")
+    assert colours(tmp_path / "out", "test") == [pixel(file) for file in reversed(files)], "the first to come has the name, now as then"
+
+
+def test_symbolic_links_are_pictures_too(tmp_path: Path) -> None:
+    """As the hub's cache has them; a hard link to one would lead nowhere."""
+    store = picture(tmp_path / "blobs/1.png", 1)
+    (tmp_path / "src/images").mkdir(parents=True)
+    (tmp_path / "src/images/a.png").symlink_to(Path("../../blobs/1.png"))
+    lines(tmp_path / "src/test.jsonl", [{"question": "What?", "answer": "1", "image": "a.png"}])
+    prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert pixel(tmp_path / "out/images/a.png") == pixel(store)
+
+
+def test_no_parts_are_left_where_another_process_was_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = rows(tmp_path / "src", 4)
+    plain = ImageFile.check
+
+    def check(self: ImageFile) -> None:
+        plain(self)
+        (tmp_path / "out/images").mkdir(exist_ok=True)
+        if not (tmp_path / "out/images" / self.path.name).exists():
+            os.link(self.path, tmp_path / "out/images" / self.path.name)
+
+    monkeypatch.setattr(ImageFile, "check", check)
+    prepare("vqa_rad", source, tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out/images").iterdir()) == ["0.png", "1.png"]
+
+
 def test_last_tenth_of_the_pictures_is_validation(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 40)
     written = published.lines(source / "train.jsonl", sorted(map(json.loads, (source / "train.jsonl").open()), key=lambda r: r["question"]))
