@@ -244,6 +244,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 6)
     good = {"image": "images/0.png", "question": "Is it?", "answer": "yes"}
     bad = [good | {"answer": None}, good | {"question": " "}, good | {"image": None}, good | {"image": 5}, good | {"image": "a\0b"}]
+    bad += [good | {"image": "data:image/png;base64," + "A" * 5000}]
     lines(source / "test.jsonl", [*bad, good | {"qid": 7}, good | {"qid": 7}, *[good | {"answer": ["yes"]}] * 5])
     report = prepare("vqa_rad", source, tmp_path / "out")
     assert counts(report) == {
@@ -251,6 +252,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         "question is empty": 1,
         "has no picture, and vqa_rad asks about pictures": 1,
         "image is neither a file's name nor a picture": 2,
+        "image cannot be read": 1,
         "repeats the id of an earlier row": 1,
         "answer is a list": 5,
     }

@@ -35,7 +35,7 @@ class Pictures:
         self.folder = folder
         self.placed: dict[str, str | DataError] = {}
         """Picture in the source -> its path in the folder, or what is wrong with it, whichever row names it."""
-        self.owners: dict[str, Path] = {}
+        self.owners: dict[str, str] = {}
         """Path in the folder -> the file of the source that has it."""
         self.pool = ThreadPoolExecutor(min(CHECK_THREADS, os.cpu_count() or 1))
 
@@ -68,7 +68,8 @@ class Pictures:
         except DataError:
             return ""
         name = _own_name(file, raw.folders) if file else ""
-        return name if file and name and self.owners.setdefault(name, file.resolve()) == file.resolve() else ""
+        real = os.path.realpath(file) if file else ""
+        return name if name and self.owners.setdefault(name, real) == real else ""
 
     def _attempt(self, picture: Any, raw: Raw, name: str) -> str | DataError:
         try:
@@ -81,12 +82,12 @@ class Pictures:
         """A second name for the file where the disk allows it, else a copy."""
         name = name or _content_name(ImageFile(file, raw.where).key, file.suffix)
         target = self.folder / name
-        if target.is_file() and file.is_file() and _same(target, file):
+        if os.path.isfile(target) and os.path.isfile(file) and _same(target, file):  # noqa: PTH113
             return name
         ImageFile(file, raw.where).check()
         part = _part(target)
         try:
-            os.link(file.resolve(), part)  # a link to a symbolic link would lead nowhere from here
+            os.link(os.path.realpath(file), part)  # a link to a symbolic link would lead nowhere from here
         except OSError:
             shutil.copyfile(file, part)
         part.replace(target)
@@ -150,7 +151,7 @@ def _file(picture: Any, raw: Raw) -> Path:
     if not raw.folders and not Path(name).is_absolute():
         raise DataError(f"{raw.where}: image is not part of the data set on the hub; fetch its files, unzip them and give that folder")
     candidates = [folder / name for folder in raw.folders] or [Path(name)]
-    return next((file for file in candidates if file.is_file()), candidates[0])
+    return next((file for file in candidates if os.path.isfile(file)), candidates[0])  # noqa: PTH113  (no error for a name too long)
 
 
 def _key(picture: Any, raw: Raw) -> str:

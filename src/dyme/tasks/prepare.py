@@ -39,6 +39,8 @@ BATCH = 64
 """Rows whose pictures are checked at a time."""
 EXAMPLES = 3
 """Rows named for each reason."""
+LONGEST = 300
+"""Characters of what is said about each of them."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -180,7 +182,7 @@ class _Preparation:
         entry = self.report.dropped.setdefault(_reason(message, raw.where), Dropped())
         entry.count += 1
         if len(entry.examples) < EXAMPLES:
-            entry.examples.append(message)
+            entry.examples.append(message if len(message) <= LONGEST else f"{message[:LONGEST]} ...")
 
     def finish(self, source: Source) -> Report:
         """Put the files in their places, the validation split made if there is none."""
@@ -280,8 +282,8 @@ def _key(config: TaskConfig, source: str, limit: int) -> dict[str, Any]:
 
 def _reason(message: str, where: str) -> str:
     """What many messages have in common: without the place, names, details in brackets, and what to do."""
-    text = message.removeprefix(f"{where}: ").removeprefix(where).strip().partition(";")[0]
-    return re.sub(r" \([^)]*\)| '[^']*'|(?<=entry )\d+", "", text).strip()
+    text = message.removeprefix(f"{where}: ").removeprefix(where)
+    return re.sub(r" \([^)]*\)| '[^']*'| \"[^\"]*\"|(?<=entry )\d+", "", text).partition(";")[0].strip()
 
 
 def _pictures(row: Mapping[str, Any]) -> Sequence[Any]:
