@@ -15,11 +15,13 @@ from runs import snapshot
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
+from dyme.supervise import target
 from dyme.tasks import TASKS, has_test, loading, pictures
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.prepare import MARK, Report, default_folder, read_manifest
 from dyme.tasks.prepare import prepare as run
 from dyme.tasks.rows import MANIFEST
+from dyme.verify import rules
 
 
 def prepare(task: str, source: Path | str, out: Path, limit: int = 0, **settings: Any) -> Report:
@@ -260,6 +262,62 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     assert report.rows["test"] == 1
 
 
+def test_rows_that_no_run_could_use_are_dropped(tmp_path: Path) -> None:
+    """Each would stop `dyme train` on the whole data set."""
+    gold = "He has 3.\n#### {}".format
+    bad = [gold("5 or 6"), "Answer: he has 3.\n#### 3"]
+    lines(tmp_path / "src/train.jsonl", [{"question": "How many?", "answer": text} for text in [*bad, *[gold(3)] * 10]])
+    lines(tmp_path / "src/test.jsonl", [{"question": "How many?", "answer": text} for text in bad])
+    report = prepare("gsm8k", tmp_path / "src", tmp_path / "out")
+    assert counts(report) == {"answer is no number": 2, "the rationale contains": 1}
+    assert report.dropped["answer is no number"].examples[0] == (
+        "train.jsonl, row 1: answer '5 or 6' is no number; write one, or use another answer kind"
+    )
+    assert report.rows == {"train": 9, "validation": 1, "test": 1}, "no one trains on a test row's rationale"
+    config = TaskConfig(name="gsm8k", path=str(tmp_path / "out"))
+    rules.check([sample for split in ("train", "validation", "test") for sample in TASKS["gsm8k"].load(config, split)])
+    target.check(TASKS["gsm8k"].load(config, "train"), config.marker)
+    assert prepare("gsm8k", tmp_path / "src", tmp_path / "other", marker="He has").rows == {"train": 1, "test": 1}
+    with pytest.raises(DataError, match="was prepared with another marker"):
+        prepare("gsm8k", tmp_path / "src", tmp_path / "out", marker="So:")
+
+
+def test_a_folder_of_an_earlier_version_is_prepared_again(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4)
+    prepare("vqa_rad", source, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["key"]["marker"]
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest | {"fingerprint": "older"}), encoding="utf-8")
+    assert not prepare("vqa_rad", source, tmp_path / "out").already
+    assert prepare("vqa_rad", source, tmp_path / "out").already
+
+
+def test_only_known_fields_are_written(tmp_path: Path) -> None:
+    row = {"question": "How many?", "answer": 5, "kind": "count", "facts": {"a": 1}, "unit": None}
+    lines(tmp_path / "src/test.jsonl", [row | {"table": [1], "level": 3}])
+    with (tmp_path / "src/test.jsonl").open("a", encoding="ascii") as file:
+        file.write('{"question": "q", "answer": "1", "note": "\\ud800"}\n')
+    prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    one, other = map(json.loads, (tmp_path / "out/test.jsonl").open(encoding="utf-8"))
+    assert one == {"id": "test-1", "question": "How many?", "answer": 5, "facts": {"a": 1}, "answer_kind": "auto", "kind": "count"}
+    assert other == {"id": "test-2", "question": "q", "answer": "1", "answer_kind": "auto"}
+
+
+def test_placeholders_are_left_out_and_told(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4, question="<image>\nWhat is it?", id=None)
+    report = prepare("jsonl", source, tmp_path / "out")
+    assert "4 questions begin or end in <image>, which is left out: pictures precede the question anyway" in report.notes
+    samples = TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "train")
+    assert {sample.question for sample in samples} == {"What is it?"}
+
+
+def test_a_picture_in_a_field_that_is_not_read(tmp_path: Path) -> None:
+    row = {"question": "What?", "answer": "1"}
+    lines(tmp_path / "src/test.jsonl", [row | {"image_path": "images/1.png"}, row])
+    report = prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert counts(report) == {"has no image, but its field looks like one": 1}
+
+
 def test_no_row_can_be_used(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 4)
     with pytest.raises(DataError, match=r"no row can be used for task gsm8k \(4 rows: answer has no ####\); expected train\.jsonl"):
@@ -400,6 +458,8 @@ def test_a_folder_with_other_files(tmp_path: Path) -> None:
             prepare("vqa_rad", source, folder)
     with pytest.raises(DataError, match="is not a folder"):
         prepare("vqa_rad", source, tmp_path / "out/notes.txt")
+    with pytest.raises(DataError, match=r"notes.txt/x: cannot be written \(Not a directory\); choose another folder"):
+        prepare("vqa_rad", source, tmp_path / "out/notes.txt/x")
     assert sorted(file.name for file in source.iterdir()) == ["images", "train.jsonl"]
 
 
