@@ -77,6 +77,13 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
     assert prepare("chartqa", source, tmp_path / "out").already
 
 
+def test_the_folder_of_parquet_files_is_named(tmp_path: Path) -> None:
+    shards(tmp_path / "src/charts", test=chartqa(tmp_path / "raw"))
+    told = f"the rows are those of the folder charts/data in {tmp_path / 'src'}"
+    assert told in prepare("chartqa", tmp_path / "src", tmp_path / "out").notes
+    assert prepare("chartqa", tmp_path / "src/charts", tmp_path / "direct").notes == ["there are no train and no validation rows"]
+
+
 def test_saved_to_disk(tmp_path: Path) -> None:
     data = chartqa(tmp_path / "raw")
     datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "both")

@@ -479,6 +479,37 @@ def test_prepared_folders_are_not_prepared(tmp_path: Path) -> None:
         prepare("vqa_rad", tmp_path / "out", tmp_path / "again")
 
 
+def test_the_folder_that_is_used_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows(tmp_path / "src/Archive", 4)
+    (tmp_path / "src/notes").mkdir()
+    told = f"the rows are those of the folder Archive in {tmp_path / 'src'}"
+    assert told in prepare("vqa_rad", tmp_path / "src", tmp_path / "out").notes
+    assert told not in prepare("vqa_rad", tmp_path / "src/Archive", tmp_path / "direct").notes
+    TASKS["vqa_rad"].load(TaskConfig(name="vqa_rad", path=str(tmp_path / "src"), prepared=str(tmp_path / "data")), "train")
+    assert f"- {told}" in caplog.messages
+
+
+def test_a_folder_of_several_data_sets(tmp_path: Path) -> None:
+    """As /data with a folder for each: none of them is taken for another task's."""
+    rows(tmp_path / "src/one", 4)
+    published.geo170k(tmp_path / "src/two")
+    published.gsm8k(tmp_path / "src/three")
+    with pytest.raises(DataError, match=r"src: one, three in it could each be meant; name one, e.g. .*src/one"):
+        prepare("slake", tmp_path / "src", tmp_path / "out")
+    with pytest.raises(DataError, match="one, three, two in it could each be meant"):
+        prepare("geometry", tmp_path / "src", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepared_folders_in_a_folder(tmp_path: Path) -> None:
+    rows(tmp_path / "raw", 4)
+    prepare("vqa_rad", tmp_path / "raw", tmp_path / "src/vqa_rad-prepared")
+    with pytest.raises(DataError, match=r"src/vqa_rad-prepared: is prepared already; name it as task.path, e.g. --task.name slake"):
+        prepare("slake", tmp_path / "src", tmp_path / "out")
+    published.gsm8k(tmp_path / "src/gsm8k")
+    assert prepare("gsm8k", tmp_path / "src", tmp_path / "out").notes[0].startswith("the rows are those of the folder gsm8k in")
+
+
 def test_a_broken_manifest(tmp_path: Path) -> None:
     prepare("vqa_rad", rows(tmp_path / "src", 4), tmp_path / "out")
     (tmp_path / "out" / MANIFEST).write_text("{", encoding="utf-8")
