@@ -269,7 +269,7 @@ def test_rows_that_no_run_could_use_are_dropped(tmp_path: Path) -> None:
     lines(tmp_path / "src/train.jsonl", [{"question": "How many?", "answer": text} for text in [*bad, *[gold(3)] * 10]])
     lines(tmp_path / "src/test.jsonl", [{"question": "How many?", "answer": text} for text in bad])
     report = prepare("gsm8k", tmp_path / "src", tmp_path / "out")
-    assert counts(report) == {"answer is no number": 2, "the rationale contains": 1}
+    assert counts(report) == {"answer is no number": 2, "the rationale holds the marker": 1}
     assert report.dropped["answer is no number"].examples[0] == (
         "train.jsonl, row 1: answer '5 or 6' is no number; write one, or use another answer kind"
     )

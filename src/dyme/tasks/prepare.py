@@ -176,7 +176,9 @@ class _Preparation:
             raise DataError(f"{raw.where}: {trouble}")
         marker = self.config.marker
         if raw.split == "train" and marker in (sample.rationale or ""):
-            raise DataError(f"{raw.where}: the rationale contains {marker!r}; leave the answer out of it, or choose another task.marker")
+            raise DataError(
+                f"{raw.where}: the rationale holds the marker {marker!r}; leave the answer out of it, or choose another task.marker"
+            )
 
     def _write(self, raw: Raw, row: dict[str, Any]) -> None:
         if self.full(raw.split):
