@@ -282,6 +282,17 @@ def test_rows_that_no_run_could_use_are_dropped(tmp_path: Path) -> None:
         prepare("gsm8k", tmp_path / "src", tmp_path / "out", marker="So:")
 
 
+def test_answers_that_cannot_be_given_are_dropped(tmp_path: Path) -> None:
+    answers = ("5", "two\nlines", "Answer: 5")
+    lines(tmp_path / "src/test.jsonl", [{"question": "How many?", "answer": one, "answer_kind": "text"} for one in answers])
+    report = prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert report.rows == {"test": 1}
+    assert counts(report) == {
+        "answer cannot be given after the marker: answer runs on": 1, "answer cannot be given after the marker: marker repeated": 1,
+    }  # fmt: skip
+    rules.check(TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "test"))
+
+
 def test_a_folder_of_an_earlier_version_is_prepared_again(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 4)
     prepare("vqa_rad", source, tmp_path / "out")

@@ -33,6 +33,7 @@ from dyme.tasks.source import Source, open_source
 from dyme.tasks.task import Published
 from dyme.types import Sample
 from dyme.verify.answer import fault
+from dyme.verify.format import parse
 
 MARK = "preparing"
 """In a folder that is being prepared, or was when a call was cut short: the next one goes on."""
@@ -171,10 +172,15 @@ class _Preparation:
         return known | {"id": sample.id, "answer_kind": sample.answer_kind}
 
     def _check(self, sample: Sample, raw: Raw) -> None:
-        """Raise DataError for a row that no run could use; a test row's rationale is not trained on, so it may hold the marker."""
+        """Raise DataError for a row that `verify.rules` or `supervise.target` would refuse, which then would stop any run.
+
+        A test row's rationale is not trained on, so it may hold the marker.
+        """
+        marker = self.config.marker
         if trouble := fault(sample):
             raise DataError(f"{raw.where}: {trouble}")
-        marker = self.config.marker
+        if reason := parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason:
+            raise DataError(f"{raw.where}: answer {sample.answer!r} cannot be given after the marker: {reason}; write it on one line")
         if raw.split == "train" and marker in (sample.rationale or ""):
             raise DataError(
                 f"{raw.where}: the rationale holds the marker {marker!r}; leave the answer out of it, or choose another task.marker"
