@@ -28,7 +28,7 @@ def test_prepare_says_what_it_made_and_dropped(tmp_path: Path, capsys: pytest.Ca
     table = {line[:22].strip(): line.split()[-1] for line in shown[1:8]}
     assert (table["train rows"], table["validation rows"], table["test rows"], table["images"]) == ("3", "1", "1", "3")
     text = "\n".join(shown)
-    assert "auto 1, open 2, yes_no 2" in text
+    assert "open 2, text 1, yes_no 2" in text
     assert "- dropped 1 rows: the question is in language zh, not en; e.g. train.json, row 3: " in text
     assert "- dropped 1 rows: answer is empty; e.g. train.json, row 5: answer is empty" in text
     assert "already" not in text
