@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from dyme.errors import ConfigError, DataError
 from dyme.policy import Policy
 from dyme.recipe import build
 from dyme.train import train
-from dyme.types import Sample
+from dyme.types import Fact, Sample
 
 Load = Callable[[str], Policy]
 CONFIG = Config(task=TaskConfig(think_prompt="Think."), rollout=RolloutConfig(num_generations=4, max_completion_length=32))
@@ -51,6 +52,36 @@ def test_all_samples_are_looked_at_for_pictures(policies: Load) -> None:
     with pytest.raises(DataError, match=r"row 42: has an image, but LlamaForCausalLM reads text only; use a"):
         sizes_of(policies("llama"), CONFIG, [*asked[:40], asked[42]])
     sizes_of(policies("idefics3"), CONFIG, asked)
+
+
+@pytest.mark.parametrize(
+    ("family", "token"),
+    [
+        ("idefics3", "<image>"), ("llava", "<image>"), ("internvl", "<IMG_CONTEXT>"), ("qwen2_vl", "<|image_pad|>"),
+        ("qwen2_vl", "<|video_pad|>"), ("gemma3", "<image_soft_token>"), ("gemma3", "<start_of_image>"), ("paligemma", "<image>"),
+    ],
+)  # fmt: skip
+def test_texts_that_a_model_takes_for_pictures(family: str, token: str, policies: Load) -> None:
+    """In the middle of a run such a row would end it: none of these is among the samples that are probed."""
+    policy = policies(family)
+    plain = samples(policy, 40)
+    changes: dict[str, dict[str, Any]] = {
+        "question": {"question": f"Is {token} it?"}, "rationale": {"rationale": f"As {token}."}, "answer": {"answer": token},
+        "list of facts": {"facts": (Fact("bar", token),)},
+    }  # fmt: skip
+    for field, change in changes.items():
+        asked = [*plain[:30], replace(plain[30], **change), *plain[31:]]
+        with pytest.raises(DataError, match=rf"s30: the {field} holds '{re.escape(token)}', which \w+ takes for a picture.*; take it out"):
+            sizes_of(policy, CONFIG, asked)
+    with pytest.raises(DataError, match=r"s3: .* \(2 of 40 samples hold such a text\)"):
+        sizes_of(policy, CONFIG, [replace(row, answer=token) if k in (3, 5) else row for k, row in enumerate(plain)])
+    assert sizes_of(policy, CONFIG, plain)
+
+
+def test_text_models_read_any_text(policies: Load) -> None:
+    policy = policies("llama")
+    assert capacity.placeholders(policy) == []
+    sizes_of(policy, CONFIG, [replace(samples(policy, 1)[0], question="What is <image>?")])
 
 
 def test_the_sizes_are_those_of_the_longest(policies: Load) -> None:

@@ -15,6 +15,7 @@ from dyme import card
 from dyme.config import Config
 from dyme.recipe import build
 from dyme.record import RunFolder
+from dyme.types import StepRecord
 
 FIGURES = {"metrics": {
     "think_accuracy": {"value": 0.325, "low": 0.29, "high": 0.36, "n": 300, "seeds": 1},
@@ -30,6 +31,7 @@ def made(
     run = RunFolder.create(tmp_path / "run", config, {})
     if figures:
         run.log_evaluation(0, "base", {"metrics": {"think_accuracy": {"value": 0.1, "low": 0.08, "high": 0.12, "n": 300, "seeds": 1}}})
+        run.log_step(StepRecord(step=9, prompts=72, epoch=1.0, seconds=1.0, metrics={}))
         run.log_evaluation(9, "test", figures)
     folder = tmp_path / "model"
     folder.mkdir()
@@ -67,11 +69,57 @@ def test_nothing_tells_of_the_machine(adapter: bool, tmp_path: Path) -> None:
     words = (
         f"model.path={tmp_path}/secret/base", f"task.train={tmp_path}/rows.jsonl", "supervision.checker=llm", "supervision.refiner=llm",
         "supervision.url=http://10.0.0.7:8000/v1", "supervision.model=judge", "supervision.api_key_env=MY_KEY",
+        f"task.prepared={tmp_path}/secret", "supervision.facts_cache=our/facts", "supervision.cache=our/answers",
+        "supervision.concurrency=7", "task.language=zh", "supervision.on_failure=wait",
     )  # fmt: skip
     front, body = made(tmp_path, *words, files=("adapter_config.json",) if adapter else ())
-    for word in (str(tmp_path), "10.0.0.7", "MY_KEY", "rows.jsonl"):
+    for word in (str(tmp_path), "10.0.0.7", "MY_KEY", "rows.jsonl", "our/", "prepared"):
         assert word not in body + json.dumps(front)
+    for word in ("concurrency = 7", 'language = "zh"', 'on_failure = "wait"'):
+        assert word in body
     assert "base_model" not in front and "a local checkpoint, `base`" in body and 'model = "judge"' in body
+
+
+@pytest.mark.parametrize("name", ["/models/judge", "../judge", "~/judge", "our/models/judge", "C:\\judge"])
+def test_a_served_model_may_be_a_path(name: str, tmp_path: Path) -> None:
+    _, body = made(tmp_path, "supervision.checker=llm", "supervision.url=http://x/v1", f"supervision.model={name}")
+    assert "judge" not in body
+
+
+def test_figures_are_those_of_the_weights(tmp_path: Path) -> None:
+    made(tmp_path)
+    run = RunFolder.open(tmp_path / "run")
+
+    def figures(step: int | None, dtype: str = "") -> str:
+        return card.write(run, tmp_path / "model", step=step, dtype=dtype).read_text(encoding="utf-8")
+
+    assert "32.5 %" in figures(9) and "after step" not in figures(9)
+    for step in (3, -1):
+        text = figures(step)
+        assert "Not evaluated." in text and "32.5 %" not in text and "10.0 %" not in text
+        assert ("These are the weights after step 3 of 9." in text) == (step == 3)
+    run.log_evaluation(3, "test", FIGURES)
+    assert "32.5 %" in figures(3)
+    assert "Measured in float32; these weights are rounded to bfloat16." in figures(9, "bfloat16")
+    assert "Measured" not in figures(9, "float32")
+
+
+def test_a_local_base_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in runs/ trained from runs/c1, its card written from elsewhere; then moved, where only what was recorded helps."""
+    (tmp_path / "runs/c1").mkdir(parents=True)
+    config = build({"model": {"path": "runs/c1"}})
+    (tmp_path / "else/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "else")
+
+    def base(folder: str, **told: str) -> bool:
+        run = RunFolder.create(tmp_path / folder, config, told)
+        return "base_model" in card.write(run, tmp_path / "else/model").read_text(encoding="utf-8")
+
+    assert not base("runs/c2")
+    assert not base("else/c3", base="")
+    assert base("else/c4", base="me/model")
+    assert (card.base_of("runs/c1", [tmp_path]), card.base_of("runs/c1")) == ("", "runs/c1")
+    assert [card.base_of(path) for path in ("embedded", "/a/b", "./a", "~/a", "a/b/c")] == [""] * 5
 
 
 def test_the_code_of_the_card_runs(tmp_path: Path) -> None:

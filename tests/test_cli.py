@@ -107,6 +107,10 @@ BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
     "folder of another run": (held, ("already holds files", "--resume")),
     "demo into another run": (lambda f: ["demo", "--out", held(f) and f / "run"], ("already holds files",)),
     "run that is not finished": (lambda f: ["eval", unfinished(f)], ("no final model", "--resume")),
+    "export into what is a file": (
+        lambda f: ["export", "embedded", "--out", plain(f) / "x"],
+        ("no folder can be made in", "choose another --out"),
+    ),
     "output is a file": (lambda f: ["train", plain(f), "--run.output", plain(f)], ("already holds files",)),
     "output below a file": (lambda f: ["train", plain(f), "--run.output", plain(f) / "run"], ("recipe.toml",)),
     "no data named": (lambda f: ["train", plain(f), "--task.name", "jsonl"], ("no train data", "--task.train")),
@@ -355,6 +359,20 @@ def test_eval_and_diagnose_write_json(tmp_path: Path, capsys: pytest.CaptureFixt
     assert result["advice"]
     assert all(f"- {line}" in shown for line in result["advice"])
     assert "all wrong" in shown
+
+
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
+def test_figures_are_written_before_they_are_shown(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `dyme eval ... --json x.json | head -1` closes the pipe at the first line."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.looking, "evaluate_model", lambda *_, **__: {"metrics": {"think_accuracy": {"value": 0.5}}})
+    monkeypatch.setattr(commands.looking, "advice", lambda *_: ["train"])
+    monkeypatch.setattr(commands.looking, "_show", closed)
+    assert main([command, "embedded", "--samples=1", "--json", str(tmp_path / "x.json")]) == 130
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["metrics"]["think_accuracy"]["value"] == 0.5
 
 
 def test_demo_on_a_small_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

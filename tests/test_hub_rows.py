@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
     assert kept == {file.read_bytes() for file in (tmp_path / "raw").iterdir()}, "not encoded again"
     assert all(file.suffix == ".jpg" for file in (tmp_path / "out/images").iterdir())
     assert prepare("chartqa", source, tmp_path / "out").already
+
+
+def test_the_folder_of_parquet_files_is_named(tmp_path: Path) -> None:
+    shards(tmp_path / "src/charts", test=chartqa(tmp_path / "raw"))
+    told = f"the rows are those of the folder charts/data in {tmp_path / 'src'}"
+    assert told in prepare("chartqa", tmp_path / "src", tmp_path / "out").notes
+    assert prepare("chartqa", tmp_path / "src/charts", tmp_path / "direct").notes == ["there are no train and no validation rows"]
 
 
 def test_saved_to_disk(tmp_path: Path) -> None:
@@ -180,6 +188,18 @@ def test_pictures_that_the_hub_has_apart(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"qa_tuning": data})
     with pytest.raises(DataError, match="image is not part of the data set on the hub"):
         prepare("geometry", "Luckyjhg/Geo170K", tmp_path / "out")
+
+
+def test_columns_that_no_task_reads(tmp_path: Path) -> None:
+    """A time, which is no JSON, and a second picture."""
+    (one,) = images(tmp_path / "raw", 1)
+    features = {"image": IMAGE, "question": TEXT, "answer": TEXT, "created": datasets.Value("timestamp[s]"), "thumb": IMAGE}
+    rows = [dict(zip(features, (one, f"Is it {k}?", "yes", datetime(2024, 1, 1), one), strict=True)) for k in range(3)]
+    prepare("jsonl", shards(tmp_path / "src", test=table(features, *rows)), tmp_path / "out")
+    assert len(loaded("jsonl", tmp_path / "out", "test")) == 3
+    bare = {name: feature for name, feature in features.items() if name != "image"}
+    with pytest.raises(DataError, match=r"no row can be used for task jsonl \(3 rows: has no image, but its field looks like one\)"):
+        prepare("jsonl", shards(tmp_path / "bare", test=table(bare, *rows)), tmp_path / "none")
 
 
 def test_bytes_that_are_no_picture(tmp_path: Path) -> None:

@@ -164,6 +164,18 @@ def test_rows_with_and_without_pictures_train_together(tmp_path: Path) -> None:
     assert train(own(tmp_path, {"image": "a.png"}, {}, {"images": ["a.png", "a.png"]}, {})) == 0
 
 
+def test_a_text_that_is_taken_for_a_picture_is_told_before_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    before = {"image": "a.png", "question": "<image>\nHow much?"}
+    assert train(own(tmp_path, *[before] * 30)) == 0, "around the question it is left out"
+    rows = [before] * 20 + [before | {"question": "Is <image> it?"}] + [before] * 10
+    assert train(own(tmp_path, *rows), "--run.output", tmp_path / "other") == 2
+    assert "dyme: train:21: the question holds '<image>', which " in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert main(["eval", "embedded", "--task=jsonl", f"--task.test={tmp_path / 'train.jsonl'}"]) == 2
+    assert "train:21: the question holds '<image>'" in capsys.readouterr().err
+
+
 def pictures(folder: Path) -> dict[str, Image.Image]:
     """One picture in every mode that the issue names, each 40 x 30 with a red left half."""
     plain = Image.new("RGB", (40, 30), "blue")

@@ -15,11 +15,13 @@ from runs import snapshot
 
 from dyme.config import TaskConfig
 from dyme.errors import DataError
+from dyme.supervise import target
 from dyme.tasks import TASKS, has_test, loading, pictures
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.prepare import MARK, Report, default_folder, read_manifest
 from dyme.tasks.prepare import prepare as run
 from dyme.tasks.rows import MANIFEST
+from dyme.verify import rules
 
 
 def prepare(task: str, source: Path | str, out: Path, limit: int = 0, **settings: Any) -> Report:
@@ -90,6 +92,77 @@ def test_pictures_outside_the_folder_have_names_of_their_own(tmp_path: Path) -> 
     assert report.images == 2
     (one,) = TASKS["vqa_rad"].load(TaskConfig(name="vqa_rad", path=str(tmp_path / "out")), "train")
     assert one.images[0].load().getpixel((3, 10)) == (10, 41, 160)
+
+
+def colours(folder: Path, split: str = "train") -> list[tuple[int, ...]]:
+    """What the pictures of a prepared folder's rows look like, row by row."""
+    files = [folder / json.loads(line)["image"] for line in (folder / f"{split}.jsonl").open(encoding="utf-8")]
+    assert all(file.resolve().is_relative_to(folder.resolve()) for file in files)
+    return [pixel(file) for file in files]
+
+
+def pixel(file: Path) -> tuple[int, ...]:
+    found = ImageFile(file).load().getpixel((3, 10))
+    assert isinstance(found, tuple)
+    return found
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_nothing_is_written_outside_the_folder(link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`..` leads out of the source to a picture whose name below --out is someone else's file."""
+    if not link:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
+    evil, kept = picture(tmp_path / "evil.png", 1), picture(tmp_path / "data/evil.png", 2)
+    before = kept.read_bytes()
+    row = {"question": "What?", "answer": "1"}
+    lines(tmp_path / "data/src/train.jsonl", [row | {"image": name} for name in ("../../evil.png", "../evil.png", "x/../../src/x.png")])
+    picture(tmp_path / "data/src/x.png", 3)
+    (tmp_path / "data/src/x").mkdir()
+    report = prepare("jsonl", tmp_path / "data/src", tmp_path / "data/out")
+    assert kept.read_bytes() == before
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["evil.png", "out", "src"]
+    assert report.images == 3
+    shown = colours(tmp_path / "data/out") + colours(tmp_path / "data/out", "validation")
+    assert shown == [pixel(evil), pixel(kept), pixel(tmp_path / "data/src/x.png")]
+
+
+def test_two_pictures_never_share_a_name(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    files = [picture(source / "a.png", 1), picture(source / "images/a.png", 2), picture(source / "images/images/a.png", 3)]
+    row = {"question": "What?", "answer": "1"}
+    lines(source / "test.jsonl", [row | {"image": str(file.relative_to(source))} for file in files] + [row | {"image": str(files[0])}])
+    report = prepare("jsonl", source, tmp_path / "out")
+    assert report.images == 3
+    assert colours(tmp_path / "out", "test") == [pixel(file) for file in (*files, files[0])]
+    (source / "test.jsonl").touch()
+    lines(source / "test.jsonl", [row | {"image": str(file.relative_to(source))} for file in reversed(files)])
+    prepare("jsonl", source, tmp_path / "out")
+    assert colours(tmp_path / "out", "test") == [pixel(file) for file in reversed(files)], "the first to come has the name, now as then"
+
+
+def test_symbolic_links_are_pictures_too(tmp_path: Path) -> None:
+    """As the hub's cache has them; a hard link to one would lead nowhere."""
+    store = picture(tmp_path / "blobs/1.png", 1)
+    (tmp_path / "src/images").mkdir(parents=True)
+    (tmp_path / "src/images/a.png").symlink_to(Path("../../blobs/1.png"))
+    lines(tmp_path / "src/test.jsonl", [{"question": "What?", "answer": "1", "image": "a.png"}])
+    prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert pixel(tmp_path / "out/images/a.png") == pixel(store)
+
+
+def test_no_parts_are_left_where_another_process_was_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = rows(tmp_path / "src", 4)
+    plain = ImageFile.check
+
+    def check(self: ImageFile) -> None:
+        plain(self)
+        (tmp_path / "out/images").mkdir(exist_ok=True)
+        if not (tmp_path / "out/images" / self.path.name).exists():
+            os.link(self.path, tmp_path / "out/images" / self.path.name)
+
+    monkeypatch.setattr(ImageFile, "check", check)
+    prepare("vqa_rad", source, tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out/images").iterdir()) == ["0.png", "1.png"]
 
 
 def test_last_tenth_of_the_pictures_is_validation(tmp_path: Path) -> None:
@@ -173,6 +246,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 6)
     good = {"image": "images/0.png", "question": "Is it?", "answer": "yes"}
     bad = [good | {"answer": None}, good | {"question": " "}, good | {"image": None}, good | {"image": 5}, good | {"image": "a\0b"}]
+    bad += [good | {"image": "data:image/png;base64," + "A" * 5000}]
     lines(source / "test.jsonl", [*bad, good | {"qid": 7}, good | {"qid": 7}, *[good | {"answer": ["yes"]}] * 5])
     report = prepare("vqa_rad", source, tmp_path / "out")
     assert counts(report) == {
@@ -180,11 +254,79 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         "question is empty": 1,
         "has no picture, and vqa_rad asks about pictures": 1,
         "image is neither a file's name nor a picture": 2,
+        "image cannot be read": 1,
         "repeats the id of an earlier row": 1,
         "answer is a list": 5,
     }
     assert len(report.dropped["answer is a list"].examples) == 3
     assert report.rows["test"] == 1
+
+
+def test_rows_that_no_run_could_use_are_dropped(tmp_path: Path) -> None:
+    """Each would stop `dyme train` on the whole data set."""
+    gold = "He has 3.\n#### {}".format
+    bad = [gold("5 or 6"), "Answer: he has 3.\n#### 3"]
+    lines(tmp_path / "src/train.jsonl", [{"question": "How many?", "answer": text} for text in [*bad, *[gold(3)] * 10]])
+    lines(tmp_path / "src/test.jsonl", [{"question": "How many?", "answer": text} for text in bad])
+    report = prepare("gsm8k", tmp_path / "src", tmp_path / "out")
+    assert counts(report) == {"answer is no number": 2, "the rationale holds the marker": 1}
+    assert report.dropped["answer is no number"].examples[0] == (
+        "train.jsonl, row 1: answer '5 or 6' is no number; write one, or use another answer kind"
+    )
+    assert report.rows == {"train": 9, "validation": 1, "test": 1}, "no one trains on a test row's rationale"
+    config = TaskConfig(name="gsm8k", path=str(tmp_path / "out"))
+    rules.check([sample for split in ("train", "validation", "test") for sample in TASKS["gsm8k"].load(config, split)])
+    target.check(TASKS["gsm8k"].load(config, "train"), config.marker)
+    assert prepare("gsm8k", tmp_path / "src", tmp_path / "other", marker="He has").rows == {"train": 1, "test": 1}
+    with pytest.raises(DataError, match="was prepared with another marker"):
+        prepare("gsm8k", tmp_path / "src", tmp_path / "out", marker="So:")
+
+
+def test_answers_that_cannot_be_given_are_dropped(tmp_path: Path) -> None:
+    answers = ("5", "two\nlines", "Answer: 5")
+    lines(tmp_path / "src/test.jsonl", [{"question": "How many?", "answer": one, "answer_kind": "text"} for one in answers])
+    report = prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert report.rows == {"test": 1}
+    assert counts(report) == {
+        "answer cannot be given after the marker: answer runs on": 1, "answer cannot be given after the marker: marker repeated": 1,
+    }  # fmt: skip
+    rules.check(TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "test"))
+
+
+def test_a_folder_of_an_earlier_version_is_prepared_again(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4)
+    prepare("vqa_rad", source, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["key"]["marker"]
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest | {"fingerprint": "older"}), encoding="utf-8")
+    assert not prepare("vqa_rad", source, tmp_path / "out").already
+    assert prepare("vqa_rad", source, tmp_path / "out").already
+
+
+def test_only_known_fields_are_written(tmp_path: Path) -> None:
+    row = {"question": "How many?", "answer": 5, "kind": "count", "facts": {"a": 1}, "unit": None}
+    lines(tmp_path / "src/test.jsonl", [row | {"table": [1], "level": 3}])
+    with (tmp_path / "src/test.jsonl").open("a", encoding="ascii") as file:
+        file.write('{"question": "q", "answer": "1", "note": "\\ud800"}\n')
+    prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    one, other = map(json.loads, (tmp_path / "out/test.jsonl").open(encoding="utf-8"))
+    assert one == {"id": "test-1", "question": "How many?", "answer": 5, "facts": {"a": 1}, "answer_kind": "auto", "kind": "count"}
+    assert other == {"id": "test-2", "question": "q", "answer": "1", "answer_kind": "auto"}
+
+
+def test_placeholders_are_left_out_and_told(tmp_path: Path) -> None:
+    source = rows(tmp_path / "src", 4, question="<image>\nWhat is it?", id=None)
+    report = prepare("jsonl", source, tmp_path / "out")
+    assert "4 questions begin or end in <image>, which is left out: pictures precede the question anyway" in report.notes
+    samples = TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "train")
+    assert {sample.question for sample in samples} == {"What is it?"}
+
+
+def test_a_picture_in_a_field_that_is_not_read(tmp_path: Path) -> None:
+    row = {"question": "What?", "answer": "1"}
+    lines(tmp_path / "src/test.jsonl", [row | {"image_path": "images/1.png"}, row])
+    report = prepare("jsonl", tmp_path / "src", tmp_path / "out")
+    assert counts(report) == {"has no image, but its field looks like one": 1}
 
 
 def test_no_row_can_be_used(tmp_path: Path) -> None:
@@ -327,6 +469,8 @@ def test_a_folder_with_other_files(tmp_path: Path) -> None:
             prepare("vqa_rad", source, folder)
     with pytest.raises(DataError, match="is not a folder"):
         prepare("vqa_rad", source, tmp_path / "out/notes.txt")
+    with pytest.raises(DataError, match=r"notes.txt/x: cannot be written \(Not a directory\); choose another folder"):
+        prepare("vqa_rad", source, tmp_path / "out/notes.txt/x")
     assert sorted(file.name for file in source.iterdir()) == ["images", "train.jsonl"]
 
 
@@ -344,6 +488,37 @@ def test_prepared_folders_are_not_prepared(tmp_path: Path) -> None:
     prepare("vqa_rad", rows(tmp_path / "src", 4), tmp_path / "out")
     with pytest.raises(DataError, match="is prepared already; name it as task.path"):
         prepare("vqa_rad", tmp_path / "out", tmp_path / "again")
+
+
+def test_the_folder_that_is_used_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows(tmp_path / "src/Archive", 4)
+    (tmp_path / "src/notes").mkdir()
+    told = f"the rows are those of the folder Archive in {tmp_path / 'src'}"
+    assert told in prepare("vqa_rad", tmp_path / "src", tmp_path / "out").notes
+    assert told not in prepare("vqa_rad", tmp_path / "src/Archive", tmp_path / "direct").notes
+    TASKS["vqa_rad"].load(TaskConfig(name="vqa_rad", path=str(tmp_path / "src"), prepared=str(tmp_path / "data")), "train")
+    assert f"- {told}" in caplog.messages
+
+
+def test_a_folder_of_several_data_sets(tmp_path: Path) -> None:
+    """As /data with a folder for each: none of them is taken for another task's."""
+    rows(tmp_path / "src/one", 4)
+    published.geo170k(tmp_path / "src/two")
+    published.gsm8k(tmp_path / "src/three")
+    with pytest.raises(DataError, match=r"src: one, three in it could each be meant; name one, e.g. .*src/one"):
+        prepare("slake", tmp_path / "src", tmp_path / "out")
+    with pytest.raises(DataError, match="one, three, two in it could each be meant"):
+        prepare("geometry", tmp_path / "src", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepared_folders_in_a_folder(tmp_path: Path) -> None:
+    rows(tmp_path / "raw", 4)
+    prepare("vqa_rad", tmp_path / "raw", tmp_path / "src/vqa_rad-prepared")
+    with pytest.raises(DataError, match=r"src/vqa_rad-prepared: is prepared already; name it as task.path, e.g. --task.name slake"):
+        prepare("slake", tmp_path / "src", tmp_path / "out")
+    published.gsm8k(tmp_path / "src/gsm8k")
+    assert prepare("gsm8k", tmp_path / "src", tmp_path / "out").notes[0].startswith("the rows are those of the folder gsm8k in")
 
 
 def test_a_broken_manifest(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from runs import ROOT, run
 
 from dyme.cli import main
 from dyme.commands.common import with_task
+from dyme.config import TaskConfig
 from dyme.recipe import build
 from dyme.record import RunFolder
 
@@ -27,7 +28,7 @@ def test_prepare_says_what_it_made_and_dropped(tmp_path: Path, capsys: pytest.Ca
     table = {line[:22].strip(): line.split()[-1] for line in shown[1:8]}
     assert (table["train rows"], table["validation rows"], table["test rows"], table["images"]) == ("3", "1", "1", "3")
     text = "\n".join(shown)
-    assert "auto 1, open 2, yes_no 2" in text
+    assert "open 2, text 1, yes_no 2" in text
     assert "- dropped 1 rows: the question is in language zh, not en; e.g. train.json, row 3: " in text
     assert "- dropped 1 rows: answer is empty; e.g. train.json, row 5: answer is empty" in text
     assert "already" not in text
@@ -90,3 +91,14 @@ def test_another_task_than_the_recipes_takes_none_of_its_data() -> None:
     assert with_task(config, "jsonl", []) is config
     task = with_task(config, "gsm8k", ["--task.test", "gsm8k.jsonl"]).task
     assert (task.name, task.train, task.test, task.marker) == ("gsm8k", "", "gsm8k.jsonl", "So:")
+
+
+def test_another_task_has_its_own_sizes_and_tolerance() -> None:
+    words = {"test_size": 6, "tolerance": 0.05, "language": "zh", "form": "choice", "traces": "high", "seed": 3}
+    asked = {"marker": "So:", "think_prompt": "Think, So:", "direct_prompt": "Say it.", "input": "facts", "prepared": "there"}
+    llm = {"checker": "llm", "url": "http://localhost:1/v1", "model": "m"}
+    config = build({"task": {"name": "charts"} | words | asked, "supervision": llm}, ["--supervision.checker=llm"])
+    assert with_task(config, "gsm8k", ["--supervision.checker=llm"]).task == TaskConfig(name="gsm8k", **asked)
+    given = ["--task.test_size", "9", "--task.tolerance=0.1", "--supervision.checker=llm"]
+    assert with_task(config, "gsm8k", given).task == TaskConfig(name="gsm8k", test_size=9, tolerance=0.1, **asked)
+    assert with_task(config, "gsm8k", given).supervision == config.supervision

@@ -94,28 +94,21 @@ def test_lines(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "c.jsonl"))
 
 
-def test_a_folder_is_recognised_from_above_or_within(tmp_path: Path) -> None:
-    lines(tmp_path / "set/train.jsonl", [{"a": 1}])
-    lines(tmp_path / "set/val.jsonl", [{"a": 2}])
-    for folder in (tmp_path, tmp_path / "set"):
-        found = ROWS.find(folder)
-        assert found is not None
-        assert found[0] == tmp_path / "set"
-        assert {split: [file.name for file in files] for split, files in found[1].items()} == {
-            "train": ["train.jsonl"],
-            "validation": ["val.jsonl"],
-        }
-    assert ROWS.find(tmp_path / "set") is not None
-    (tmp_path / "other").mkdir()
-    assert ROWS.find(tmp_path / "other") is None
+def test_a_folder_is_recognised(tmp_path: Path) -> None:
+    lines(tmp_path / "train.jsonl", [{"a": 1}])
+    lines(tmp_path / "val.jsonl", [{"a": 2}])
+    found = ROWS.find(tmp_path)
+    assert {split: [file.name for file in files] for split, files in found.items()} == {
+        "train": ["train.jsonl"],
+        "validation": ["val.jsonl"],
+    }
+    assert not ROWS.find(tmp_path.parent)
 
 
 def test_files_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 100):
         dump(tmp_path / f"train/{number}/data.json", [{"n": number}])
     layout = Layout(expects="", files={"train": ("train/*/data.json",)}, read=read_json)
-    found = layout.find(tmp_path)
-    assert found is not None
-    rows = [row for file in found[1]["train"] for row in layout.rows(tmp_path, "train", file)]
+    rows = [row for file in layout.find(tmp_path)["train"] for row in layout.rows(tmp_path, "train", file)]
     assert [row.row["n"] for row in rows] == [9, 10, 100]
     assert (rows[0].where, rows[0].name, rows[0].split) == ("train/9/data.json, row 1", "train/9/data-1", "train")

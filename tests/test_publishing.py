@@ -60,6 +60,16 @@ def test_export_in_another_precision(adapted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "base/README.md").exists(), "no run, no card"
 
 
+def test_an_exported_checkpoint_has_its_own_figures(adapted: Path, tmp_path: Path) -> None:
+    """The run was evaluated after its last step, 3."""
+    steps = {int(folder.name[5:]): folder / "model" for folder in (adapted / "checkpoints").iterdir()}
+    assert set(steps) == {2, 3}
+    for step, model in steps.items():
+        assert runs.run("export", model, "--out", tmp_path / str(step))[0] == 0
+        text = (tmp_path / str(step) / "README.md").read_text()
+        assert ("Not evaluated." in text, "after step 2 of 3" in text, "| test |" in text) == (step == 2, step == 2, step == 3)
+
+
 def test_export_overwrites_nothing(adapted: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     status, _, error = runs.run("export", adapted, "--out", tmp_path)

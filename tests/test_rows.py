@@ -92,3 +92,37 @@ def test_pictures_of_a_prepared_folder_are_not_decoded_again(tmp_path: Path) -> 
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match="does not exist"):
         load(config, "test")
+
+
+# Where the picture goes, and what it is called
+
+
+@pytest.mark.parametrize(
+    ("question", "read"),
+    [
+        ("<image>\nHow much?", "How much?"),
+        ("<image> <image>How much?", "How much?"),
+        ("How much?\n<image>\n", "How much?"),
+        ("Is <image> larger?", "Is <image> larger?"),
+        ("<image> Is <image> larger?", "<image> Is <image> larger?"),
+    ],
+)
+def test_placeholders_around_a_question(question: str, read: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert one(tmp_path, question=question, image="a.png").question == read
+    told = [f"{tmp_path / 'train.jsonl'}: 1 questions begin or end in <image>, which is left out: pictures precede the question anyway"]
+    assert caplog.messages == (told if read == "How much?" else [])
+    assert one(tmp_path, question=question).question == question.strip(), "no picture goes there"
+
+
+@pytest.mark.parametrize("name", ["image_path", "img", "Image", "picture", "file_name"])
+@pytest.mark.parametrize("value", ["images/1.PNG", ["a.jpg", "b.jpg"], {"bytes": None, "path": "x"}])
+def test_a_picture_in_a_field_that_is_not_read(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf":1: has no image, but its field '{name}' looks like one; name that field image, or remove it"):
+        one(tmp_path, **{name: value})
+    assert one(tmp_path, image="a.png", **{name: value}).images
+
+
+def test_other_fields_are_no_pictures(tmp_path: Path) -> None:
+    assert one(tmp_path, image_id=5, img="none", caption="as in a.png", source=["a.png"], path="data/rows.csv", size={"path": 3}) == one(
+        tmp_path
+    )

@@ -1,4 +1,5 @@
-"""Whether a run can work at all, told before any long work: pictures for a model that reads text, context, memory.
+"""Whether a run can work at all, told before any long work: pictures for a model that reads text, texts that it takes for pictures,
+context, memory.
 
 Context and memory are checked on a few samples, those with the longest questions, the most pictures and the longest targets.
 Memory is an estimate: weights, gradients and AdamW's moments by size, activations by what a short sequence keeps for its backward
@@ -46,10 +47,11 @@ class Sizes:
 def check(policy: Policy, samples: Sequence[Sample], config: Config, accelerator: Accelerator) -> Sizes:
     """Raise DataError or ConfigError for samples, settings and a model that cannot go together; the sizes that memory depends on.
 
-    All samples are checked for pictures; prompts and targets are tokenized for the probed ones. Call it before the weights go to
-    the device.
+    All samples are checked for pictures and for texts that stand for some; prompts and targets are tokenized for the probed ones. Call it
+    before the weights go to the device.
     """
     check_pictures(policy, samples)
+    check_placeholders(policy, samples)
     check_adapter(policy, config)
     limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     prompts, longest = [], 0
@@ -74,6 +76,38 @@ def check_pictures(policy: Policy, samples: Sequence[Sample]) -> None:
             f"{seen[0].id}: has an image, but {model} reads text only{others}; use a vision-language model, "
             "or give the facts in words: --task.input facts"
         )
+
+
+def check_placeholders(policy: Policy, samples: Sequence[Sample]) -> None:
+    """Raise DataError for text that the model takes for a picture: in a question there is none for it, a target may hold none."""
+    tokens = placeholders(policy)
+    found = [(sample, *hit) for sample in samples if (hit := _placeholder(sample, tokens))]
+    if found:
+        sample, field, token = found[0]
+        others = f" ({len(found)} of {len(samples)} samples hold such a text)" if len(found) > 1 else ""
+        raise DataError(
+            f"{sample.id}: the {field} holds {token!r}, which {type(policy.processor).__name__} takes for a picture, a video or a sound"
+            f"{others}; take it out of the text, or remove the row"
+        )
+
+
+def placeholders(policy: Policy) -> list[str]:
+    """Texts that the model's processor or tokenizer turns into places of pictures, videos or sounds; none for a model that reads text."""
+    if not policy.takes_images:
+        return []
+    tokenizer, config, kinds = policy.tokenizer, policy.model.config, ("image", "video", "audio")
+    names = [*(f"{kind}_token" for kind in kinds), "boi_token"]  # Gemma 3's processor counts those that begin an image
+    texts = {getattr(owner, name, None) for owner in (policy.processor, tokenizer) for name in names}
+    ids = {getattr(config, f"{kind}_token_{word}", None) for kind in kinds for word in ("id", "index")}
+    texts |= {str(added) for token, added in tokenizer.added_tokens_decoder.items() if token in ids}
+    return sorted(text for text in texts if isinstance(text, str) and text)
+
+
+def _placeholder(sample: Sample, tokens: Sequence[str]) -> tuple[str, str] | None:
+    """The field of a sample that holds one of the tokens, and the token."""
+    facts = " ".join(f"{fact.subject} {fact.value}" for fact in sample.facts)
+    fields = {"question": sample.question, "rationale": sample.rationale or "", "answer": sample.answer, "list of facts": facts}
+    return next(((field, token) for field, text in fields.items() for token in tokens if token in text), None)
 
 
 def check_adapter(policy: Policy, config: Config) -> None:

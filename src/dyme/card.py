@@ -1,22 +1,30 @@
 """The model card: a README.md beside the weights, with what the hub wants to know and what the run measured.
 
-It holds nothing that tells of the machine: no paths, no times, no addresses.
+It holds nothing that tells of the machine: no paths, no times, no addresses. Of settings that are text, only those are shown that
+cannot be any of these; figures are those of the very weights beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dyme.config import Config
 from dyme.record import RunFolder
 
-_PRIVATE = ("run", "task.train", "task.validation", "task.test", "task.path", "supervision.url", "supervision.api_key_env",
-            "supervision.cache", "supervision.facts_cache", "model.path")  # fmt: skip
-"""Sections and settings that are left out: places, addresses."""
+_TEXTS = (
+    "model.lora_targets", "model.system_prompt", "task.name", "task.language", "task.think_prompt", "task.direct_prompt", "task.marker",
+    "method.name",
+)  # fmt: skip
+"""Settings of free text that are no place; a number, a switch or one of a few words tells nothing of the machine."""
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_SERVED = re.compile(r"\w[\w.:-]*(?:/[\w.:-]+)?")
+"""A model's name at an endpoint, unless it is a path, as vLLM has it."""
 _LABELS = {
     "think_accuracy": "accuracy, thinking", "direct_accuracy": "accuracy, answering at once", "format_rate": "well-formed",
     "true_statements": "true statements in the thinking",
@@ -24,15 +32,22 @@ _LABELS = {
 _PAPER = "Empowering Small VLMs to Think with Dynamic Memorization and Exploration (ICLR 2026)"
 
 
-def write(run: RunFolder, folder: Path) -> Path:
-    """Write the card of a run's model into its folder, with the evaluations that there are; an earlier one is replaced."""
+def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str = "") -> Path:
+    """Write the card of a run's model into its folder, with the evaluations that there are of it; an earlier one is replaced.
+
+    The weights are those after `step` (by default the last) in precision `dtype` (by default the run's).
+    """
     config, adapter = run.config(), (folder / "adapter_config.json").exists()
     sees = any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
-    base = config.model.path if _public(config.model.path) else ""
+    base = _base(run, config)
+    last = max((record.step for record in run.steps()), default=0)
+    step = last if step is None else step
+    rounded = f"Measured in {config.model.dtype}; these weights are rounded to {dtype}." if dtype not in ("", config.model.dtype) else ""
+    part = f" These are the weights after step {step} of {last}." if 0 <= step < last else ""
     parts = [
         _front(base, adapter, sees),
-        f"# {_title(config)}\n\n{_summary(config, base, adapter)}",
-        _figures(run.evaluations()),
+        f"# {_title(config)}\n\n{_summary(config, base, adapter)}{part}",
+        _figures(run.evaluations(), step, rounded),
         f"## Use\n\n{_usage(base, adapter, sees)}\n\n{_prompt(config)}",
         f"## Settings\n\nThose that differ from dyme's defaults:\n\n```toml\n{_settings(config)}```",
         f"## Versions\n\n{_versions(run.versions(), adapter)}",
@@ -42,6 +57,17 @@ def write(run: RunFolder, folder: Path) -> Path:
     card = folder / "README.md"
     card.write_text("\n\n".join(part for part in parts if part), encoding="utf-8")
     return card
+
+
+def base_of(path: str, places: Sequence[Path] = (Path(),)) -> str:
+    """The hub id that `path` is, or "": a folder in one of `places`, or no id at all."""
+    return path if _HUB_ID.fullmatch(path) and not any((place / path).exists() for place in places) else ""
+
+
+def _base(run: RunFolder, config: Config) -> str:
+    """The base of record; of a run that recorded none, what its path is from wherever it may have been trained."""
+    recorded = run.versions().get("base")
+    return str(recorded) if recorded is not None else base_of(config.model.path, (Path(), *run.path.absolute().parents))
 
 
 def _front(base: str, adapter: bool, sees: bool) -> str:
@@ -74,9 +100,11 @@ def _local(path: str) -> str:
     return "dyme's embedded model" if path == "embedded" else f"a local checkpoint, `{Path(path).name}`"
 
 
-def _figures(evaluations: list[dict[str, Any]]) -> str:
-    """The last evaluation of each split, base included, with intervals."""
-    last = {row["name"]: row for row in evaluations}
+def _figures(evaluations: list[dict[str, Any]], step: int, rounded: str) -> str:
+    """The last evaluation of each split after `step`, with intervals, beside those of the base."""
+    last = {row["name"]: row for row in evaluations if row["name"] == "base" or row["step"] == step}
+    if not last.keys() - {"base"}:
+        return "## Figures\n\nNot evaluated."
     rows = [
         f"| {name} | {_label(figure)} | {_number(figure, value['value'])} | "
         f"{_number(figure, value['low'])} to {_number(figure, value['high'])} | {value['n']} |"
@@ -84,9 +112,8 @@ def _figures(evaluations: list[dict[str, Any]]) -> str:
         for figure, value in row["metrics"].items()
         if {"value", "low", "high", "n"} <= value.keys()
     ]
-    if not rows:
-        return "## Figures\n\nNot evaluated."
-    return "## Figures\n\n| split | figure | value | 95 % interval | n |\n|---|---|---:|---:|---:|\n" + "\n".join(rows)
+    table = "| split | figure | value | 95 % interval | n |\n|---|---|---:|---:|---:|\n" + "\n".join(rows)
+    return "\n\n".join(part for part in ("## Figures", rounded, table) if part)
 
 
 def _label(name: str) -> str:
@@ -119,24 +146,25 @@ def _prompt(config: Config) -> str:
 
 
 def _settings(config: Config) -> str:
-    """TOML of the settings that were changed."""
+    """TOML of the settings that were changed and may be shown."""
     default, out = Config(), []
     for section in dataclasses.fields(Config):
         own, plain = (dataclasses.asdict(getattr(c, section.name)) for c in (config, default))
-        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain[k] and not _private(section.name, k)]
+        hints = typing.get_type_hints(type(getattr(default, section.name)))
+        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain[k] and _shown(section.name, k, v, hints[k])]
         out += [f"[{section.name}]", *changed, ""] if changed else []
     return "\n".join(out) or "# none\n"
 
 
-def _private(section: str, key: str) -> bool:
-    return section in _PRIVATE or f"{section}.{key}" in _PRIVATE
+def _shown(section: str, key: str, value: Any, hint: Any) -> bool:
+    """Whether a setting may be shown: no text, one of a few words, or a text that is no place; nothing of section run."""
+    if section == "run":
+        return False
+    if f"{section}.{key}" == "supervision.model":
+        return bool(_SERVED.fullmatch(value)) and not Path(value).exists()
+    return not isinstance(value, str) or typing.get_origin(hint) is typing.Literal or f"{section}.{key}" in _TEXTS
 
 
 def _versions(versions: Mapping[str, Any], adapter: bool) -> str:
     names = ("dyme", "python", "torch", "transformers", "accelerate", *(["peft"] if adapter else []))
     return ", ".join(f"{name} {versions[name]}" for name in names if versions.get(name))
-
-
-def _public(path: str) -> bool:
-    """Whether it is a hub id."""
-    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists()

@@ -38,7 +38,8 @@ def open_run(config: Config, accelerator: Accelerator, resume: bool) -> RunFolde
         )
     path = Path(config.run.output)
     if accelerator.is_main_process and not resume:
-        RunFolder.create(path, config, {"processes": accelerator.num_processes, "device": str(accelerator.device)})
+        told = {"processes": accelerator.num_processes, "device": str(accelerator.device), "base": card.base_of(config.model.path)}
+        RunFolder.create(path, config, told)
     accelerator.wait_for_everyone()
     return RunFolder.open(path)
 

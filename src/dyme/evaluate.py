@@ -17,6 +17,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
+from dyme.capacity import check_placeholders
 from dyme.config import Config
 from dyme.errors import ModelError
 from dyme.figures import figures
@@ -76,6 +77,7 @@ def run_evaluation(
     new: list[Item] = []
     if wanted := share - held.keys():
         policy = Policy.load(config.model).requires_grad_(False).to(state.device)
+        check_placeholders(policy, samples)
         what = "completions" if state.num_processes == 1 else f"completions, process 1 of {state.num_processes}"
         done = sum(1 + plan.draws(*key) for key in share & held.keys())
         try:

@@ -48,9 +48,14 @@ def check_fresh(config: Config) -> None:
     """Raise RunError unless the run folder is new and can be made."""
     path = Path(config.run.output)
     RunFolder.check_new(path)
+    check_place(path, "--run.output")
+
+
+def check_place(path: Path, option: str) -> None:
+    """Raise RunError if no folder can be made at `path`, which `option` named."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise RunError(f"{path}: no folder can be made in {above}; choose another --run.output")
+        raise RunError(f"{path}: no folder can be made in {above}; choose another {option}")
 
 
 def samples_of(config: Config, split: Split) -> list[Sample]:
@@ -137,14 +142,19 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     return config
 
 
+_MODELS_OWN = ("input", "think_prompt", "direct_prompt", "marker", "prepared")
+"""Settings of a task that are kept for another one: how the model is asked, and where to prepare."""
+
+
 def with_task(config: Config, name: str, rest: Sequence[str]) -> Config:
-    """`config` for task `name`; data that a recipe names for another task are dropped, those of the command line stay."""
+    """`config` for task `name`: the data, sizes, tolerance and other settings that belong to a task are those of the command line, or
+    the defaults; how the model is asked stays.
+    """
     if name == config.task.name:
         return config
-    given = build({}, rest).task
-    return replace(
-        config, task=replace(config.task, name=name, path=given.path, train=given.train, validation=given.validation, test=given.test)
-    )
+    given = build(config.to_dict() | {"task": {}}, rest).task
+    kept = {key: getattr(config.task, key) for key in _MODELS_OWN}
+    return replace(config, task=replace(given, name=name, **kept))
 
 
 def run_of(model: Path) -> RunFolder | None:

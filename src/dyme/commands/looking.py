@@ -36,11 +36,12 @@ def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from what is in {out}" if out else "") from None
     if not main_process():
         return 0
-    _show(display, args.model, result)
     whole = {"model": args.model, "task": config.task.name, "split": args.split, **result}
-    write_json(args.json, whole)
+    write_json(args.json, whole)  # before anything is shown: whoever reads that may stop, as in `| head -1`
     if folder:
         folder.finish(whole)
+    _show(display, args.model, result)
+    if folder:
         display.note(f"items    {folder.path / 'items.jsonl'}\nfigures  {folder.path / 'figures.json'}")
     return 0
 
@@ -77,11 +78,11 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
     if not main_process():
         return 0
-    _show(display, args.model, result, every=True)
     lines = advice({name: figure["value"] for name, figure in result["metrics"].items()}, args.k)
+    write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
+    _show(display, args.model, result, every=True)
     for line in lines:
         display.note(f"- {line}")
-    write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
     return 0
 
 

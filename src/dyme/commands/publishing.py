@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dyme import card, upload
-from dyme.commands.common import new_display, run_of
+from dyme.commands.common import check_place, new_display, run_of
 from dyme.config import ModelConfig
 from dyme.errors import RunError
+from dyme.record import RunFolder
 
 
 def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -18,6 +20,7 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: is not an empty folder; choose another --out")
+    check_place(out, "--out")
     run = run_of(Path(args.model))
     config = replace(run.config().model if run else ModelConfig(), path=args.model)
     config = replace(config, dtype=args.dtype) if args.dtype else config
@@ -30,9 +33,16 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
         adapters.merge(policy.model)
     policy.save(out)
     if run:
-        card.write(run, out)
+        card.write(run, out, step=_step(run, Path(args.model)), dtype=config.dtype)
     new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{config.dtype})")
     return 0
+
+
+def _step(run: RunFolder, model: Path) -> int | None:
+    """The step whose weights a model folder of a run holds; None: the last; -1: a folder that training did not make."""
+    place = model.resolve().relative_to(run.path.resolve()).as_posix()
+    found = re.match(r"checkpoints/step-(\d+)(?:/|$)", place)
+    return int(found[1]) if found else None if place in (".", "model") else -1
 
 
 def push(args: argparse.Namespace, rest: Sequence[str]) -> int:

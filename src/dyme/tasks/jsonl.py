@@ -20,7 +20,8 @@ unit         the unit that an answer may carry
 kind         question type, for breakdowns
 id           text or number, unique in the file; by default the file's name and the line, "train:12"
 
-Other fields are ignored, and null is the same as leaving a field out. Text is taken without surrounding white space. Name the
+Other fields are ignored (one that names the picture of a row without `image` is an error), and null is the same as leaving a field
+out. Text is taken without surrounding white space, and a question about a picture without LLaVA's <image> before or after it. Name the
 files by task.train, task.validation and task.test, or their folder by task.path; without a validation file the last tenth of the
 training file serves. task.path takes hub ids and folders of parquet files too, with columns of these names.
 

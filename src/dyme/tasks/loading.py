@@ -27,7 +27,7 @@ def load(published: Published, config: TaskConfig, split: Split) -> list[Sample]
     """Samples of a split, every picture checked.
 
     task.train, task.validation and task.test name single files, in our fields or in the data set's; task.path gives those that
-    are not named. What task.path names is prepared once if it is not a prepared folder, and the log says what that dropped.
+    are not named. What task.path names is prepared once if it is not a prepared folder, and the log says what that gave and dropped.
     Raises DataError as `rows.load` and `prepare.prepare` do.
     """
     named = with_path(published, config)
@@ -62,6 +62,8 @@ def _folder(published: Published, config: TaskConfig) -> Path:
         dropped = sum(one.count for one in report.dropped.values())
         counts = ", ".join(f"{count} {split}" for split, count in report.rows.items())
         _log.warning("task %s: %s is prepared in %s: %s rows, %d dropped", config.name, config.path, report.folder, counts, dropped)
+        for note in report.notes:
+            _log.warning("- %s", note)
         for reason, one in report.dropped.items():
             _log.warning("- %d rows: %s, e.g. %s", one.count, reason, one.examples[0])
     return report.folder

@@ -4,9 +4,10 @@
     images/                                     their pictures, each decoded once to see that it can be
     prepared.json                               the source, its fingerprint, and what was dropped and why
 
-Rows that cannot be used are left out and counted by reason. A source without a validation split gives the last tenth of its
-training pictures (of its rows where it has no pictures) to one, with all rows about them, so that no picture is in both. What an
-earlier call finished is not done again: pictures that are there are left alone, and with the manifest there nothing is read.
+Rows that cannot be used are left out and counted by reason; what the others have beside the fields of `jsonl.py` is left out too. A
+source without a validation split gives the last tenth of its training pictures (of its rows where it has no pictures) to one, with
+all rows about them, so that no picture is in both. What an earlier call finished is not done again: pictures that are there are left
+alone, and with the manifest there nothing is read.
 """
 
 from __future__ import annotations
@@ -27,18 +28,23 @@ from dyme.errors import DataError
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.pictures import Pictures
 from dyme.tasks.published import SPLITS, Raw, Split
-from dyme.tasks.rows import MANIFEST, sample_of
+from dyme.tasks.rows import FIELDS, MANIFEST, check_named, placeholder_note, sample_of, without_placeholder
 from dyme.tasks.source import Source, open_source
 from dyme.tasks.task import Published
+from dyme.types import Sample
+from dyme.verify.answer import fault
+from dyme.verify.format import parse
 
 MARK = "preparing"
 """In a folder that is being prepared, or was when a call was cut short: the next one goes on."""
-VERSION = 1
+VERSION = 2
 """Of what is written; folders of another version are prepared again."""
 BATCH = 64
 """Rows whose pictures are checked at a time."""
 EXAMPLES = 3
 """Rows named for each reason."""
+LONGEST = 300
+"""Characters of what is said about each of them."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -89,9 +95,12 @@ def prepare(
     key, fingerprint = _key(config, source, limit), _digest({"version": VERSION, "files": opened.fingerprint})
     if found := _earlier(folder, key, fingerprint):
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
-    (folder / MANIFEST).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     work = _Preparation(published, config, folder, limit)
     try:
         work.run(opened.rows(work.full, streaming=bool(limit)), progress, opened.count() if progress else 0)
@@ -124,6 +133,7 @@ class _Preparation:
         self.pictures = Pictures(folder)
         self.ids: dict[Split, set[str]] = {split: set() for split in SPLITS}
         self.kinds: Counter[str] = Counter()
+        self.placeholders = 0
         self.files: dict[Split, TextIO] = {}
 
     def run(self, raws: Iterator[Raw], progress: Progress | None, total: int) -> None:
@@ -145,9 +155,11 @@ class _Preparation:
     def _normalised(self, raw: Raw) -> dict[str, Any] | None:
         """The row in our fields, checked but for its pictures, or None if it is dropped."""
         try:
-            row = {name: value for name, value in normalised(self.published, raw.row, raw.where, self.config).items() if value is not None}
-            row.setdefault("id", raw.name)
+            given = normalised(self.published, raw.row, raw.where, self.config)
+            row = without_placeholder(given)
             sample = sample_of({name: value for name, value in row.items() if name not in ("image", "images")}, Path(), raw.where, raw.name)
+            check_named(row, raw.where)
+            self._check(sample, raw)
         except DataError as error:
             self._drop(raw, str(error))
             return None
@@ -155,7 +167,24 @@ class _Preparation:
             self._drop(raw, f"{raw.where}: repeats the id of an earlier row; keep one of them")
             return None
         self.ids[raw.split].add(sample.id)
-        return row | {"id": sample.id, "answer_kind": sample.answer_kind}
+        self.placeholders += row is not given
+        known = {name: row[name] for name in FIELDS if row.get(name) is not None}
+        return known | {"id": sample.id, "answer_kind": sample.answer_kind}
+
+    def _check(self, sample: Sample, raw: Raw) -> None:
+        """Raise DataError for a row that `verify.rules` or `supervise.target` would refuse, which then would stop any run.
+
+        A test row's rationale is not trained on, so it may hold the marker.
+        """
+        marker = self.config.marker
+        if trouble := fault(sample):
+            raise DataError(f"{raw.where}: {trouble}")
+        if reason := parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason:
+            raise DataError(f"{raw.where}: answer {sample.answer!r} cannot be given after the marker: {reason}; write it on one line")
+        if raw.split == "train" and marker in (sample.rationale or ""):
+            raise DataError(
+                f"{raw.where}: the rationale holds the marker {marker!r}; leave the answer out of it, or choose another task.marker"
+            )
 
     def _write(self, raw: Raw, row: dict[str, Any]) -> None:
         if self.full(raw.split):
@@ -180,7 +209,7 @@ class _Preparation:
         entry = self.report.dropped.setdefault(_reason(message, raw.where), Dropped())
         entry.count += 1
         if len(entry.examples) < EXAMPLES:
-            entry.examples.append(message)
+            entry.examples.append(message if len(message) <= LONGEST else f"{message[:LONGEST]} ...")
 
     def finish(self, source: Source) -> Report:
         """Put the files in their places, the validation split made if there is none."""
@@ -190,6 +219,7 @@ class _Preparation:
             raise DataError(f"{source.shown}: no row can be used for task {self.config.name} ({reasons}); {source.expects}")
         report.images, report.kinds = self.pictures.count, dict(self.kinds)
         report.notes += source.notes
+        report.notes += [placeholder_note(self.placeholders)] if self.placeholders else []
         parts = {split: Path(stream.name) for split, stream in self.files.items()}
         for stream in self.files.values():
             stream.close()
@@ -266,8 +296,7 @@ def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report |
         return None
     report = read_manifest(folder)[1]
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest["key"] != key:
-        differing = [name for name in key if manifest["key"].get(name) != key[name]]
+    if differing := [name for name, value in manifest["key"].items() if key.get(name) != value]:  # earlier versions had fewer
         raise DataError(f"{folder}: was prepared with another {' and '.join(differing)}; choose another folder, or remove this one")
     return report if manifest["fingerprint"] == fingerprint else None
 
@@ -275,13 +304,14 @@ def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report |
 def _key(config: TaskConfig, source: str, limit: int) -> dict[str, Any]:
     """What decides which rows come out."""
     place = str(Path(source).resolve()) if Path(source).exists() else source
-    return {"task": config.name, "source": place, "limit": limit, "language": config.language, "form": config.form}
+    settings = {"language": config.language, "form": config.form, "marker": config.marker}
+    return {"task": config.name, "source": place, "limit": limit, **settings}
 
 
 def _reason(message: str, where: str) -> str:
     """What many messages have in common: without the place, names, details in brackets, and what to do."""
-    text = message.removeprefix(f"{where}: ").removeprefix(where).strip().partition(";")[0]
-    return re.sub(r" \([^)]*\)| '[^']*'|(?<=entry )\d+", "", text).strip()
+    text = message.removeprefix(f"{where}: ").removeprefix(where)
+    return re.sub(r" \([^)]*\)| '[^']*'| \"[^\"]*\"|(?<=entry )\d+", "", text).partition(";")[0].strip()
 
 
 def _pictures(row: Mapping[str, Any]) -> Sequence[Any]:

@@ -1,7 +1,7 @@
 """Published layouts: which files of a folder hold which split, and the rows in them, one at a time.
 
-A layout says where its annotation files lie, by patterns below the folder or below one folder in it (the archive's own). Files are
-read piece by piece, so that memory does not grow with them.
+A layout says where its annotation files lie, by patterns below the data set's folder. Files are read piece by piece, so that memory
+does not grow with them.
 """
 
 from __future__ import annotations
@@ -53,13 +53,9 @@ class Layout:
     mixed: bool = False
     """Whether a file holds rows of several splits."""
 
-    def find(self, folder: Path) -> tuple[Path, dict[Split, list[Path]]] | None:
-        """The folder that the patterns match in, `folder` or one in it, and each split's files; None if it is not this layout."""
-        for base in (folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())):
-            hits = {split: files for split, patterns in self.files.items() if (files := _first(base, patterns))}
-            if hits:
-                return base, hits
-        return None
+    def find(self, base: Path) -> dict[Split, list[Path]]:
+        """Each split's files in the folder `base`; none if it is not this layout."""
+        return {split: files for split, patterns in self.files.items() if (files := _first(base, patterns))}
 
     def rows(self, base: Path, split: Split, file: Path) -> Iterator[Raw]:
         """The rows of one annotation file. Raises DataError if it is not what its name says."""

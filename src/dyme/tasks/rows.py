@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +24,21 @@ Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]
 """(row in another data set's fields, place to name in messages) -> row in the fields of `jsonl.py`."""
 MANIFEST = "prepared.json"
 """The file that says what a folder was prepared from (`prepare.py`)."""
+FIELDS = (
+    "id", "question", "answer", "image", "images", "rationale", "facts", "choices", "answers", "answer_kind", "unit", "kind",
+)  # fmt: skip
+"""What a row may have; other fields are ignored."""
+PLACEHOLDER = "<image>"
+"""What LLaVA's data sets write into a question where the picture goes."""
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 EXAMPLE = '{"question": "...", "answer": "...", "image": "images/1.png"}'
 CHECK_THREADS = 4
 """Pictures decoded at a time when a split is checked, at most: the largest that are allowed take about 1 GB each meanwhile."""
+_AROUND = re.compile(rf"\A\s*(?:{PLACEHOLDER}\s*)+|\s*(?:{PLACEHOLDER}\s*)+\Z")
+_PICTURE_NAME = re.compile(r"image|img|pic|photo|figure|file|path|screenshot", re.IGNORECASE)
+_PICTURE_FILE = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z", re.IGNORECASE)
 _NOUNS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+_log = logging.getLogger(__name__)
 
 
 def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
@@ -35,7 +47,8 @@ def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
     `normalise` is for rows in another data set's fields; those of a folder that `dyme prepare` made have been through it.
 
     Raises DataError, one line that names file and line, for a file that cannot be read, has no rows or is not UTF-8, and for
-    a row that is not a JSON object, lacks question or answer, has a field of the wrong type, or repeats an id.
+    a row that is not a JSON object, lacks question or answer, has a field of the wrong type, names a picture in a field that is
+    not read, or repeats an id.
     """
     try:
         content = path.read_bytes()
@@ -45,18 +58,25 @@ def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
     normalise = None if is_prepared(path) else normalise
     rows: list[Sample] = []
     lines: dict[str, int] = {}
+    placeholders = 0
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         row = _parse(line, where)
-        sample = sample_of(normalise(row, where) if normalise else row, path.parent, where, f"{path.stem}:{number}")
+        row = normalise(row, where) if normalise else row
+        plain = without_placeholder(row)
+        placeholders += plain is not row
+        sample = sample_of(plain, path.parent, where, f"{path.stem}:{number}")
+        check_named(row, where)
         if sample.id in lines:
             raise DataError(f"{where}: id {sample.id!r} is also that of line {lines[sample.id]}; give each row its own, or none")
         lines[sample.id] = number
         rows.append(sample)
     if not rows:
         raise DataError(f"{path}: has no rows; write one JSON object a line: {EXAMPLE}")
+    if placeholders:
+        _log.warning("%s: %s", path, placeholder_note(placeholders))
     return rows
 
 
@@ -143,6 +163,34 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+def without_placeholder(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row without <image> before and after its question, as pictures precede a question anyway; else the row itself.
+
+    It stays where it stands within the question, and where the row has no picture: `capacity.check` finds it there.
+    """
+    question = row.get("question")
+    if not isinstance(question, str) or not (row.get("image") or row.get("images")):
+        return row
+    plain = _AROUND.sub("", question)
+    return row if plain == question or PLACEHOLDER in plain else {**row, "question": plain}
+
+
+def placeholder_note(count: int) -> str:
+    """What was left out of `count` questions."""
+    return f"{count} questions begin or end in {PLACEHOLDER}, which is left out: pictures precede the question anyway"
+
+
+def check_named(row: Mapping[str, Any], where: str) -> None:
+    """Raise DataError for a row without a picture that has one in a field of another name: it would be asked about no picture."""
+    if row.get("image") is not None or row.get("images") is not None:
+        return
+    for name, value in row.items():
+        one = value[0] if isinstance(value, list) and value else value
+        loaded = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # as the datasets library has it
+        if name not in FIELDS and (loaded or (isinstance(one, str) and _PICTURE_FILE.search(one) and _PICTURE_NAME.search(name))):
+            raise DataError(f"{where}: has no image, but its field {name!r} looks like one; name that field image, or remove it")
 
 
 def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sample:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -122,15 +123,45 @@ def open_source(published: Published, config: TaskConfig, source: str) -> Source
         what = "is not a folder" if folder.exists() else "does not exist, and is no hub id (owner/name)"
         raise DataError(f"{source}: {what}; {expects}")
     if (folder / MANIFEST).is_file():
-        raise DataError(f"{source}: is prepared already; name it as task.path, e.g. --task.name {config.name} --task.path {source}")
+        raise _prepared(source, config.name)
     if hub_rows.is_saved(folder):
         return Loaded(shown=source, expects=expects, configuration=configuration)
-    for layout in (*published.layouts, ROWS):
-        if found := layout.find(folder):
-            return Folder(shown=source, expects=expects, layout=layout, base=found[0], files=found[1])
-    if hub_rows.parquet_files(folder, next(iter(published.configurations.values()), "")):
-        return Loaded(shown=source, expects=expects, configuration=next(iter(published.configurations.values()), ""))
+    if found := _find((*published.layouts, ROWS), folder, config.name):
+        layout, base, files = found
+        return Folder(shown=source, expects=expects, layout=layout, base=base, files=files, notes=_told(folder, base))
+    configuration = next(iter(published.configurations.values()), "")
+    if parts := hub_rows.parquet_files(folder, configuration):
+        base = Path(os.path.commonpath([file.parent for files in parts.values() for file in files]))
+        notes = [] if base.parent == folder and base.name in ("data", *parts) else _told(folder, base)
+        return Loaded(shown=source, expects=expects, configuration=configuration, notes=notes)
     raise DataError(f"{source}: is not a data set of task {config.name}; {expects}")
+
+
+def _find(layouts: Sequence[Layout], folder: Path, task: str) -> tuple[Layout, Path, dict[Split, list[Path]]] | None:
+    """The layout that a folder has, or the one folder in it, as archives have one of their own; with the files.
+
+    Raises DataError if several folders in it could be meant, or only such as are prepared already.
+    """
+    for layout in layouts:
+        if files := layout.find(folder):
+            return layout, folder, files
+    places = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    hits = {place: (layout, place, files) for layout in reversed(layouts) for place in places if (files := layout.find(place))}
+    new = sorted(place for place in hits if not (place / MANIFEST).is_file())
+    if len(new) > 1:
+        raise DataError(f"{folder}: {', '.join(place.name for place in new)} in it could each be meant; name one, e.g. {new[0]}")
+    if hits and not new:
+        raise _prepared(min(hits), task)
+    return hits[new[0]] if new else None
+
+
+def _told(folder: Path, base: Path) -> list[str]:
+    """A note that the rows lie in a folder of the one that was named, which may be another data set's."""
+    return [] if base == folder else [f"the rows are those of the folder {base.relative_to(folder)} in {folder}"]
+
+
+def _prepared(folder: str | Path, task: str) -> DataError:
+    return DataError(f"{folder}: is prepared already; name it as task.path, e.g. --task.name {task} --task.path {folder}")
 
 
 def _stats(base: Path, files: list[Path]) -> list[tuple[str, int, int]]:
