@@ -159,6 +159,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.llm.stopping.wait(30)
         self.close_connection = True
 
+    def trickle(self, status: int) -> None:
+        """One byte of a body without end at a time."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while not self.llm.stopping.wait(0.05):
+            self.wfile.write(b"1\r\n \r\n")
+
+    def fault_trickle(self, request: dict[str, Any]) -> None:
+        self.trickle(200)
+
+    def fault_trickling_error(self, request: dict[str, Any]) -> None:
+        self.trickle(500)
+
+    def fault_trickling_headers(self, request: dict[str, Any]) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not self.llm.stopping.wait(0.05):
+            self.wfile.write(b"x")
+
+    def fault_echo(self, request: dict[str, Any]) -> None:
+        self.send_bytes(200, f"{self.headers['Authorization'].removeprefix('Bearer ')} to fail".encode())
+
+    def fault_half_character(self, request: dict[str, Any]) -> None:
+        self.say('{"grades": ["high"]} \ud83d')
+
     def fault_drop(self, request: dict[str, Any]) -> None:
         self.close_connection = True
 

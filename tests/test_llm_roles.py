@@ -14,7 +14,8 @@ from llm_server import FENCED, LLMServer, sections_of, traces_of
 from PIL import Image
 
 from dyme.errors import ConfigError, SupervisionError
-from dyme.supervise.llm import Client, Endpoint
+from dyme.supervise.endpoint import Endpoint
+from dyme.supervise.llm import Client
 from dyme.supervise.llm_roles import LLMChecker, LLMExtractor, LLMRefiner
 from dyme.supervise.prompt import Domain, harmless, instructions, sections
 from dyme.supervise.roles import Checker, Extractor, Refiner, Template

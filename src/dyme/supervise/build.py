@@ -54,7 +54,8 @@ def _cache(settings: SupervisionConfig, run: Path) -> Path:
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
     """A client of the endpoint that the recipe names; sends nothing yet."""
-    from dyme.supervise.llm import Client, Endpoint
+    from dyme.supervise.endpoint import Endpoint
+    from dyme.supervise.llm import Client
 
     endpoint = Endpoint(
         url=settings.url, model=settings.model, api_key_env=settings.api_key_env, timeout_seconds=settings.timeout_seconds,
