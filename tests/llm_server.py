@@ -35,6 +35,13 @@ def traces_of(request: dict[str, Any]) -> list[str]:
     return [text for title, text in sections_of(request).items() if title.startswith("trace ")]
 
 
+def truth(request: dict[str, Any]) -> str:
+    """A trace that is true and gives the gold answer, whatever is asked."""
+    held = sections_of(request)
+    facts = ". ".join(line.replace(": ", " is ") for line in held.get("facts", "").split("\n")[:3] if ": " in line)
+    return f"The facts say: {facts}. So the answer is {held.get('gold answer', '')}."
+
+
 class LLMServer:
     """Use as a context manager; `url` is the endpoint's address. Settings may be changed while it runs."""
 
@@ -42,7 +49,7 @@ class LLMServer:
         self,
         *,
         grade: Callable[[str], str] = lambda trace: "high" if "=" in trace else "medium",
-        text: Callable[[dict[str, Any]], str] = lambda request: "fig is 82 and oat is 13, so 82 - 13 = 69.",
+        text: Callable[[dict[str, Any]], str] = truth,
         facts: dict[str, Any] = FACTS,
         faults: Iterable[str] = (),
         always: str = "",
