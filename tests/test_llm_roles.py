@@ -195,7 +195,7 @@ GEOMETRY = Sample(id="3", question="What is angle ACB?", answer="40")
 @pytest.mark.parametrize(
     ("sample", "said", "taken"),
     [
-        (MEDICAL, "The scan is a CT of 2 mm slices. A bright round region of 3 cm lies on the image's right, hence in the left lung.", True),
+        (MEDICAL, "The scan is a CT of 2 mm slices. A round region of 3 cm lies on the image's right, hence in the left lung.", True),
         (MEDICAL, "I'm sorry, I cannot give medical advice.", False),
         (GEOMETRY, "AB is parallel to CD, so angle CAB is 80. The angles of a triangle sum to 180, 180 - 80 - 60 = 40 degrees.", True),
         (GEOMETRY, "The triangle is isosceles, so its two base angles are equal.", False),

@@ -52,7 +52,8 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     updater = Updater(policy, config, accelerator, note)
     tight = capacity.check_step(policy, sizes, config, accelerator)
     run = checkpoint.open_run(config, accelerator, resume)
-    supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
+    interrupt, total = checkpoint.Interrupt(), schedule.budget(config, len(samples))
+    supervisor = build_supervisor(config, run.path, note, lambda: interrupt.requested)
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
@@ -61,7 +62,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             note(warning)
     ahead: Work | None = None
     stopped = False
-    with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor:
+    with interrupt, display.training(config, total), supervisor:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)

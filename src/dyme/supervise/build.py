@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +34,11 @@ CACHE = "answers.sqlite"
 """Answers of an LLM, in the run folder unless the recipe names a file."""
 
 
-def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> Supervisor:
-    """The supervisor of a run in the folder `run`. Raises ConfigError for a client that cannot be made."""
+def build_supervisor(config: Config, run: Path, note: Callable[[str], None], interrupted: Callable[[], bool] = lambda: False) -> Supervisor:
+    """The supervisor of a run in the folder `run`; `interrupted` says whether the run is to stop.
+
+    Raises ConfigError for a client that cannot be made.
+    """
     settings, marker = config.supervision, config.task.marker
     checker: Checker | None = LocalChecker(marker=marker) if settings.checker == "local" else None
     refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner == "local" else None
@@ -45,7 +49,7 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> 
     client = connect(settings, _cache(settings, run), note)
     checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
     refiner = LLMRefiner(client, settings.domain, marker=marker) if settings.refiner == "llm" else refiner
-    return Supervisor(config, checker, refiner, client)
+    return Supervisor(config, checker, refiner, client, note=note, interrupted=interrupted)
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:
@@ -68,10 +72,9 @@ def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[st
     """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
     from dyme.supervise.llm_roles import LLMChecker
 
-    client = connect(config.supervision, cache, note)
-    report = evaluate(LLMChecker(client, config.supervision.domain), items)
+    with closing(connect(config.supervision, cache, note)) as client:
+        report = evaluate(LLMChecker(client, config.supervision.domain), items)
     stats = client.stats
-    client.close()
     return replace(report, calls=stats.calls, tokens=stats.prompt_tokens + stats.completion_tokens)
 
 

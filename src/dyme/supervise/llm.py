@@ -138,7 +138,7 @@ class Client:
         except Failure as failure:
             with self._lock:
                 self._stats.failures[failure.kind] = self._stats.failures.get(failure.kind, 0) + 1
-            raise SupervisionError(f"{self.endpoint.model} at {self.endpoint.url}: {failure}") from failure
+            raise SupervisionError(f"{self.endpoint.model} at {self.endpoint.url}: {failure}", passing=failure.passing) from failure
         self._keep(key, text)
         return answer
 
