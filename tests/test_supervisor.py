@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -158,12 +159,19 @@ def test_what_cannot_heal_is_not_waited_for(refiner: str) -> None:
 
 
 def test_an_interrupt_ends_a_wait() -> None:
-    of, asked = config(on_failure="wait"), list[int]()
+    of, asked, notes = config(on_failure="wait"), list[int](), list[str]()
     fake = Fake(failures=9)
-    with Supervisor(of, fake, fake, interrupted=lambda: asked.append(1) or len(asked) > 3) as supervisor:  # type: ignore[func-returns-value]
+    with Supervisor(
+        of,
+        fake,
+        fake,
+        note=notes.append,
+        interrupted=lambda: asked.append(1) or len(asked) > 3,  # type: ignore[func-returns-value]
+    ) as supervisor:
         started = time.monotonic()
-        [group] = sharpened(supervisor, grouped(WRONG, WRONG, of=of))
-    assert group.target is None and group.trouble == "told to fail" and time.monotonic() - started < 1
+        first, second = sharpened(supervisor, *[grouped(WRONG, WRONG, of=of)] * 2)
+    assert all(group.target is None and group.trouble == "told to fail" for group in (first, second)) and time.monotonic() - started < 1
+    assert len(notes) == 2, "the second group is not waited for at all"
 
 
 @pytest.mark.parametrize(
@@ -307,6 +315,21 @@ def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     while not true():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_stage_that_ends_by_time_while_the_next_step_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that counts its readings. What was sampled early for SFT is drawn anew for GRPO, with rollouts."""
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    with LLMServer() as server:
+        settings = full(
+            tmp_path / "run", server, "method.name=two_stage", "train.max_prompts=0", "train.max_seconds=60", "run.save_every=0"
+        )
+        train(settings)
+    rows, steps = lines(tmp_path / "run/rollouts.jsonl"), RunFolder.open(tmp_path / "run").steps()
+    rolled = [any(row["completions"] for row in rows if row["step"] == step.step) for step in steps]
+    assert rolled == sorted(rolled) and not rolled[0] and rolled[-1]
+    assert steps[rolled.index(True) - 1].seconds >= 30, "SFT had its half"
 
 
 def test_a_bad_judge_is_told_before_the_run(tmp_path: Path) -> None:

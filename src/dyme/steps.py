@@ -27,6 +27,7 @@ from dyme.verify.rules import rules_of, verify_group
 class Work:
     """A step that was sampled, with helpers at work on its groups."""
 
+    stage: Stage
     prompts: list[Prompt]
     helped: list[Future[Group]]
     size: int
@@ -52,10 +53,13 @@ class Sampler:
         prompts = [self.policy.encode(sample, config.task.think_prompt) for sample in share]
         groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
         helped = self.supervisor.start(groups, routes_of(groups, stage, config), position.step)
-        return Work(prompts, helped, len(batch), time.perf_counter() - started)
+        return Work(stage, prompts, helped, len(batch), time.perf_counter() - started)
 
     def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
-        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between."""
+        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
+
+        Under `max_seconds` a stage can end while it is drawn: it is of no use then.
+        """
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
             return None

@@ -31,8 +31,10 @@ from dyme.update import Updater
 def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
     """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
 
-    With `resume`, continue the run in `config.run.output` from its last checkpoint; on one CPU process the final weights are
-    bit-identical to those of an uninterrupted run. Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
+    With `resume`, continue the run in `config.run.output` from its last checkpoint. Ctrl-C and SIGTERM end the step, save a checkpoint
+    and return its folder. On one CPU process and a budget of prompts the final weights are bit-identical to those of an uninterrupted
+    run whose helpers said the same; with an LLM and `supervision.overlap` only from a checkpoint of `run.save_every`, before which no
+    step is sampled early: what Ctrl-C interrupts had been, by the weights of one update before, and resumed it is sampled anew.
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
     display = display or Display.quiet()
@@ -66,7 +68,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
-            work = ahead or sampler.draw(position, stage)
+            work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
             ahead = sampler.ahead(position.advance(work.size, 0.0), stage, stages, total)
             groups = supervisor.finish(work.helped)
             routes = routes_of(groups, stage, config)

@@ -38,7 +38,7 @@ class Patience:
         try:
             return ask()
         except SupervisionError as error:
-            if not error.passing:
+            if not error.passing or self._over():
                 raise
             trouble = error
         with self._told(trouble):
@@ -72,7 +72,12 @@ class Patience:
     def _pause(self, seconds: float) -> bool:
         """Wait; True as soon as the run is to stop."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._interrupted() or self.closed.wait(min(left, _GLANCE)):
-                return True
-        return self._interrupted()
+        while not self._over():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self.closed.wait(min(left, _GLANCE))
+        return True
+
+    def _over(self) -> bool:
+        return self.closed.is_set() or self._interrupted()
