@@ -22,6 +22,7 @@ from dyme.policy import Policy
 from dyme.recipe import build
 from dyme.record import RunFolder
 from dyme.route import ROUTERS, Context
+from dyme.steps import routes_of
 from dyme.supervise.build import TRIAL, build_supervisor
 from dyme.supervise.roles import Template
 from dyme.supervise.supervisor import Supervisor, figures
@@ -330,6 +331,29 @@ def test_a_stage_that_ends_by_time_while_the_next_step_is_sampled(tmp_path: Path
     rolled = [any(row["completions"] for row in rows if row["step"] == step.step) for step in steps]
     assert rolled == sorted(rolled) and not rolled[0] and rolled[-1]
     assert steps[rolled.index(True) - 1].seconds >= 30, "SFT had its half"
+
+
+@pytest.mark.parametrize(
+    ("method", "texts"),
+    [
+        ("dyme", ("fig 82, 82 - 13 = 69. Answer: 69", "The sky is blue. Answer: 69")),
+        ("grpo", ("fig 82, 82 - 13 = 69. Answer: 70", "The sky is blue. Answer: 71")),
+    ],
+)
+def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts: tuple[str, str]) -> None:
+    """All correct under all_correct = "explore", or all wrong under grpo: the checker's rewards replace those that are equal."""
+    of = build({"method": {"name": method, "all_correct": "explore"}, "supervision": {"checker": "local"}})
+    stage, sample = ROUTERS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
+    group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
+    group = verify_group(group, rules_of(of))
+    assert [route.mode for route in routes_of([group], stage, of)] == ["skip"]
+    [route] = routes_of([group], stage, of, ungraded=True)
+    fake = Fake()
+    [helped] = supervised(fake, of, (group, route))
+    [route] = routes_of([helped], stage, of)
+    assert len(fake.checked) == 1 and route.mode == "explore" and [b.advantage > 0 for b in route.branches] == [True, False]
+    [same] = supervised(Fake(failures=1), of, (group, route))
+    assert [route.mode for route in routes_of([same], stage, of)] == ["skip"], "without grades the rewards are equal"
 
 
 def test_a_bad_judge_is_told_before_the_run(tmp_path: Path) -> None:
