@@ -356,6 +356,23 @@ def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts:
     assert [route.mode for route in routes_of([same], stage, of)] == ["skip"], "without grades the rewards are equal"
 
 
+@pytest.mark.parametrize("key", ["", "\u201cs3cret"])
+def test_a_key_that_cannot_be_sent_shows_before_the_run_folder_is_made(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYME_TEST_KEY", key)
+    with LLMServer() as server, pytest.raises(ConfigError, match="DYME_TEST_KEY"):
+        train(full(tmp_path / "run", server, "supervision.api_key_env=DYME_TEST_KEY"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_key_reaches_no_file_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the server repeats it in its refusals."""
+    monkeypatch.setenv("DYME_TEST_KEY", "s3cret\n")
+    with LLMServer(always="echo") as server:
+        train(full(tmp_path / "run", server, "supervision.api_key_env=DYME_TEST_KEY", "train.max_prompts=4"))
+    assert any("[key] to fail" in row["trouble"] for row in lines(tmp_path / "run/rollouts.jsonl"))
+    assert not any(b"s3cret" in file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
+
+
 def test_a_bad_judge_is_told_before_the_run(tmp_path: Path) -> None:
     with LLMServer(grade=lambda trace: "high") as server:
         train(full(tmp_path / "run", server, "train.max_prompts=4"))

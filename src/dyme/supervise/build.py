@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
+from dyme.supervise import target
 from dyme.supervise.checker import LocalChecker
 from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
-from dyme.supervise.target import in_words
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
-from dyme.verify.rules import check
+from dyme.verify import rules
 
 if TYPE_CHECKING:
     from dyme.supervise.facts import FactCounts, Progress
@@ -32,6 +32,13 @@ TRUSTED = 0.8
 """AUC below which a run warns of its checker."""
 CACHE = "answers.sqlite"
 """Answers of an LLM, in the run folder unless the recipe names a file."""
+
+
+def check(samples: Sequence[Sample], config: Config) -> None:
+    """Raise DataError for targets that cannot be trained on, and ConfigError for an LLM that cannot be asked: no package, no key."""
+    target.check(samples, config.task.marker)
+    if config.supervision.remote:
+        connect(config.supervision, None, lambda line: None).close()
 
 
 def build_supervisor(config: Config, run: Path, note: Callable[[str], None], interrupted: Callable[[], bool] = lambda: False) -> Supervisor:
@@ -102,7 +109,7 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
     Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
     """
     samples = TASKS[config.task.name].load(config.task, split)
-    check(samples)
+    rules.check(samples)
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)
@@ -122,7 +129,7 @@ def _as_told(samples: Sequence[Sample], config: Config) -> list[Sample]:
         raise DataError(
             f"{blind.id}: has an image but no facts to put in its place; add facts, take --supervision.facts ocr, or --task.input image"
         )
-    return [replace(s, images=(), question=f"{in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
+    return [replace(s, images=(), question=f"{target.in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
 
 
 def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:
