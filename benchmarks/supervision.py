@@ -29,7 +29,7 @@ from dyme.supervise.build import TRIAL
 from dyme.train import train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from llm_server import LLMServer, sections_of
+from llm_server import LLMServer
 
 REFERENCE_CALLS = 4
 """Of the reference code, per completion."""
@@ -72,11 +72,8 @@ def main() -> None:
     cpu.tune()
     print(f"Supervision: {args.steps} steps of 32 x 8, {args.latency} s, {args.slots} slots, {torch.get_num_threads()} thread(s)\n")
 
-    def text(request: dict[str, object]) -> str:
-        return "Observation: " + "; ".join(sections_of(request).get("facts", "none").split("\n")) + "."
-
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name, LLMServer(text=text, latency_seconds=0.0, slots=args.slots) as server:
+    with tempfile.TemporaryDirectory() as name, LLMServer(latency_seconds=0.0, slots=args.slots) as server:
         folder = Path(name)
         per_step, second, shares = calls(folder, server, args.steps)
         reference = REFERENCE_CALLS * 32 * 8

@@ -35,6 +35,13 @@ def traces_of(request: dict[str, Any]) -> list[str]:
     return [text for title, text in sections_of(request).items() if title.startswith("trace ")]
 
 
+def truth(request: dict[str, Any]) -> str:
+    """A trace that is true and gives the gold answer, whatever is asked."""
+    held = sections_of(request)
+    facts = ". ".join(line.replace(": ", " is ") for line in held.get("facts", "").split("\n")[:3] if ": " in line)
+    return f"The facts say: {facts}. So the answer is {held.get('gold answer', '')}."
+
+
 class LLMServer:
     """Use as a context manager; `url` is the endpoint's address. Settings may be changed while it runs."""
 
@@ -42,7 +49,7 @@ class LLMServer:
         self,
         *,
         grade: Callable[[str], str] = lambda trace: "high" if "=" in trace else "medium",
-        text: Callable[[dict[str, Any]], str] = lambda request: "fig is 82 and oat is 13, so 82 - 13 = 69.",
+        text: Callable[[dict[str, Any]], str] = truth,
         facts: dict[str, Any] = FACTS,
         faults: Iterable[str] = (),
         always: str = "",
@@ -158,6 +165,32 @@ class _Handler(BaseHTTPRequestHandler):
     def fault_timeout(self, request: dict[str, Any]) -> None:
         self.llm.stopping.wait(30)
         self.close_connection = True
+
+    def trickle(self, status: int) -> None:
+        """One byte of a body without end at a time."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while not self.llm.stopping.wait(0.05):
+            self.wfile.write(b"1\r\n \r\n")
+
+    def fault_trickle(self, request: dict[str, Any]) -> None:
+        self.trickle(200)
+
+    def fault_trickling_error(self, request: dict[str, Any]) -> None:
+        self.trickle(500)
+
+    def fault_trickling_headers(self, request: dict[str, Any]) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not self.llm.stopping.wait(0.05):
+            self.wfile.write(b"x")
+
+    def fault_echo(self, request: dict[str, Any]) -> None:
+        self.send_bytes(200, f"{self.headers['Authorization'].removeprefix('Bearer ')} to fail".encode())
+
+    def fault_half_character(self, request: dict[str, Any]) -> None:
+        self.say('{"grades": ["high"]} \ud83d')
 
     def fault_drop(self, request: dict[str, Any]) -> None:
         self.close_connection = True

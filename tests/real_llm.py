@@ -20,7 +20,8 @@ import runs
 from dyme.config import Config
 from dyme.errors import SupervisionError
 from dyme.record import RunFolder
-from dyme.supervise.llm import Client, Endpoint
+from dyme.supervise.endpoint import Endpoint
+from dyme.supervise.llm import Client
 from dyme.supervise.llm_roles import LLMChecker, LLMRefiner
 from dyme.train import train
 from dyme.types import Fact, Sample

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dyme.errors import DataError, RunError, SupervisionError
+from dyme.errors import ConfigError, DataError, RunError, SupervisionError
 from dyme.supervise.facts import FILE, FactStore, attach, gather, prepare
 from dyme.tasks.image_file import ImageFile
 from dyme.types import Fact, Sample
@@ -130,13 +130,26 @@ def test_failures_are_counted_recorded_and_tried_again(tmp_path: Path) -> None:
     assert not out[3].facts, "of its two images one has no facts"
 
 
-def test_a_bug_in_an_extractor_is_no_failure_of_the_image(tmp_path: Path) -> None:
-    class Broken:
+def test_an_image_that_breaks_the_extractor_is_a_failure_among_others(tmp_path: Path) -> None:
+    class Broken(Fake):
         def extract(self, sample: Sample) -> tuple[Fact, ...]:
-            raise ZeroDivisionError
+            if sample.images[0].key == "b":
+                raise ZeroDivisionError("division\nby zero")
+            return super().extract(sample)
 
-    with pytest.raises(ZeroDivisionError):
-        gather(SAMPLES, "llm", tmp_path, extractor=Broken())
+    out, counts = gather(SAMPLES, "llm", tmp_path, extractor=Broken())
+    [(name, reason)] = counts.failures
+    assert counts.done == 2 and reason == f"{name}: reading the image failed (ZeroDivisionError: division by zero)"
+    assert gather(SAMPLES, "llm", tmp_path, extractor=Fake())[1].done == 1, "tried again by the next preparation"
+
+
+def test_what_no_image_is_to_blame_for_ends_the_preparation(tmp_path: Path) -> None:
+    class Missing(Fake):
+        def extract(self, sample: Sample) -> tuple[Fact, ...]:
+            raise ConfigError("pip install dyme[ocr]")
+
+    with pytest.raises(ConfigError):
+        gather(SAMPLES, "llm", tmp_path, extractor=Missing())
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

@@ -17,7 +17,8 @@ from llm_server import LLMServer
 
 from dyme.errors import ConfigError, SupervisionError
 from dyme.supervise.answers import fit, read_object
-from dyme.supervise.llm import Client, Endpoint
+from dyme.supervise.endpoint import Endpoint
+from dyme.supervise.llm import Client
 
 QUESTION = [{"role": "user", "content": "<<<trace 1 0123456789abcdef>>>\n1 + 1 = 2\n<<<end 0123456789abcdef>>>"}]
 GRADES: dict[str, Any] = {
@@ -83,6 +84,40 @@ def test_timeout_is_retried_and_ends() -> None:
         assert asked.stats.failures == {"timeout": 1} and asked.stats.calls == 2
 
 
+@pytest.mark.parametrize("fault", ["trickle", "trickling_error", "trickling_headers"])
+def test_an_answer_that_trickles_is_given_up_in_time(fault: str) -> None:
+    with LLMServer(always=fault) as server:
+        asked, started = client(server, timeout=0.5, retries=1), time.monotonic()
+        with pytest.raises(SupervisionError, match=r"no answer within 0\.5 s"):
+            asked.ask(QUESTION, GRADES)
+        assert 1 <= time.monotonic() - started < 3 and asked.stats.failures == {"timeout": 1}
+        server.always = ""
+        assert asked.ask(QUESTION, GRADES) == GOOD
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    with LLMServer(always="timeout") as server:
+        asked, ends = client(server, timeout=60), []
+
+        def run() -> None:
+            with pytest.raises(SupervisionError, match="the run is over"):
+                asked.ask(QUESTION, GRADES)
+            ends.append(time.monotonic())
+
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while server.count < 3:
+            time.sleep(0.01)
+        closed = time.monotonic()
+        asked.close()
+        for thread in threads:
+            thread.join(timeout=5)
+        assert len(ends) == 3 and max(ends) - closed < 2
+        with pytest.raises(SupervisionError, match="the run is over"):
+            asked.ask(QUESTION, GRADES)
+
+
 def test_nobody_listens() -> None:
     with LLMServer() as server:
         url = server.url
@@ -103,7 +138,7 @@ def test_other_refusals_are_not_retried(status: str) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["null_text", "empty_text", "words", "one_too_few", "ten_thousand", "excellent", "numbers", "two_objects", "deep"],
+    ["null_text", "empty_text", "words", "one_too_few", "ten_thousand", "excellent", "numbers", "two_objects", "deep", "half_character"],
 )
 def test_absurd_answer_is_refused_and_not_kept(fault: str, tmp_path: Path) -> None:
     with LLMServer(faults=[fault]) as server:
@@ -112,6 +147,17 @@ def test_absurd_answer_is_refused_and_not_kept(fault: str, tmp_path: Path) -> No
             asked.ask(QUESTION, GRADES)
         assert asked.stats.failures == {"answer": 1} and server.count == 1
         assert asked.ask(QUESTION, GRADES) == GOOD and asked.stats.cache_hits == 0
+
+
+def test_half_a_character_is_refused_as_free_text_and_within_an_object(tmp_path: Path) -> None:
+    with LLMServer(text=lambda request: "<think>\ud83d</think> fig") as server:
+        asked = client(server, cache=tmp_path / "answers.sqlite")
+        with pytest.raises(SupervisionError, match="half a character"):
+            asked.ask_text([{"role": "user", "content": "x"}], lambda text: text)
+        assert asked.stats.failures == {"answer": 1}
+    with pytest.raises(SupervisionError, match=r"answer\.name holds half a character"):
+        fit(read_object('{"name": "\\ud83d"}'), {"type": "object", "properties": {"name": {"type": "string"}}})
+    assert fit(read_object('{"name": "\\ud83d\\ude00"}'), {"type": "object", "properties": {"name": {"type": "string"}}})
 
 
 def test_cut_off_answer_is_refused() -> None:
@@ -226,7 +272,7 @@ def test_broken_cache_is_an_error_at_the_start_and_counted_later(tmp_path: Path)
         asked = client(server, cache=tmp_path / "fine", note=notes.append)
         asked.close()  # the file goes away under the client
         fresh = client(server, note=notes.append)
-        asked._openai = fresh._openai
+        asked._connection = fresh._connection
         assert asked.ask(QUESTION, GRADES) == GOOD and asked.stats.cache_errors == 2 and len(notes) == 1
 
 
@@ -272,9 +318,46 @@ def test_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         endpoint = Endpoint(url=server.url, model="m", api_key_env="DYME_TEST_KEY")
         with pytest.raises(ConfigError, match="DYME_TEST_KEY"):
             Client(endpoint)
-        monkeypatch.setenv("DYME_TEST_KEY", "s3cret")
-        Client(endpoint).ask(QUESTION, GRADES)
-        assert server.headers[0]["Authorization"] == "Bearer s3cret"
+        for value in ("s3cret", "s3cret\n", " s3cret\r\n"):
+            monkeypatch.setenv("DYME_TEST_KEY", value)
+            Client(endpoint).ask(QUESTION, GRADES)
+            assert server.headers[-1]["Authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("value", ["s3cret\nmore", "\u201cs3cret", "s3cret\x7f", "s3\tcret"])
+def test_a_key_that_cannot_be_sent_is_an_error_at_the_start_that_does_not_tell_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYME_TEST_KEY", value)
+    with pytest.raises(ConfigError, match="DYME_TEST_KEY") as caught:
+        Client(Endpoint(url="http://127.0.0.1:1/v1", model="m", api_key_env="DYME_TEST_KEY"))
+    assert "cret" not in str(caught.value)
+
+
+def test_a_key_in_place_of_its_variables_name_is_not_told() -> None:
+    with pytest.raises(ConfigError, match="name of an environment variable") as caught:
+        Endpoint(url="http://127.0.0.1:1/v1", model="m", api_key_env="sk-s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["401", "500", "echo"])
+def test_no_message_holds_the_key(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some servers repeat the key that they refuse."""
+    monkeypatch.setenv("DYME_TEST_KEY", "told")  # a word of the server's own message
+    with LLMServer(always=fault) as server:
+        asked = Client(Endpoint(url=server.url, model="m", api_key_env="DYME_TEST_KEY", max_retries=0))
+        with pytest.raises(SupervisionError, match=r"\[key\] to fail") as caught:
+            asked.ask(QUESTION, GRADES)
+    assert "told" not in str(caught.value)
+
+
+def test_what_breaks_a_connection_is_told_without_the_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LLMServer() as server:
+        asked = client(server, retries=0)
+        asked._connection._openai.api_key = "s3cret\n"  # as if the check at the start had missed it
+        with pytest.raises(SupervisionError, match=r"no connection \(\w*Error\)") as caught:
+            asked.ask(QUESTION, GRADES)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(SupervisionError, match=r"no connection \(.*(refused|failed)"):
+        client(server, retries=0).ask(QUESTION, GRADES)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from llm_server import FENCED, LLMServer, sections_of, traces_of
 from PIL import Image
 
 from dyme.errors import ConfigError, SupervisionError
-from dyme.supervise.llm import Client, Endpoint
+from dyme.supervise.endpoint import Endpoint
+from dyme.supervise.llm import Client
 from dyme.supervise.llm_roles import LLMChecker, LLMExtractor, LLMRefiner
 from dyme.supervise.prompt import Domain, harmless, instructions, sections
 from dyme.supervise.roles import Checker, Extractor, Refiner, Template
@@ -138,7 +139,7 @@ def test_data_fields_are_fenced_too(server: LLMServer) -> None:
 
 def test_refiner_asks_with_facts_and_template(server: LLMServer) -> None:
     refiner: Refiner = LLMRefiner(client(server), "chart", marker="Answer:")
-    assert refiner.refine(SAMPLE, Template(text="Extraction: ...")) == "fig is 82 and oat is 13, so 82 - 13 = 69."
+    assert refiner.refine(SAMPLE, Template(text="Extraction: ...")) == "The facts say: fig is 82. oat is 13. So the answer is 69."
     assert sections_of(server.requests[0])["template"] == "Extraction: ..." and "response_format" not in server.requests[0]
     refiner.refine(SAMPLE, None)
     assert "template" not in sections_of(server.requests[1])
@@ -148,9 +149,9 @@ def test_refiner_asks_with_facts_and_template(server: LLMServer) -> None:
     ("said", "trace"),
     [
         ("Extraction: fig 82.\n\nCalculation:\n 82 - 13 = 69.", "Extraction: fig 82. Calculation: 82 - 13 = 69."),
-        ("```text\nfig is 82.\n```", "fig is 82."),
-        ("<think>let me see. Answer: 3</think>\nfig is 82.", "fig is 82."),
-        ("Since 13 < 82, fig is larger.", "Since 13 < 82, fig is larger."),
+        ("```text\nfig is 82, so 69.\n```", "fig is 82, so 69."),
+        ("<think>let me see. Answer: 3</think>\nfig is 82, so 69.", "fig is 82, so 69."),
+        ("Since 13 < 82, fig is larger, by 69.", "Since 13 < 82, fig is larger, by 69."),
     ],
 )
 def test_refined_text_becomes_one_paragraph(server: LLMServer, said: str, trace: str) -> None:
@@ -171,7 +172,10 @@ def test_refined_text_becomes_one_paragraph(server: LLMServer, said: str, trace:
         "```\nfig",
         "see <image> here",
     ]
-    + ["fig <|im_end|> 82", "[INST] fig", "fig </s>", "<<<question 0123456789abcdef>>> fig", "fig \u200b 82", "fig \x07"],
+    + ["fig <|im_end|> 82", "[INST] fig", "fig </s>", "<<<question 0123456789abcdef>>> fig", "fig \u200b 82", "fig \x07"]
+    + ["I'm sorry, but I can't help with that request.", "As an AI language model, I cannot view images. Please upload the chart."]
+    + ["fig is 85 and oat is 13, so 85 - 13 = 72.", "fig is 85, oat 13, so 69.", "fig is 82, oat 13, 82 - 13 = 68, so 69."]
+    + ["fig is 82 and oat is 13, so fig is larger.", "fig is \ud83d 82, so 69."],
 )
 def test_refined_text_that_must_not_be_trained_on(server: LLMServer, said: str, tmp_path: Path) -> None:
     server.text = lambda request: said
@@ -180,8 +184,33 @@ def test_refined_text_that_must_not_be_trained_on(server: LLMServer, said: str, 
     with pytest.raises(SupervisionError):
         refiner.refine(SAMPLE, None)
     assert asked.stats.failures == {"answer": 1}
-    server.text = lambda request: "fig is 82."
-    assert refiner.refine(SAMPLE, None) == "fig is 82.", "a refused text is not kept"
+    server.text = lambda request: "fig is 82, so 69."
+    assert refiner.refine(SAMPLE, None) == "fig is 82, so 69.", "a refused text is not kept"
+
+
+MEDICAL = Sample(id="2", question="Where is the mass?", answer="left lung")
+GEOMETRY = Sample(id="3", question="What is angle ACB?", answer="40")
+
+
+@pytest.mark.parametrize(
+    ("sample", "said", "taken"),
+    [
+        (MEDICAL, "The scan is a CT of 2 mm slices. A round region of 3 cm lies on the image's right, hence in the left lung.", True),
+        (MEDICAL, "I'm sorry, I cannot give medical advice.", False),
+        (GEOMETRY, "AB is parallel to CD, so angle CAB is 80. The angles of a triangle sum to 180, 180 - 80 - 60 = 40 degrees.", True),
+        (GEOMETRY, "The triangle is isosceles, so its two base angles are equal.", False),
+    ],
+)
+def test_without_facts_a_free_trace_need_only_give_the_answer(server: LLMServer, sample: Sample, said: str, taken: bool) -> None:
+    server.text = lambda request: said
+    asked = client(server)
+    refiner = LLMRefiner(asked, "medical" if sample is MEDICAL else "geometry", marker="Answer:")
+    if taken:
+        assert refiner.refine(sample, None) == said
+    else:
+        with pytest.raises(SupervisionError, match="the trace .* the answer"):
+            refiner.refine(sample, None)
+        assert asked.stats.failures == {"answer": 1}
 
 
 def test_extractor_sends_the_picture_and_flattens_the_answer(server: LLMServer) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dyme.errors import ConfigError, SupervisionError
 from dyme.supervise.chart_layout import ROLES, TICK, TITLE, Y_AXIS
 from dyme.supervise.facts import FactStore, gather
-from dyme.supervise.ocr import OcrExtractor, _widened
+from dyme.supervise.ocr import OcrExtractor, _widened, _within
 from dyme.tasks.chart_image import DrawnChart
 from dyme.types import Fact, Sample
 
@@ -108,6 +108,32 @@ def test_a_table(ocr: OcrExtractor) -> None:
         ("Cups Monday", "34"), ("Cups Friday", "91"), ("Cups Sunday", "15"),
         ("Cakes Monday", "120"), ("Cakes Friday", "88"), ("Cakes Sunday", "240"),
     }  # fmt: skip
+
+
+def slanted(angle: int, place: tuple[int, int]) -> Drawn:
+    """A picture with one slanted text at `place` and a level one in its middle."""
+    picture, font = Image.new("RGB", (500, 400), "white"), ImageFont.load_default(24)
+    text = Image.new("RGBA", (160, 36), (0, 0, 0, 0))
+    ImageDraw.Draw(text).text((2, 2), "Category", fill="black", font=font)
+    turned = text.rotate(angle, expand=True)
+    picture.paste(turned, place, turned)
+    ImageDraw.Draw(picture).text((250, 200), "Total 55", fill="black", font=font)
+    return png(picture)
+
+
+@pytest.mark.parametrize("angle", [45, -45, 30, 60])
+@pytest.mark.parametrize("place", [(-25, -25), (0, 0), (380, 290)])
+def test_slanted_text_at_the_edge(ocr: OcrExtractor, angle: int, place: tuple[int, int]) -> None:
+    picture = slanted(angle, place)
+    for text in ocr.read(picture.load()):
+        assert 0 <= text.left < text.right <= 500 and 0 <= text.top < text.bottom <= 400
+    assert "Total 55" in {fact.value for fact in ocr.extract(sample(picture))}
+
+
+@pytest.mark.parametrize("corners", [((-9, -9), (-2, -1)), ((-5, 10), (9, 24)), ((99, 79), (120, 90)), ((100, 80), (100, 80))])
+def test_boxes_are_moved_into_the_picture(corners: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    (left, top), (right, bottom) = _within(np.array(corners, dtype=np.float32), np.zeros((80, 100, 3), np.uint8))
+    assert 0 <= left <= 99 and 0 <= top <= 79 and left <= right <= 100 and top <= bottom <= 80
 
 
 def test_nothing_to_read_is_an_error(ocr: OcrExtractor) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llm_server import LLMServer
-from runs import ENVIRONMENT, lines, small
+from runs import ENVIRONMENT, SMALL, lines, recipe, small, start
 
 from dyme.config import Config
 from dyme.errors import ConfigError, SupervisionError
@@ -19,7 +22,8 @@ from dyme.policy import Policy
 from dyme.recipe import build
 from dyme.record import RunFolder
 from dyme.route import ROUTERS, Context
-from dyme.supervise.build import TRIAL
+from dyme.steps import routes_of
+from dyme.supervise.build import TRIAL, build_supervisor
 from dyme.supervise.roles import Template
 from dyme.supervise.supervisor import Supervisor, figures
 from dyme.train import train
@@ -36,15 +40,15 @@ UNPARSED = "fig 82, oat 13"
 class Fake:
     """A checker and refiner that remembers what it was asked, and fails as often as it is told."""
 
-    def __init__(self, failures: int = 0, text: str = "Observation: fig 82, oat 13.") -> None:
-        self.failures, self.text = failures, text
+    def __init__(self, failures: int = 0, text: str = "Observation: fig 82, oat 13.", *, passing: bool = True) -> None:
+        self.failures, self.text, self.passing = failures, text, passing
         self.checked: list[list[str]] = []
         self.refined: list[Template | None] = []
 
     def _fail(self) -> None:
         if self.failures:
             self.failures -= 1
-            raise SupervisionError("told to fail")
+            raise SupervisionError("told to fail", passing=self.passing)
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
         self.checked.append(list(traces))
@@ -61,8 +65,8 @@ def config(**supervision: Any) -> Config:
     return build({"supervision": {"checker": "local", "refiner": "local", **supervision}})
 
 
-def grouped(*texts: str, of: Config) -> tuple[Group, Route]:
-    group = Group(sample=SAMPLE, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
+def grouped(*texts: str, of: Config, sample: Sample = SAMPLE) -> tuple[Group, Route]:
+    group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
     return group, ROUTERS["dyme"].stages(of)[0].route(group, Context(config=of))
 
@@ -120,13 +124,79 @@ def test_the_local_helper_can_stand_in() -> None:
     assert refined.target and "82 - 13 = 69" in refined.target and refined.trouble
 
 
+BARE = Sample(id="bare", question="Colour?", answer="red")
+
+
+@pytest.mark.parametrize("refiner", ["other", "local"])
+def test_a_local_helper_that_cannot_stand_in_is_a_counted_failure(refiner: str) -> None:
+    of = config(on_failure="local")
+    groups = [grouped(WRONG, WRONG, of=of, sample=BARE)]
+    with build_supervisor(of, Path(), print) if refiner == "local" else Supervisor(of, None, Fake(failures=1)) as supervisor:
+        [group] = sharpened(supervisor, *groups)
+    own = "bare: has neither facts nor a rationale to write a trace from; give it either"
+    assert group.target is None and group.trouble == (own if refiner == "local" else f"told to fail; nor can the local helper: {own}")
+    assert figures([group])["helper_failures"] == 1
+
+
 def test_a_run_can_wait_for_its_helper(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, of = Fake(failures=3), config(on_failure="wait")
     pauses: list[float] = []
-    with Supervisor(of, fake, fake) as supervisor:
-        monkeypatch.setattr(supervisor._closed, "wait", pauses.append)
+    notes: list[str] = []
+    with Supervisor(of, fake, fake, note=notes.append) as supervisor:
+        monkeypatch.setattr(supervisor._patience, "_pause", pauses.append)
         [group] = sharpened(supervisor, grouped(RIGHT, WRONG, of=of))
     assert pauses == [1.0, 2.0, 4.0] and len(group.assessments) == 2 and not group.trouble
+    assert notes == ["waiting until the helper answers; Ctrl-C saves and stops (told to fail)", "waited 0 s for the helper"]
+
+
+@pytest.mark.parametrize("refiner", ["other", "local"])
+def test_what_cannot_heal_is_not_waited_for(refiner: str) -> None:
+    of, notes = config(on_failure="wait"), list[str]()
+    groups = [grouped(WRONG, WRONG, of=of, sample=BARE)]
+    fake = Fake(failures=1, passing=False)
+    with build_supervisor(of, Path(), notes.append) if refiner == "local" else Supervisor(of, None, fake, note=notes.append) as supervisor:
+        [group] = sharpened(supervisor, *groups)
+    assert group.target is None and group.trouble and notes == []
+
+
+def test_an_interrupt_ends_a_wait() -> None:
+    of, asked, notes = config(on_failure="wait"), list[int](), list[str]()
+    fake = Fake(failures=9)
+    with Supervisor(
+        of,
+        fake,
+        fake,
+        note=notes.append,
+        interrupted=lambda: asked.append(1) or len(asked) > 3,  # type: ignore[func-returns-value]
+    ) as supervisor:
+        started = time.monotonic()
+        first, second = sharpened(supervisor, *[grouped(WRONG, WRONG, of=of)] * 2)
+    assert all(group.target is None and group.trouble == "told to fail" for group in (first, second)) and time.monotonic() - started < 1
+    assert len(notes) == 2, "the second group is not waited for at all"
+
+
+@pytest.mark.parametrize(
+    ("always", "heals"), [("500", True), ("429", True), ("drop", True), ("401", False), ("404", False), ("words", False), ("budget", False)]
+)
+def test_which_failures_of_an_llm_are_waited_for(always: str, heals: bool, tmp_path: Path) -> None:
+    """A server that is down or busy; not a wrong key or address, an answer that would come back as it was, or a spent budget."""
+    notes: list[str] = []
+    with LLMServer(always=always.replace("budget", "500")) as server:
+        budget = {"max_calls": 1} if always == "budget" else {}
+        of = config(checker="llm", refiner="off", on_failure="wait", url=server.url, model="m", max_retries=0, **budget)
+        with build_supervisor(of, tmp_path, notes.append) as supervisor:
+            if budget:
+                with pytest.raises(SupervisionError):
+                    supervisor.checker.check(SAMPLE, ["one"])  # type: ignore[union-attr]
+            group, route = grouped(RIGHT, WRONG, of=of)
+            [future] = supervisor.start([group], [route], 0)
+            if heals:
+                while not notes:
+                    time.sleep(0.01)
+                server.always = ""
+            [group] = supervisor.finish([future])
+    assert bool(group.trouble) is not heals and bool(group.assessments) is heals
+    assert ["waiting" in note for note in notes] == ([True, False] if heals else [])
 
 
 def test_a_refined_trace_with_the_marker_is_a_failure() -> None:
@@ -220,6 +290,87 @@ def test_an_outage_ends_no_run_and_mixes_no_group(tmp_path: Path) -> None:
     assert all(len(set(assessed(row))) < 2 for row in rows)
     assert sum(bool(row["trouble"]) for row in rows) == 8 == sum(s.metrics.get("helper_failures", 0) for s in steps)
     assert sum(not row["trouble"] and row["target"] is not None for row in rows) > 0
+
+
+def test_ctrl_c_ends_a_wait_and_saves(tmp_path: Path) -> None:
+    """The server goes down for good in the middle of a run that waits."""
+    folder = tmp_path / "run"
+    with LLMServer() as server:
+        own = {"checker": "llm", "refiner": "llm", "url": server.url, "model": "fake", "max_retries": 0, "on_failure": "wait"}
+        tree = SMALL | {"run": {"output": str(folder), "save_every": 0}, "train": {"prompts_per_step": 4, "max_prompts": 400}}
+        process = start("train", recipe(tmp_path / "recipe.toml", tree | {"supervision": own}))
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder / "metrics.jsonl")) > 1, process)
+        server.always = "500"
+        until(lambda: any("waiting until" in event.get("message", "") for event in lines(folder / "events.jsonl")), process)
+        time.sleep(1.5)  # the wait may be for the step after this one
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+    rows = lines(folder / "rollouts.jsonl")
+    assert (process.returncode, error) == (130, "") and "go on with: dyme train --resume" in out
+    assert rows[-1]["step"] == len(lines(folder / "metrics.jsonl")) and any("HTTP 500" in row["trouble"] for row in rows)
+    assert (folder / f"checkpoints/step-{rows[-1]['step']:06d}/complete.json").is_file()
+
+
+def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_stage_that_ends_by_time_while_the_next_step_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that counts its readings. What was sampled early for SFT is drawn anew for GRPO, with rollouts."""
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    with LLMServer() as server:
+        settings = full(
+            tmp_path / "run", server, "method.name=two_stage", "train.max_prompts=0", "train.max_seconds=60", "run.save_every=0"
+        )
+        train(settings)
+    rows, steps = lines(tmp_path / "run/rollouts.jsonl"), RunFolder.open(tmp_path / "run").steps()
+    rolled = [any(row["completions"] for row in rows if row["step"] == step.step) for step in steps]
+    assert rolled == sorted(rolled) and not rolled[0] and rolled[-1]
+    assert steps[rolled.index(True) - 1].seconds >= 30, "SFT had its half"
+
+
+@pytest.mark.parametrize(
+    ("method", "texts"),
+    [
+        ("dyme", ("fig 82, 82 - 13 = 69. Answer: 69", "The sky is blue. Answer: 69")),
+        ("grpo", ("fig 82, 82 - 13 = 69. Answer: 70", "The sky is blue. Answer: 71")),
+    ],
+)
+def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts: tuple[str, str]) -> None:
+    """All correct under all_correct = "explore", or all wrong under grpo: the checker's rewards replace those that are equal."""
+    of = build({"method": {"name": method, "all_correct": "explore"}, "supervision": {"checker": "local"}})
+    stage, sample = ROUTERS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
+    group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
+    group = verify_group(group, rules_of(of))
+    assert [route.mode for route in routes_of([group], stage, of)] == ["skip"]
+    [route] = routes_of([group], stage, of, ungraded=True)
+    fake = Fake()
+    [helped] = supervised(fake, of, (group, route))
+    [route] = routes_of([helped], stage, of)
+    assert len(fake.checked) == 1 and route.mode == "explore" and [b.advantage > 0 for b in route.branches] == [True, False]
+    [same] = supervised(Fake(failures=1), of, (group, route))
+    assert [route.mode for route in routes_of([same], stage, of)] == ["skip"], "without grades the rewards are equal"
+
+
+@pytest.mark.parametrize("key", ["", "\u201cs3cret"])
+def test_a_key_that_cannot_be_sent_shows_before_the_run_folder_is_made(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYME_TEST_KEY", key)
+    with LLMServer() as server, pytest.raises(ConfigError, match="DYME_TEST_KEY"):
+        train(full(tmp_path / "run", server, "supervision.api_key_env=DYME_TEST_KEY"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_key_reaches_no_file_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the server repeats it in its refusals."""
+    monkeypatch.setenv("DYME_TEST_KEY", "s3cret\n")
+    with LLMServer(always="echo") as server:
+        train(full(tmp_path / "run", server, "supervision.api_key_env=DYME_TEST_KEY", "train.max_prompts=4"))
+    assert any("[key] to fail" in row["trouble"] for row in lines(tmp_path / "run/rollouts.jsonl"))
+    assert not any(b"s3cret" in file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
 
 
 def test_a_bad_judge_is_told_before_the_run(tmp_path: Path) -> None:

@@ -25,3 +25,8 @@ class RunError(DymeError, OSError):
 
 class SupervisionError(DymeError, RuntimeError):
     """A helper (checker, refiner, extractor of facts) did not answer, or not usably; the group that it was for stays unsupervised."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        """`passing`: the same question may be answered later, as by a server that is down now."""
+        super().__init__(message)
+        self.passing = passing

@@ -23,6 +23,8 @@ class Context:
     config: Config
     batch_std: float = 0.0
     """Standard deviation of all rewards of the step, over all processes; used if scale_rewards is "batch"."""
+    ungraded: bool = False
+    """A checker is yet to replace the thinking rewards of what is explored, so that equal rewards say nothing."""
 
 
 RoutingFunction = Callable[[Group, Context], Route]
@@ -79,11 +81,11 @@ def memorize(group: Group, context: Context, reason: str = "every prompt is memo
 def explore(group: Group, context: Context) -> Route:
     """The GRPO surrogate on all K completions (paper, Eq. 7); a group without variance has no gradient and is skipped.
 
-    With a KL term (beta > 0) such a group still has one, so it stays.
+    With a KL term (beta > 0) such a group still has one, so it stays; a checker's rewards may still give it one.
     """
     objective = context.config.objective
     scores = advantages([v.reward for v in group.verdicts], objective, context.batch_std)
-    if not any(scores) and objective.beta == 0:
+    if not any(scores) and objective.beta == 0 and not context.ungraded:
         return Route(mode="skip", reason=f"{group.solved} of {len(group.verdicts)} correct, all rewards equal")
     branches = tuple(Branch(term="policy", completion=k, advantage=a) for k, a in enumerate(scores))
     return Route(mode="explore", branches=branches, reason=f"{group.solved} of {len(group.verdicts)} correct")

@@ -27,6 +27,7 @@ from dyme.verify.rules import rules_of, verify_group
 class Work:
     """A step that was sampled, with helpers at work on its groups."""
 
+    stage: Stage
     prompts: list[Prompt]
     helped: list[Future[Group]]
     size: int
@@ -51,11 +52,15 @@ class Sampler:
         share = batch[self.accelerator.process_index :: self.accelerator.num_processes]
         prompts = [self.policy.encode(sample, config.task.think_prompt) for sample in share]
         groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
-        helped = self.supervisor.start(groups, routes_of(groups, stage, config), position.step)
-        return Work(prompts, helped, len(batch), time.perf_counter() - started)
+        routes = routes_of(groups, stage, config, ungraded=self.supervisor.checker is not None)
+        helped = self.supervisor.start(groups, routes, position.step)
+        return Work(stage, prompts, helped, len(batch), time.perf_counter() - started)
 
     def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
-        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between."""
+        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
+
+        Under `max_seconds` a stage can end while it is drawn: it is of no use then.
+        """
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
             return None
@@ -73,12 +78,15 @@ def roll_out(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
-def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Route]:
-    """The stage's decision on each group; advantages may be scaled by the deviation over all processes' rewards."""
+def routes_of(groups: Sequence[Group], stage: Stage, config: Config, *, ungraded: bool = False) -> list[Route]:
+    """The stage's decision on each group; advantages may be scaled by the deviation over all processes' rewards.
+
+    `ungraded`: a checker is yet to grade what is explored.
+    """
     spread = 0.0
     if config.objective.scale_rewards == "batch":
         spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
-    return [stage.route(group, Context(config=config, batch_std=spread)) for group in groups]
+    return [stage.route(group, Context(config=config, batch_std=spread, ungraded=ungraded)) for group in groups]
 
 
 def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:

@@ -3,6 +3,10 @@
 A task gives **samples**; the policy **rolls out** a group of answers for each; rules **verify** them; the router decides per
 prompt to **memorize**, **explore** or **skip**; supervision sharpens only what was chosen; each prompt and its chosen answers
 become one **tree**; one **objective** scores its branches; we **update**, and **record** everything.
+
+A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers say
+the same. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every`, before which no step is sampled early;
+not from one of Ctrl-C between two of them: the next step had been sampled by the weights of one update before, and is sampled anew.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from dyme.schedule import Position
 from dyme.steps import Sampler, Work, routes_of, summarize
 from dyme.supervise import target
 from dyme.supervise.build import build_supervisor, load
+from dyme.supervise.build import check as supervise_check
 from dyme.supervise.build import warning as supervise_warning
 from dyme.types import Sample
 from dyme.update import Updater
@@ -31,13 +36,13 @@ from dyme.update import Updater
 def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
     """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
 
-    With `resume`, continue the run in `config.run.output` from its last checkpoint; on one CPU process the final weights are
-    bit-identical to those of an uninterrupted run. Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
+    With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
+    Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
     display = display or Display.quiet()
     samples = samples or load(config, "train")[0]
-    target.check(samples, config.task.marker)
+    supervise_check(samples, config)
     stages = ROUTERS[config.method.name].stages(config)
     accelerator = accelerator_for(config, samples)
     set_seed(config.run.seed)
@@ -52,7 +57,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     updater = Updater(policy, config, accelerator, note)
     tight = capacity.check_step(policy, sizes, config, accelerator)
     run = checkpoint.open_run(config, accelerator, resume)
-    supervisor, total = build_supervisor(config, run.path, note), schedule.budget(config, len(samples))
+    supervisor, total = build_supervisor(config, run.path, note, lambda: interrupt.requested), schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
@@ -65,7 +70,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
-            work = ahead or sampler.draw(position, stage)
+            work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
             ahead = sampler.ahead(position.advance(work.size, 0.0), stage, stages, total)
             groups = supervisor.finish(work.helped)
             routes = routes_of(groups, stage, config)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from dyme.errors import ConfigError
+
+PATIENCE = 30.0
+"""Seconds to try for while another process has the file."""
 
 
 class AnswerCache:
@@ -17,9 +22,9 @@ class AnswerCache:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
+            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            _execute(self._db, "PRAGMA journal_mode=WAL")
+            _execute(self._db, "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
 
@@ -38,3 +43,17 @@ class AnswerCache:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+
+def _execute(db: sqlite3.Connection, statement: str) -> None:
+    """Execute what SQLite refuses at once, without waiting, while another process does the same to a new file."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.005, 0.05))
+        else:
+            return

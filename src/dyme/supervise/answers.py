@@ -20,6 +20,15 @@ def without_thinking(text: str) -> str:
     return _THINKING.sub("", text, count=1).strip()
 
 
+def is_text(text: str) -> bool:
+    """Whether `text` can be written to a file: JSON's escapes can also spell one half of a character (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_object(text: str) -> dict[str, Any]:
     """The one JSON object in `text`; a code fence or words around it are dropped. Raises SupervisionError for none or several."""
     text = without_thinking(text)
@@ -55,6 +64,8 @@ def fit(value: Any, schema: Mapping[str, Any], where: str = "answer") -> Any:
                 raise SupervisionError(f"{where} is {value[:40]!r}, not one of {', '.join(schema['enum'])}")
         if len(value) > schema.get("maxLength", len(value)):
             raise SupervisionError(f"{where} has {len(value)} characters, more than {schema['maxLength']}")
+        if not is_text(value):
+            raise SupervisionError(f"{where} holds half a character, which no file takes")
         return value
     raise SupervisionError(f"{where} is no {kind}")
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
+from dyme.supervise import target
 from dyme.supervise.checker import LocalChecker
 from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
-from dyme.supervise.target import in_words
 from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
-from dyme.verify.rules import check
+from dyme.verify import rules
 
 if TYPE_CHECKING:
     from dyme.supervise.facts import FactCounts, Progress
@@ -33,8 +34,18 @@ CACHE = "answers.sqlite"
 """Answers of an LLM, in the run folder unless the recipe names a file."""
 
 
-def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> Supervisor:
-    """The supervisor of a run in the folder `run`. Raises ConfigError for a client that cannot be made."""
+def check(samples: Sequence[Sample], config: Config) -> None:
+    """Raise DataError for targets that cannot be trained on, and ConfigError for an LLM that cannot be asked: no package, no key."""
+    target.check(samples, config.task.marker)
+    if config.supervision.remote:
+        connect(config.supervision, None, lambda line: None).close()
+
+
+def build_supervisor(config: Config, run: Path, note: Callable[[str], None], interrupted: Callable[[], bool] = lambda: False) -> Supervisor:
+    """The supervisor of a run in the folder `run`; `interrupted` says whether the run is to stop.
+
+    Raises ConfigError for a client that cannot be made.
+    """
     settings, marker = config.supervision, config.task.marker
     checker: Checker | None = LocalChecker(marker=marker) if settings.checker == "local" else None
     refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner == "local" else None
@@ -45,7 +56,7 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None]) -> 
     client = connect(settings, _cache(settings, run), note)
     checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
     refiner = LLMRefiner(client, settings.domain, marker=marker) if settings.refiner == "llm" else refiner
-    return Supervisor(config, checker, refiner, client)
+    return Supervisor(config, checker, refiner, client, note=note, interrupted=interrupted)
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:
@@ -54,7 +65,8 @@ def _cache(settings: SupervisionConfig, run: Path) -> Path:
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
     """A client of the endpoint that the recipe names; sends nothing yet."""
-    from dyme.supervise.llm import Client, Endpoint
+    from dyme.supervise.endpoint import Endpoint
+    from dyme.supervise.llm import Client
 
     endpoint = Endpoint(
         url=settings.url, model=settings.model, api_key_env=settings.api_key_env, timeout_seconds=settings.timeout_seconds,
@@ -67,10 +79,9 @@ def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[st
     """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
     from dyme.supervise.llm_roles import LLMChecker
 
-    client = connect(config.supervision, cache, note)
-    report = evaluate(LLMChecker(client, config.supervision.domain), items)
+    with closing(connect(config.supervision, cache, note)) as client:
+        report = evaluate(LLMChecker(client, config.supervision.domain), items)
     stats = client.stats
-    client.close()
     return replace(report, calls=stats.calls, tokens=stats.prompt_tokens + stats.completion_tokens)
 
 
@@ -98,7 +109,7 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
     Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
     """
     samples = TASKS[config.task.name].load(config.task, split)
-    check(samples)
+    rules.check(samples)
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)
@@ -118,7 +129,7 @@ def _as_told(samples: Sequence[Sample], config: Config) -> list[Sample]:
         raise DataError(
             f"{blind.id}: has an image but no facts to put in its place; add facts, take --supervision.facts ocr, or --task.input image"
         )
-    return [replace(s, images=(), question=f"{in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
+    return [replace(s, images=(), question=f"{target.in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
 
 
 def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:

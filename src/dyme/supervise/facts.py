@@ -9,7 +9,8 @@ is read once: `<folder>/facts.jsonl` holds one line per extraction,
 found again by the key of the image's content, the source and its version (engine and settings, or model and prompt). Lines are only
 ever appended, each flushed as it is done, so a killed preparation goes on where it stopped; a half-written last line is cut off.
 One process writes at a time, under a lock that its death releases; any number may read. An extraction that failed is recorded and
-tried again by the next preparation, as an endpoint that was down may be up; its samples keep no facts, and are counted.
+tried again by the next preparation, as an endpoint that was down may be up; its samples keep no facts, and are counted. That an
+extractor breaks on one image, in whatever way, is that image's failure.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from dyme.errors import DataError, RunError, SupervisionError
+from dyme.errors import DataError, DymeError, RunError, SupervisionError
 from dyme.supervise.ocr import OcrExtractor
 from dyme.supervise.roles import Extractor
 from dyme.types import Fact, ImageSource, Sample
@@ -205,7 +206,12 @@ def _images(samples: Sequence[Sample]) -> tuple[dict[str, tuple[str, ImageSource
 
 
 def _extract(extractor: Extractor, name: str, image: ImageSource) -> tuple[Fact, ...]:
-    facts = extractor.extract(Sample(id=name, question="", answer="", images=(image,)))
+    try:
+        facts = extractor.extract(Sample(id=name, question="", answer="", images=(image,)))
+    except DymeError:
+        raise
+    except Exception as error:  # whatever one picture sets off must not end the others' preparation
+        raise SupervisionError(f"{name}: reading the image failed ({type(error).__name__}: {error})") from error
     if not facts:
         raise SupervisionError("the extractor found no facts")
     return facts

@@ -2,16 +2,13 @@
 
 It ends in a validated answer or in SupervisionError, never in None or a zero (the reference code's helpers return None when the
 LLM fails, and its training crashes). What costs is counted and bounded; what was answered well is kept on disk and not asked again.
-The caller runs it in threads. `openai` is imported when a client is made, so that a run without an LLM needs no such package.
+The caller runs it in threads. `endpoint.py` sends the requests.
 """
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
-import math
-import os
 import random
 import sqlite3
 import threading
@@ -20,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
 
-from dyme.errors import ConfigError, SupervisionError
+from dyme.errors import SupervisionError
 from dyme.supervise.answer_cache import AnswerCache
-from dyme.supervise.answers import fit, read_object
+from dyme.supervise.answers import fit, is_text, read_object
+from dyme.supervise.endpoint import Connection, Endpoint, Failure
 
 Message = Mapping[str, Any]
 Schema = Mapping[str, Any]
@@ -33,50 +30,6 @@ Structure = Literal["json_schema", "json_object", "prompt"]
 _T = TypeVar("_T")
 _LONGEST_WAIT = 60.0
 """Seconds to sleep before a retry at most; a server that asks for more is given up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where the LLM is and how it is asked."""
-
-    url: str
-    """Base address, e.g. "http://127.0.0.1:8000/v1"."""
-    model: str
-    """Name of the model as the server knows it."""
-    api_key_env: str = ""
-    """Environment variable that holds the key; empty: the server wants none."""
-    timeout_seconds: float = 60.0
-    """Longest silence of the server (to connect, between two pieces of an answer) before a try is given up."""
-    max_retries: int = 4
-    """Further tries after a 429, a 5xx, a timeout, a broken connection or an unreadable body."""
-    backoff_seconds: float = 0.5
-    """Wait before the first retry; doubles with each, less up to a quarter at random; a 429's Retry-After goes first."""
-    max_tokens: int = 1024
-    """Tokens of an answer at most; one that reaches it is cut off and refused."""
-    temperature: float = 0.0
-    """0: the likeliest answer, so that a grade can be repeated."""
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for settings that cannot work."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{self.url!r} is not the address of an endpoint; give one like http://127.0.0.1:8000/v1")
-        if parts.username or parts.password:
-            raise ConfigError(
-                "the endpoint's address holds a user or password; put the key into an environment variable and name that in api_key_env"
-            )
-        if not self.model:
-            raise ConfigError("the endpoint needs the name of a model; GET <url>/models lists those it serves")
-        if not (
-            self.timeout_seconds > 0
-            and self.backoff_seconds >= 0
-            and self.temperature >= 0
-            and self.max_retries >= 0
-            and self.max_tokens > 0
-        ):
-            raise ConfigError(
-                "an endpoint's timeout_seconds and max_tokens must be above 0; max_retries, backoff_seconds and temperature at least 0"
-            )
 
 
 @dataclass(kw_only=True)
@@ -92,7 +45,7 @@ class Stats:
     structure_fallbacks: int = 0
     """Times that the server refused a way of asking for JSON and a weaker one was taken for the rest of the run."""
     failures: dict[str, int] = field(default_factory=dict)
-    """Questions that ended in SupervisionError, by kind: timeout, connection, http 500, ..., body, cut off, answer, budget."""
+    """Questions that ended in SupervisionError, by kind: timeout, connection, http 500, ..., body, cut off, answer, budget, closed."""
     cache_errors: int = 0
     """Reads and writes of the cache that failed; the question was then asked or its answer not kept."""
     prompt_tokens: int = 0
@@ -118,11 +71,11 @@ class Client:
         """`cache`: file of answers, made if absent. `max_calls`, `max_tokens_total` (prompt and answer): budget of this client, 0: none.
 
         Tokens are known only when an answer is there: calls in flight may exceed that budget. `note` gets lines for the user.
-        Raises ConfigError without the `openai` package, for a missing key and for a cache that cannot be opened.
+        Raises ConfigError without the `openai` package, for a key that is missing or cannot be sent, and for a cache that cannot be opened.
         """
         self.endpoint = endpoint
         self.max_calls, self.max_tokens_total = max_calls, max_tokens_total
-        self._openai = _openai_client(endpoint)
+        self._connection = Connection(endpoint)
         self._cache = AnswerCache(cache) if cache else None
         self._note = note
         self._lock = threading.Lock()
@@ -141,8 +94,8 @@ class Client:
         return self._structure
 
     def close(self) -> None:
-        """Close connections and the cache."""
-        self._openai.close()
+        """Give up what is under way; close connections and the cache."""
+        self._connection.close()
         if self._cache:
             self._cache.close()
 
@@ -181,11 +134,11 @@ class Client:
             try:
                 answer = accept(text)
             except SupervisionError as error:
-                raise _Failure("answer", f"the answer is not usable: {error}") from error
-        except _Failure as failure:
+                raise Failure("answer", f"the answer is not usable: {error}") from error
+        except Failure as failure:
             with self._lock:
                 self._stats.failures[failure.kind] = self._stats.failures.get(failure.kind, 0) + 1
-            raise SupervisionError(f"{self.endpoint.model} at {self.endpoint.url}: {failure}") from failure
+            raise SupervisionError(f"{self.endpoint.model} at {self.endpoint.url}: {failure}", passing=failure.passing) from failure
         self._keep(key, text)
         return answer
 
@@ -197,7 +150,7 @@ class Client:
         for way in ways[ways.index(self._structure) :]:
             try:
                 text = self._tried(*_structured(messages, schema, way))
-            except _Failure as failure:
+            except Failure as failure:
                 if failure.refusal and way != ways[-1]:
                     refused = failure
                     continue
@@ -225,36 +178,16 @@ class Client:
             self._spend(retry=attempt > 0)
             started = time.monotonic()
             try:
-                return self._request(body)
-            except _Failure as failure:
+                return self._text(self._connection.post(body))
+            except Failure as failure:
                 if not failure.passing or attempt == self.endpoint.max_retries or failure.wait > _LONGEST_WAIT:
                     raise
                 backoff = min(self.endpoint.backoff_seconds * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.75, 1)
                 wait = failure.wait or backoff
             finally:
                 self._count(seconds=time.monotonic() - started)
-            time.sleep(wait)
+            self._connection.closed.wait(wait)
         raise AssertionError("the last try returns or raises")
-
-    def _request(self, body: dict[str, Any]) -> str:
-        """One request and the text of its answer."""
-        import openai
-
-        try:
-            content = self._openai.chat.completions.with_raw_response.create(**body).content
-        except openai.APITimeoutError as error:
-            raise _Failure("timeout", f"no answer within {self.endpoint.timeout_seconds:g} s", passing=True) from error
-        except openai.APIConnectionError as error:
-            raise _Failure("connection", f"no connection ({error.__cause__ or error})", passing=True) from error
-        except openai.APIStatusError as error:
-            status = error.status_code
-            refusal = status in (400, 422) or (status == 500 and "response_format" in str(error))  # the latter: llama-cpp-python
-            passing = status == 429 or (status >= 500 and not refusal)
-            wait = _retry_after(error.response.headers.get("retry-after"))
-            raise _Failure(f"http {status}", f"HTTP {status}: {_brief(error)}", passing=passing, wait=wait, refusal=refusal) from error
-        except openai.OpenAIError as error:
-            raise _Failure("body", f"an unreadable answer ({_brief(error)})", passing=True) from error
-        return self._text(content)
 
     def _text(self, content: bytes) -> str:
         """The message in the body of an answer; its tokens are counted, whatever else is wrong with it."""
@@ -264,14 +197,17 @@ class Client:
             text = choice["message"]["content"]
             finish = choice.get("finish_reason")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-            raise _Failure("body", f"a body that is no chat completion: {content[:100]!r}", passing=True) from error
+            said = self._connection.quoted(repr(content[:100]))
+            raise Failure("body", f"a body that is no chat completion: {said}", passing=True) from error
         usage = body.get("usage")
         prompt, completion = ((usage.get(k) if isinstance(usage, dict) else 0) for k in ("prompt_tokens", "completion_tokens"))
         self._count(prompt_tokens=_whole(prompt), completion_tokens=_whole(completion))
         if finish == "length":
-            raise _Failure("cut off", f"the answer was cut off at {self.endpoint.max_tokens} tokens; raise max_tokens")
+            raise Failure("cut off", f"the answer was cut off at {self.endpoint.max_tokens} tokens; raise max_tokens")
         if not isinstance(text, str) or not text.strip():
-            raise _Failure("answer", "the answer is empty")
+            raise Failure("answer", "the answer is empty")
+        if not is_text(text):
+            raise Failure("answer", "the answer holds half a character, which no file takes")
         return text
 
     def _spend(self, *, retry: bool) -> None:
@@ -279,9 +215,9 @@ class Client:
         with self._lock:
             spent = self._stats.prompt_tokens + self._stats.completion_tokens
             if self.max_calls and self._stats.calls >= self.max_calls:
-                raise _Failure("budget", f"the budget of {self.max_calls} calls is spent")
+                raise Failure("budget", f"the budget of {self.max_calls} calls is spent")
             if self.max_tokens_total and spent >= self.max_tokens_total:
-                raise _Failure("budget", f"the budget of {self.max_tokens_total} tokens is spent")
+                raise Failure("budget", f"the budget of {self.max_tokens_total} tokens is spent")
             self._stats.calls += 1
             self._stats.retries += retry
 
@@ -315,31 +251,6 @@ class Client:
             self._note(f"the cache of LLM answers failed ({error}); answers are asked for again. Free the disk or move the file away.")
 
 
-class _Failure(Exception):
-    """Why there is no answer.
-
-    `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of asking may be to blame.
-    """
-
-    def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, refusal: bool = False) -> None:
-        super().__init__(message)
-        self.kind, self.passing, self.wait, self.refusal = kind, passing, wait, refusal
-
-
-def _openai_client(endpoint: Endpoint) -> Any:
-    """The package's client, without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone."""
-    try:
-        import openai
-    except ImportError as error:
-        raise ConfigError("an LLM helper needs the openai package: pip install dyme[llm]") from error
-    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
-    if not key:
-        raise ConfigError(
-            f"the environment variable {endpoint.api_key_env} holds no key; set it, or leave api_key_env empty if none is needed"
-        )
-    return openai.OpenAI(base_url=endpoint.url, api_key=key, timeout=endpoint.timeout_seconds, max_retries=0)
-
-
 def _structured(messages: Sequence[Message], schema: Schema, way: Structure) -> tuple[Sequence[Message], Mapping[str, Any]]:
     """Messages and request settings that ask for an object of `schema`. llama.cpp's servers take a schema with `json_object`, too."""
     if way == "json_schema":
@@ -356,22 +267,6 @@ def _structured(messages: Sequence[Message], schema: Schema, way: Structure) -> 
 def _extended(message: Message, words: str) -> Message:
     content = message["content"]
     return {**message, "content": f"{content}\n\n{words}" if isinstance(content, str) else [*content, {"type": "text", "text": words}]}
-
-
-def _retry_after(header: str | None) -> float:
-    """Seconds that a Retry-After header asks for, as a number or as a date; 0 if it is absent or unreadable."""
-    try:
-        seconds = float(header or 0)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header or "").timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _whole(value: object) -> int:

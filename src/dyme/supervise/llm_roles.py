@@ -1,7 +1,7 @@
 """Checker, refiner and extractor of facts, played by an LLM behind an endpoint (paper, section 3.3).
 
 Departs from the reference code: one call grades a whole group, not one completion; the grade is a structured answer, not a substring;
-what the LLM writes is untrusted and is refused rather than trained on.
+what the LLM writes is untrusted: what breaks the form, contradicts the facts or never gives the gold answer is not trained on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image
 
 from dyme.errors import SupervisionError
 from dyme.supervise.answers import without_thinking
+from dyme.supervise.checker import LocalChecker
 from dyme.supervise.llm import Client, Schema
 from dyme.supervise.prompt import Domain, instructions, one_line, sample_parts, sections
 from dyme.supervise.roles import Template
@@ -78,15 +79,25 @@ class LLMRefiner:
         Raises ConfigError for a domain without prompt.
         """
         self._client, self._instructions = client, instructions("refiner", domain)
-        self._marker, self._max_characters = marker, max_characters
+        self._marker, self._max_characters, self._checker = marker, max_characters, LocalChecker(marker=marker)
 
     def refine(self, sample: Sample, template: Template | None) -> str:
-        """One paragraph of thinking, without marker and final answer line. Raises SupervisionError if the LLM writes none."""
+        """One paragraph of thinking, without marker and final answer line, to which the local checker has no objection.
+
+        Raises SupervisionError if the LLM writes none.
+        """
         parts = sample_parts(sample) + ([("template", template.text)] if template else [])
         task = f"Write the trace now: one paragraph of at most {self._max_characters} characters."
-        return self._client.ask_text(_messages(self._instructions, f"{sections(parts)}\n\n{task}"), self._accept)
+        question = _messages(self._instructions, f"{sections(parts)}\n\n{task}")
+        return self._client.ask_text(question, lambda text: self._true(sample, self._formed(text)))
 
-    def _accept(self, text: str) -> str:
+    def _true(self, sample: Sample, trace: str) -> str:
+        """`trace`; SupervisionError if the facts contradict it or it never gives the gold answer, as "I'm sorry, ..." does not."""
+        if objection := self._checker.objection(sample, trace):
+            raise SupervisionError(f"the trace {objection}: {trace[:60]!r}")
+        return trace
+
+    def _formed(self, text: str) -> str:
         """The trace in an answer; SupervisionError for what must not be trained on."""
         text = without_thinking(text)
         if fenced := _CODE_FENCE.match(text):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-REVISION = 1
+REVISION = 2
 """Raised whenever the same picture can give other facts: stored ones are then extracted anew."""
 MIN_SCORE = 0.5
 """Confidence below which a reading is dropped."""
@@ -105,7 +105,7 @@ class OcrExtractor:
             return []
         lines: list[Text] = []
         for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
-            (left, top), (right, bottom) = _place(box)
+            (left, top), (right, bottom) = _within(_place(box), bgr)
             if bottom - top >= 1.4 * (right - left):
                 text, score = self._again(bgr[int(top) : int(bottom) + 1, int(left) : int(right) + 1], (text, score))
             if score >= MIN_SCORE and text.strip():
@@ -137,6 +137,13 @@ def _place(box: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([box.min(axis=0), box.max(axis=0)])
     upper = start if start[1] < end[1] else end
     return np.stack([upper - across / 2, upper + across / 2])
+
+
+def _within(corners: NDArray[np.float32], picture: Pixels) -> NDArray[np.float32]:
+    """Corners moved into the picture, with at least a pixel between them: what a slanted text is given can lie beyond its edge."""
+    height, width = picture.shape[:2]
+    upper = np.clip(corners[0], 0, (width - 1, height - 1))
+    return np.stack([upper, np.clip(corners[1], upper, (width, height))])
 
 
 def _line(crop: Pixels) -> Pixels:

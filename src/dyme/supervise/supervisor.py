@@ -8,7 +8,6 @@ group, one writes a target, and skipped prompts cost none. A failure is data: al
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dyme.config import Config
 from dyme.errors import SupervisionError
 from dyme.supervise.checker import LocalChecker
+from dyme.supervise.patience import Patience
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner, Template
 from dyme.supervise.templates import TemplatePool
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 Role = TypeVar("Role", Checker, Refiner)
 Answer = TypeVar("Answer")
-LONGEST_WAIT = 60.0
-"""Seconds between two attempts while a run waits for its helper."""
 
 
 class Supervisor:
     """The helpers of a run with the pool of templates that they share; close it, or use it as a context."""
 
-    def __init__(
-        self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None
-    ) -> None:
-        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint, `client`'s."""
+    def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None, *,
+                 note: Callable[[str], None] = lambda line: None, interrupted: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
+        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint, `client`'s.
+
+        `note` gets lines for the user; `interrupted` says whether the run is to stop, which ends any wait for a helper.
+        """
         self.config, self.checker, self.refiner, self.client = config, checker, refiner, client
         self.pool = TemplatePool()
         self.local = LocalChecker(marker=config.task.marker), LocalRefiner(marker=config.task.marker)
         self._threads = ThreadPoolExecutor(config.supervision.concurrency) if config.supervision.remote else None
-        self._closed = threading.Event()
+        self._patience = Patience(note, interrupted)
 
     def __enter__(self) -> Supervisor:
         """Itself."""
@@ -52,7 +52,7 @@ class Supervisor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Give up what is not answered yet."""
-        self._closed.set()
+        self._patience.closed.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self.client is not None:
@@ -131,17 +131,17 @@ class Supervisor:
 
     def _ask(self, role: Role, local: Role, work: Callable[[Role], Answer]) -> tuple[Answer | None, str]:
         """What `role` answers, and why not; on failure, as the recipe says, nothing, the local helper's answer, or another attempt."""
-        delay, failure = 1.0, self.config.supervision.on_failure
-        while True:
+        choice = self.config.supervision.on_failure
+        try:
+            return (self._patience.answer(lambda: work(role)) if choice == "wait" else work(role)), ""
+        except SupervisionError as error:
+            trouble = str(error)
+        if choice == "local" and type(role) is not type(local):
             try:
-                return work(role), ""
-            except SupervisionError as error:
-                trouble = str(error)
-            if failure == "local":
                 return work(local), trouble
-            if failure == "without" or role is local or self._closed.wait(delay):
-                return None, trouble
-            delay = min(LONGEST_WAIT, 2 * delay)
+            except SupervisionError as error:
+                trouble = f"{trouble}; nor can the local helper: {error}"
+        return None, trouble
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:
