@@ -109,7 +109,7 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
     Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
     """
     samples = TASKS[config.task.name].load(config.task, split)
-    rules.check(samples)
+    rules.check(samples, config.task.marker)
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)
