@@ -42,6 +42,10 @@ def truth(request: dict[str, Any]) -> str:
     return f"The facts say: {facts}. So the answer is {held.get('gold answer', '')}."
 
 
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # as servers have; five of 32 connections at once would be kept and some of the others reset
+
+
 class LLMServer:
     """Use as a context manager; `url` is the endpoint's address. Settings may be changed while it runs."""
 
@@ -70,7 +74,7 @@ class LLMServer:
         self.formats: Counter[str] = Counter()
         self.running = self.most_running = 0
         self.stopping = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._http = _Listener(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.llm = self  # type: ignore[attr-defined]
 
