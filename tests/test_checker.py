@@ -307,3 +307,72 @@ def test_without_a_derivation_high_takes_a_step_that_bears_the_answer_out(trace:
 )
 def test_what_must_not_be_imitated(about: Sample, trace: str, objection: str) -> None:
     assert CHECKER.objection(about, trace) == objection
+
+
+AB = (Fact("A", "30"), Fact("B", "45"))
+ABC = (*AB, Fact("C", "20"))
+COUNTED = (Fact("1", "30"), Fact("2", "45"), Fact("3", "21"))
+AGES = (Fact("5", "30"), Fact("6", "45"), Fact("7", "20"))
+SHARE = (Fact("Total", "250"), Fact("Fresh", "60%"))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "facts", "trace"),
+    [
+        ("What is the difference between A and B?", "15", AB, "B got a 45, A got a 30. 45 - 30 = 15. So 15."),
+        ("What is the difference between A and B?", "15", AB, "B is a 45, A is 30. 45 - 30 = 15. So a difference of 15."),
+        ("What is the difference between A and B?", "15", AB, "A is 30, B is 45. 45 - 30 = 15. So B has 15 more than A."),
+        ("What is the total of A, B and C?", "95", ABC, "A 30, B 45, C 20. 30 + 45 = 75, 75 + 20 = 95. That is a 95. So 95."),
+        ("What is the product of x and y?", "12", (Fact("x", "3"), Fact("y", "4")), "x 3, y 4. 3 x 4 = 12. So 12."),
+        ("What is the mean of all?", "32", COUNTED, "1 30, 2 45, 3 21. 30 + 45 + 21 = 96. 96 divided by 3 is 32. So 32."),
+        ("What is the sum of 5 and 6?", "75", AGES, "5 30, 6 45. Adding 45 to 30 gives 75. 30 plus 45 is 75."),
+        ("How many years lie between 2016 and 2010?", "6", (Fact("2010", "40"), Fact("2016", "41")), "2016 minus 2010 is 6. So 6."),
+        ("How many are fresh?", "150", SHARE, "Total is 250 and Fresh is 60%. 250 * 60% = 150. So 150."),
+        ("What share is A of A and C?", "60%", ABC, "A 30, C 20. 30 + 20 = 50, 30 / 50 = 0.6 = 60%. So 60%."),
+        (
+            "How did it change from Day 1 to Day 2?",
+            "-3",
+            (Fact("Day 1", "8"), Fact("Day 2", "5")),
+            "Day 2 5, Day 1 8. 5 - 8 = -3. So it fell by 3.",
+        ),
+        ("What is the sum of X and Y?", "12", (Fact("X", "5"), Fact("Y", "7")), "X 5, Y 7. 5 + 7 = 12, so there are 5 of X and 7 of Y."),
+        (
+            "Which day has the highest value?",
+            "Day 2",
+            (Fact("Day 1", "5"), Fact("Day 2", "9")),
+            "Day 2 9 is the highest, so the day with 9.",
+        ),
+        (
+            "What is the difference of oat and fig?",
+            "0.625",
+            (Fact("oat", "1"), Fact("fig", "0.375")),
+            "oat 1, fig 0.375, 1 - 0.375 = 0.625. So about 0.6.",
+        ),
+    ],
+)
+def test_ordinary_sentences_are_not_read_as_false_statements(question: str, answer: str, facts: tuple[Fact, ...], trace: str) -> None:
+    about = sample(question, answer, facts)
+    graded = grade(about, trace)
+    assert graded.score >= MEDIUM and "what the facts do not" not in graded.reason and "wrong" not in graded.reason, graded
+    assert CHECKER.objection(about, trace) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "facts", "trace"),
+    [
+        ("45", (), "The greatest number is 45. So 45."),
+        ("Peru", (Fact("Brazil", "45"),), "Brazil is 45 and Peru is 60. 60 is the highest. So Peru."),
+        ("3", (), "The chart shows three lines. So three."),
+        ("1/2", (), "It is one of two. So 0.5."),
+        ("30", (), "The angles of a triangle sum to 180. So angle C is 180 - 90 - 60 = 30."),
+        ("50%", (), "One of two is red. So 0.5, or 50%."),
+    ],
+)
+def test_what_the_facts_do_not_speak_of_is_no_objection(answer: str, facts: tuple[Fact, ...], trace: str) -> None:
+    assert CHECKER.objection(sample("What is it?", answer, facts), trace) == ""
+
+
+def test_x_between_numbers_is_a_sign() -> None:
+    about = sample("How far did they travel on the third day?", "175", ())
+    assert CHECKER.objection(about, "On the third day they traveled 350 x 1/2 = 175 miles.") == ""
+    assert CHECKER.objection(about, "On the third day they traveled 350 x 1/2 = 185 miles, no, 175.") == "has a step that does not hold"

@@ -27,7 +27,9 @@ from dyme.supervise.derivation import Derivation, derive
 from dyme.supervise.entries import Entry, entries, normal, numbers, words
 from dyme.supervise.reading import Reader, Reading
 from dyme.types import Assessment, Fact, Level, Sample
-from dyme.verify.answer import read
+from dyme.verify.answer import number, read
+from dyme.verify.thinking import NUMBER
+from dyme.verify.words import NUMBER_WORDS
 
 HIGH, MEDIUM = 0.8, 0.5
 """Least scores of these levels."""
@@ -36,16 +38,16 @@ _FAULT, _STRAY = 0.45, 0.7
 _UNNAMED = 0.3
 """Evidence of a value that is given without its name."""
 _FACTLESS = 0.75
-"""Highest score of a trace about a sample without facts that can be held against it one by one."""
-_UNPROVEN = 0.6
-"""Highest work of a trace without a derivation in which nothing bears the answer out: `medium` at most."""
+"""Highest score of a trace that nothing bears out: no facts that can be held against it, or neither a derivation nor a step."""
 _PHRASE = 4
 """Content words from which on a value is running text."""
 _SENTENCE = re.compile(r"(?<![0-9])\.(?= |$)|\.(?= |$)|[;\n!?]|\b(?:so|then|hence|therefore|thus)\b")
 _CONCLUSION = re.compile(
-    r"\b(?:so|hence|therefore|thus|(?:final )?answer is)\b((?:(?!\b(?:so|hence|therefore|thus|answer)\b)[^\n;]){1,100})$"
+    r"\b(?:so|hence|therefore|thus|answer is),?"
+    r"(?: (?:(?:the )?(?:it|that|this|answer|result|difference|total|sum|value|number) )?(?:is|=))?"
+    rf"(?: about| roughly)? ?({NUMBER})%?(?: [a-z]+)?[. ]*$"
 )
-"""The last words of a trace, if they draw a conclusion."""
+"""A number alone in the last words of a trace, if they draw a conclusion."""
 _NEGATION = re.compile(r"\b(?:not|no|cannot)\b|n't\b")
 
 
@@ -67,17 +69,18 @@ class LocalChecker:
         That is a statement which the facts contradict, a step that does not hold, or an answer that is another one or not there
         at all. What the facts do not speak of is no objection, as a helper may see more in the image than they tell.
         """
-        reading = _reader(sample.question, sample.facts).read(self._thinking(trace))
-        gold = normal(sample.answer_text)
+        reader = _reader(sample.question, sample.facts)
+        reading, gold = reader.read(self._thinking(trace)), normal(sample.answer_text)
+        values = {entry.value for entry in reader.entries}
         if false := next((pair.name for pair in reading.pairs if not pair.entries), None):
             return f"says of {false} what the facts do not"
-        if not all(relation.holds for relation in reading.relations):
+        if not all(r.holds or (r.kind != "=" and not values.issuperset(r.operands)) for r in reading.relations):
             return "has a step that does not hold"
-        if _contradicted(reading, numbers(gold)):
+        if _contradicted(reading, gold):
             return "ends in another answer"
-        named = any(
-            item in numbers(reading.text) if isinstance(item, Fraction) else words(item) & words(reading.text) for item in read(gold)
-        )
+        said = words(reading.text)
+        counted = {Fraction(NUMBER_WORDS[word]) for word in said & NUMBER_WORDS.keys()} | set(numbers(reading.text))
+        named = said & words(gold) or counted & set(numbers(gold))
         return "" if named or gold in ("yes", "no") or not words(gold) else "never names the answer"
 
     def _thinking(self, trace: str) -> str:
@@ -99,18 +102,19 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
     if not reading.text or not words(reading.text):
         return Assessment(level="low", score=0.0, reason="says nothing")
     support = _support(sample, found, reading)
-    misnamed = ""
+    misnamed, ceiling = "", 1.0
     if found:
         evidence, work = _evidence(found, reading), _work(found, reading, support)
         focus = _focus(found, reading) * (_FAULT if (misnamed := _misnamed(found, reader, reading)) else 1)
     else:
-        evidence, work = _loose(sample, reader, reading, support)
+        evidence, work, proven = _loose(sample, reader, reading, support)
+        ceiling = 1.0 if proven else _FACTLESS
         focus = _repetition(reading)
     strays = _strays(sample, reading)
-    faults = reading.faults + _contradicted(reading, numbers(normal(sample.answer_text)))
+    faults = reading.faults + _contradicted(reading, normal(sample.answer_text))
     truth = _FAULT ** min(faults, 8) * _STRAY ** min(strays, 4)
     score = truth * focus * evidence**0.5 * (0.1 + 0.6 * work + 0.3 * support)
-    score = round(min(score, 1.0 if any(entry.paired and not _is_text(entry) for entry in reader.entries) else _FACTLESS), 4)
+    score = round(min(score, ceiling if any(entry.paired and not _is_text(entry) for entry in reader.entries) else _FACTLESS), 4)
     return Assessment(level=level_of(score), score=score, reason=_reason(reading, misnamed, strays, (evidence, work, support, focus)))
 
 
@@ -144,7 +148,7 @@ def _support(sample: Sample, found: Derivation | None, reading: Reading) -> floa
     results = [result for relation in reading.relations if relation.holds and relation.grounded for result in relation.results[-1:]]
     parts = _sentences(reading)
     last = _last(reading)
-    if _contradicted(reading, numbers(answer)):
+    if _contradicted(reading, answer):
         return 0.0
     if answer in ("yes", "no"):
         negated = bool(_NEGATION.search(last)) and not re.search(r"\bno\b.{0,3}$", last) or last.endswith(" no")
@@ -166,11 +170,13 @@ def _last(reading: Reading) -> str:
     return next(iter(_sentences(reading)[::-1]), "")
 
 
-def _contradicted(reading: Reading, gold: Sequence[Fraction]) -> bool:
-    """Whether the trace concludes ("So 95.") with numbers of which none is the gold answer, roughly."""
-    closing = _CONCLUSION.search(reading.text)
-    said = numbers(closing[1]) if closing and len(gold) == 1 else ()
-    return bool(said) and all(abs(value - gold[0]) > abs(gold[0]) / 100 for value in said)
+def _contradicted(reading: Reading, answer: str) -> bool:
+    """Whether the trace concludes with a number alone ("So 95.") that is not the gold answer, rounded, as a share or without its sign."""
+    closing, gold = _CONCLUSION.search(reading.text), read(answer)
+    if not closing or len(gold) != 1 or not isinstance(gold[0], Fraction) or (said := number(closing[1])) is None:
+        return False
+    decimals = len(closing[1].partition(".")[2])
+    return all(round(abs(gold[0]) * scale, decimals) != abs(said) for scale in (1, 100, Fraction(1, 100)))
 
 
 def _chained(reading: Reading, gold: Sequence[Fraction]) -> bool:
@@ -300,8 +306,8 @@ def _repetition(reading: Reading) -> float:
     return max(0.4, 0.8**excess)
 
 
-def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> tuple[float, float]:
-    """Evidence and work where no derivation is known."""
+def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> tuple[float, float, bool]:
+    """Evidence, work and whether a step bears the answer out, where no derivation is known."""
     asked = words(reader.question)
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded and relation.kind == "="]
     reached = {abs(result) for relation in sound for result in relation.results}
@@ -310,7 +316,7 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     worked = bool(gold & reached) or compared
     every = [entry for entry in reader.entries if entry.paired]
     if not every:
-        return min(1.0, 0.6 + 0.2 * len(sound)) if sound else 0.3, float(worked)
+        return min(1.0, 0.6 + 0.2 * len(sound)) if sound else 0.3, float(worked), worked
     said = words(reading.text)
     values = set(numbers(reading.text)) - gold
     told = {entry for pair in reading.pairs for entry in pair.entries}
@@ -319,7 +325,7 @@ def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> 
     relevant = len(said & asked) / max(1, len(asked))
     evidence = min(1.0, (len(told) + len(sound)) / min(2, len(every))) * min(1.0, 0.4 + 1.5 * relevant)
     sentences = len(_sentences(reading))
-    return evidence, 1.0 if worked else min(_UNPROVEN, 0.4 + 0.1 * sentences) * support * (sentences > 1)
+    return evidence, 1.0 if worked else min(1.0, 0.4 + 0.2 * sentences) * support * (sentences > 1), worked
 
 
 def _is_text(entry: Entry) -> bool:

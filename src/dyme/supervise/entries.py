@@ -19,8 +19,8 @@ from dyme.verify.answer import number
 from dyme.verify.thinking import NUMBER, plain
 
 _TIME = re.compile(r"\b([0-9]{1,2})[:.]([0-9]{2}) ?([ap])\. ?m\b\.?")
-_SIGNS = re.compile(r"[$€£¥₹] ?(?=[0-9.])|(?<=[0-9]) ?\\?%")
-"""Signs that a value may have or lack, as in `verify`: "$5" is 5, "40 %" is 40."""
+_MONEY = re.compile(r"[$€£¥₹] ?(?=[0-9.])")
+_PERCENT = re.compile(r"(?<=[0-9])(?: |\\)+%")
 _FRACTION = re.compile(r"([0-9]+)?\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _MIXED = re.compile(rf"(?<![\w.,/+*-])(?:({NUMBER})\+)?({NUMBER})/({NUMBER})(?![\w/])")
 _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
@@ -54,8 +54,8 @@ class Entry:
 
 @lru_cache(maxsize=16384)
 def normal(text: str) -> str:
-    """`text` in plain characters, without signs of currency and percent; clock times and fractions in one spelling."""
-    text = _SIGNS.sub("", plain(text)).replace("\u2192", "=")
+    """`text` in plain characters, without currency signs; clock times, fractions and percent in one spelling."""
+    text = _PERCENT.sub("%", _MONEY.sub("", plain(text))).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
     if "(" in text:

@@ -13,9 +13,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from dyme.supervise.derivation import HIGHEST, LOWEST
-from dyme.supervise.entries import Entry, asked, groups, normal, numbers
+from dyme.supervise.entries import Entry, asked, groups, normal, numbers, words
 from dyme.verify.answer import number
 from dyme.verify.thinking import NUMBER, any_of
+from dyme.verify.words import NUMBER_WORDS
 
 _MOST_NAMES = 6400
 """As many private-use characters as there are."""
@@ -36,7 +37,7 @@ _NOT_VALUE = re.compile(
 _NAME_AFTER = re.compile(
     rf"(?<![\w.:])(?<![-+*/=<>] )({_CLOCK}|{NUMBER})%? (?:for|belongs to|, which is in|is in|is the value of|goes to) (?:the )?$"
 )
-_AMOUNT = rf"{NUMBER}(?:/[0-9]{{1,4}}(?![0-9/]))?"
+_AMOUNT = rf"{NUMBER}(?:/[0-9]{{1,4}}(?![0-9/])|%)?"
 _THING = rf"(?:(?:the )?(?P<name>{_NAME})(?: at| with| is|'s)?(?: (?P<both>{_AMOUNT}))?|(?P<value>{_AMOUNT}))"
 _BEST = rf"(?P<high>{HIGHEST})|(?P<low>{LOWEST})"
 _SUPERLATIVES = (
@@ -78,6 +79,9 @@ _WORDED = tuple(
     )
 )
 """Arithmetic in words, as signs; N stands for a number."""
+_TIMES = re.compile(r"(?<=[0-9)]) ?x ?(?=[0-9(])")
+_PERCENTS = re.compile(rf"(?<![\w.*/]){NUMBER}%(?: ?(?:[-+]|[<>]=?|=) ?{NUMBER}%)+")
+"""Sums and comparisons of percents alone, where the signs do not matter; 60% of a number is something else."""
 _UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?\)| ?[-+*/=] ?[0-9(=])")
 _RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\((?=[-(0-9])|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
 _TOKEN = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
@@ -88,6 +92,8 @@ _WORDS_AFTER = re.compile(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]{1,60})"
 _WITHIN = re.compile(rf"({_NAME})(?:'s|,)?(?: (?:in|on|for|at|of|the))* $")
 """The row before its column, or the other way round: "men in 2015 is 40", "in 2015, men have 40"."""
 _TOGETHER = re.compile(rf"{_NAME} and (?:the )?$")
+_YEAR = re.compile("1[5-9][0-9]{2}|20[0-9]{2}")
+_OWNER = re.compile(rf"({_NAME}) (?:has|had|is|was|sold|got|with) $")
 _FORMAL = re.compile(r"([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
 _THAN = re.compile(r"[^.;\n]{0,25}?\bthan\b")
 _MIXED_SIGN = re.compile(r"[/+]")
@@ -151,8 +157,10 @@ class Reader:
         self.letters = {name: chr(0xE000 + k) for k, name in enumerate(list(self.named)[:_MOST_NAMES])}
         self.letter_names = {letter: name for name, letter in self.letters.items()}
         bare = frozenset(name for name in self.letters if re.fullmatch(rf"{NUMBER}|.", name))
+        spelled = {part for entry in found for part in (entry.fact.subject, *entry.fact.subject.rpartition(", ")[::2])}
+        self.letter = _letters({part for part in spelled if len(part) == 1 and number(part) is None and part.casefold() in self.letters})
         self.names = any_of(tuple(sorted(self.letters.keys() - bare))) if self.letters.keys() - bare else None
-        self.bare = _bare_names(bare, found)
+        self.bare = _numbers_as_names(frozenset(name for name in bare if number(name) is not None), found)
         self.groups = groups(found)
         self.question = asked(question)
         texts = [text for entry in found for text in (entry.text, *entry.parts)] + [self.question]
@@ -161,6 +169,7 @@ class Reader:
             for text in texts
             for value in (*numbers(text), *(numbers(_MIXED_SIGN.sub(" ", text)) if _MIXED_SIGN.search(text) else ()))
         }
+        held |= {Fraction(NUMBER_WORDS[word]) for word in words(self.question) & NUMBER_WORDS.keys()}
         counts = range(max(map(len, self.groups), default=0) + 1)
         self.known = frozenset(map(abs, held)) | set(map(Fraction, counts))
         self.predicates = {formal[1] for name in self.named if (formal := _FORMAL.fullmatch(name))}
@@ -168,8 +177,9 @@ class Reader:
 
     def read(self, trace: str) -> Reading:
         """What `trace` states, held against the facts."""
-        text = normal(trace[:LONGEST])
-        coded = text
+        text = coded = normal(trace[:LONGEST])
+        if self.letter:
+            coded = normal(self.letter.sub(lambda found: self.letters[found[0].casefold()], trace[:LONGEST]))
         for names in (self.names, *self.bare):
             coded = names.sub(lambda found: self.letters[found[0]], coded) if names else coded
         if "(" in coded:
@@ -257,6 +267,11 @@ class Reader:
             if not left or not right or _THAN.match(reading.coded, found.end()):
                 continue
             more = found["more"] is not None
+            owner = _OWNER.search(reading.coded[max(0, found.start() - 12) : found.start()]) if found["a_value"] is not None else None
+            if owner and (own := self._values(owner[1], None)):  # "fig has 69 more than oat"
+                fits = any(abs(a - b) == left[0] and (a > b) == more for a in own for b in right)
+                reading.relations.append(Relation("above" if more else "below", fits, (own[0], right[0]), at=found.start()))
+                continue
             holds = any(a > b if more else a < b for a in left for b in right)
             count = sum(e.value > right[0] if more else e.value < right[0] for e in self.entries if e.value is not None)
             counted = found["a_value"] is not None and left[0] == count
@@ -273,7 +288,7 @@ class Reader:
         if _WORDS_OF_ARITHMETIC.search(text):
             for pattern, into in _WORDED:
                 text = pattern.sub(into, text)
-        text = _UNIT.sub("", text)
+        text = _TIMES.sub(" * ", _PERCENTS.sub(lambda found: found[0].replace("%", ""), _UNIT.sub("", text)))
         known = set(self.known)
         for run in _RUN.finditer(text):
             if relation := _relation(run[0], known, run.start()):
@@ -287,29 +302,29 @@ class Reader:
         return str(values[0]) if values and values[0].denominator == 1 else str(float(values[0])) if values else name
 
 
-def _bare_names(names: frozenset[str], found: Sequence[Entry]) -> list[re.Pattern[str]]:
-    """Patterns for names that are one character or a number, such as years: names only where something is said of them.
+def _letters(names: set[str]) -> re.Pattern[str] | None:
+    """Names of one letter, as they are spelled, so that the article "a" is none; nor is the sign in "3 x 4"."""
+    if not names:
+        return None
+    each = "|".join(r"a(?= is |[:=] )" if name == "a" else re.escape(name) for name in sorted(names))
+    return re.compile(rf"(?<![\w.'])(?<![0-9] )(?:{each})(?![\w']|\.\w| {NUMBER} [a-z])")
 
-    That is before a value of theirs ("2016 is 40", "A 30,") and around "highest" and "more than"; a number that is no value of any
-    fact is one wherever it does not stand beside a sign of arithmetic.
+
+def _numbers_as_names(names: frozenset[str], found: Sequence[Entry]) -> list[re.Pattern[str]]:
+    """Patterns for names that are numbers: names only where something is said of them, before a value ("2016 is 40", "5 30,").
+
+    A year that is no value of any fact is one wherever no arithmetic is done with it, in signs or in words.
     """
+    if not names:
+        return []
     values = {entry.value for entry in found}
-    years = frozenset(name for name in names if number(name) is not None and number(name) not in values)
-    patterns = []
+    years = frozenset(name for name in names if _YEAR.fullmatch(name) and number(name) not in values)
+    before, after = r"(?<![-+*/=<>(])(?<![-+*/=<>] )(?<!by )(?<!plus )(?<!minus )(?<!times )(?<!and )", r" (?:minus|plus|times|divided)\b"
+    any_name, value = any_of(tuple(sorted(names))).pattern, rf"(?:{_CLOCK}|{NUMBER}%?)(?= ?(?:[,.;)<>=\n-]|$|(?:is|was|and|for|as)\b))"
+    patterns = [rf"{any_name}(?= {value})", rf"{before}{any_name}(?=(?: ?: ?| is | was | has | at ){value})"]
     if years:
-        patterns.append(re.compile(rf"(?<![-+*/=<>(])(?<![-+*/=<>] ){any_of(tuple(sorted(years))).pattern}(?! ?[-+*/=<>)]|[.:,][0-9])"))
-    if names:
-        any_name = any_of(tuple(sorted(names))).pattern
-        value = rf"(?:{_CLOCK}|{NUMBER})(?= ?(?:[,.;)<>=\n-]|$|(?:is|was|and|for|as)\b))"
-        said = rf" (?:is |was |has )?(?:the )?(?:{HIGHEST}|{LOWEST}|{_MORE}|{_LESS})\b"
-        patterns.append(re.compile(rf"{any_name}(?= {value})"))
-        patterns.append(re.compile(rf"(?<![-+*/=<>] ){any_name}(?=(?: ?: ?| is | was | has | at ){value}|{said})"))
-        patterns.append(
-            re.compile(
-                rf"(?:(?<=than )|(?<=est is )|(?<=most is )|(?<=least is )|(?<=for )|(?<=belongs to )){any_name}(?= ?(?:[,.;)\n]|$))"
-            )
-        )
-    return patterns
+        patterns.append(rf"{before}{any_of(tuple(sorted(years))).pattern}(?! ?[-+*/=<>)]|[.:,][0-9]|{after})")
+    return [re.compile(pattern) for pattern in patterns]
 
 
 def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:
