@@ -116,6 +116,57 @@ def test_another_notation_must_say_which(text: str, choices: tuple[str, ...]) ->
     assert not chosen(text, choices)
 
 
+LINES = ("x+1", "x-1", "2x", "x")
+DECAY = ("$Q=(1.87)^{t}$", "$Q=2^{t}$", "$Q=(0.87)^{t}$")
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("B y=2x", LINES),
+        ("A y = 2x", LINES),
+        ("B = 5", ("10", "20", "30", "5")),
+        ("option B = 5", ("10", "20", "30", "5")),
+        ("Option B: 5", ("10", "20", "30", "5")),
+        ("B is 5", ("10", "20", "30", "5")),
+        ("A 5", ("10", "20", "30", "5")),
+        ("A: 5", ("10", "20", "30", "5")),
+        ("A -5", ("10", "5", "-5")),
+        ("A. dog", ("cat", "dog")),
+        ("C y=2x", ("y=x", "y=2x", "y=3x")),
+        ("C = 1/2", ("0.5", "1/3", "2")),
+        ("B $Q=(0.87)^{t}$", DECAY),
+    ],
+)
+def test_a_letter_with_the_text_of_another_chooses_nothing(text: str, choices: tuple[str, ...]) -> None:
+    assert not chosen(text, choices)
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "index"),
+    [
+        ("C y=2x", LINES, 2),
+        ("y=2x", LINES, 2),
+        ("D = 5", ("10", "20", "30", "5"), 3),
+        ("D: 5.0", ("10", "20", "30", "5"), 3),
+        ("x = 5", ("10", "20", "30", "5"), 3),
+        ("a = 5", ("10", "20", "30", "5"), 3),
+        ("angle A = 5", ("10", "20", "30", "5"), 3),
+        ("B y=2x", ("y=x", "y=2x", "y=3x"), 1),
+        ("A = 1/2", ("0.5", "1/3", "2"), 0),
+        ("1/2", ("0.5", "1/3", "2"), 0),
+        ("C $Q=(0.87)^{t}$", DECAY, 2),
+        ("Q=0.87^t", ("$Q=2^{t}$", "$Q=0.87^{t}$"), 1),
+        ("C = 12.0", ("C = 10", "C = 12", "C = 14"), 1),
+        ("a dog", ("cat", "dog"), 1),
+        ("A dog", ("cat", "dog"), 1),
+        ("a 12 cm ruler", ("cat", "12 cm ruler"), 1),
+    ],
+)
+def test_a_letter_with_its_own_text_or_a_text_alone(text: str, choices: tuple[str, ...], index: int) -> None:
+    assert chosen(text, choices) == {index}
+
+
 def test_several_are_right_only_if_the_answer_names_several() -> None:
     def same(prediction: str, answer: str) -> bool:
         return same_choice(prediction, Sample(id="0", question="", answer=answer, choices=CHOICES, answer_kind="choice"))

@@ -150,6 +150,44 @@ def test_tolerance_and_units() -> None:
     assert judged("5 apples", "5", unit="apples").correct and not judged("5 pears", "5", unit="apples").correct
 
 
+@pytest.mark.parametrize(
+    ("unit", "target", "prediction"),
+    [
+        ("miles per hour", "60", "60 mph"),
+        ("miles per hour", "60", "60 mi/h"),
+        ("miles per hour", "60", "60"),
+        ("mph", "60", "60 miles per hour"),
+        ("wpm", "60", "60 words per minute"),
+        ("feet per second", "60", "60 fps"),
+        ("degrees Celsius", "30", "30°C"),
+        ("degrees Celsius", "30", "30 degrees"),
+        ("dollars per hour", "15", "$15"),
+        ("$ per hour", "15", "$15"),
+        ("$ per hour", "15", "$15 per hour"),
+        ("feet", "6", "6'"),
+        (r"\mathrm{cm}^{2}", "6", "6 cm²"),
+    ],
+)
+def test_a_row_unit_in_other_words(unit: str, target: str, prediction: str) -> None:
+    assert judged(prediction, target, unit=unit).correct and not judged("7" + prediction.lstrip("$")[2:], target, unit=unit).correct
+
+
+@pytest.mark.parametrize(
+    ("unit", "prediction"),
+    [
+        ("cm", "6 L"),
+        ("cm", "6m"),
+        ("cm", "6 miles per hour"),
+        ("cm^3", "6m"),
+        ("miles per hour", "6 kg"),
+        ("degrees Celsius", "6°F"),
+        ("feet", "6 in"),
+    ],
+)
+def test_another_unit_than_the_row_has(unit: str, prediction: str) -> None:
+    assert not judged(prediction, "6", unit=unit).correct
+
+
 HOSTILE = [
     "9**9**9**9",
     "9^{9^{9}}",

@@ -1,5 +1,6 @@
 """The client against a server that fails in every way we know: each ends in a good answer or in SupervisionError, counted."""
 
+import asyncio
 import contextlib
 import json
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from llm_server import LLMServer
 
 from dyme.errors import ConfigError, SupervisionError
+from dyme.supervise import endpoint
 from dyme.supervise.answers import fit, read_object
 from dyme.supervise.endpoint import Endpoint
 from dyme.supervise.llm import Client
@@ -36,8 +38,8 @@ def client(
     server: LLMServer | str, *, retries: int = 2, timeout: float = 5.0, backoff: float = 0.005, model: str = "m", **more: Any
 ) -> Client:
     url = server if isinstance(server, str) else server.url
-    endpoint = Endpoint(url=url, model=model, timeout_seconds=timeout, max_retries=retries, backoff_seconds=backoff, max_tokens=64)
-    return Client(endpoint, **more)
+    place = Endpoint(url=url, model=model, timeout_seconds=timeout, max_retries=retries, backoff_seconds=backoff, max_tokens=64)
+    return Client(place, **more)
 
 
 def question(text: str) -> list[dict[str, str]]:
@@ -116,6 +118,65 @@ def test_closing_ends_what_is_under_way() -> None:
         assert len(ends) == 3 and max(ends) - closed < 2
         with pytest.raises(SupervisionError, match="the run is over"):
             asked.ask(QUESTION, GRADES)
+
+
+def test_connections_that_post_first_at_once_share_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = asyncio.new_event_loop
+
+    def slow() -> asyncio.AbstractEventLoop:
+        time.sleep(0.05)
+        return made()
+
+    monkeypatch.setattr(endpoint, "_loops", {})
+    monkeypatch.setattr(asyncio, "new_event_loop", slow)
+    with LLMServer() as server, ThreadPoolExecutor(8) as pool:
+        clients = [client(server, retries=0) for _ in range(8)]
+        for _ in range(2):
+            assert list(pool.map(lambda asked: asked.ask(QUESTION, GRADES), clients)) == [GOOD] * 8
+        assert len(endpoint._loops) == 1
+
+
+def test_a_client_used_before_a_fork_serves_parent_and_child() -> None:
+    """In a process of its own: no fork of one that has torch's threads."""
+    code = """
+import os, warnings
+warnings.simplefilter("ignore")
+from test_llm import *
+with LLMServer() as server:
+    asked = client(server, retries=0)
+    assert asked.ask(QUESTION, GRADES) == GOOD
+    if not (child := os.fork()):
+        good = False
+        try:
+            good = asked.ask(QUESTION, GRADES) == GOOD and asked.ask(QUESTION, GRADES) == GOOD
+            asked.close()
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert asked.ask(QUESTION, GRADES) == GOOD
+"""
+    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}"
+    done = subprocess.run([sys.executable, "-c", paths + code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_event_loop_gone_wrong_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("is bound to a different event loop")
+
+    asked = client("http://127.0.0.1:9/v1", retries=1)
+    monkeypatch.setattr(asked._connection._openai._client, "send", broken)
+    with pytest.raises(SupervisionError, match="no connection"):
+        asked.ask(QUESTION, GRADES)
+    assert asked.stats.failures == {"connection": 1}
+    monkeypatch.setattr(endpoint, "_loop", broken_loop)
+    with pytest.raises(SupervisionError, match="new thread"):
+        asked.ask(QUESTION, GRADES)
+    asked.close()
+
+
+def broken_loop() -> asyncio.AbstractEventLoop:
+    raise RuntimeError("can't start new thread")
 
 
 def test_nobody_listens() -> None:

@@ -13,14 +13,18 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dyme.errors import ConfigError
+
+if TYPE_CHECKING:
+    import openai
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +94,14 @@ class Connection:
         except ImportError as error:
             raise ConfigError("an LLM helper needs the openai package: pip install dyme[llm]") from error
         self._endpoint, self._key = endpoint, _key(endpoint.api_key_env)
-        self._openai = openai.AsyncOpenAI(  # without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone
-            base_url=endpoint.url, api_key=self._key or "none", timeout=endpoint.timeout_seconds, max_retries=0
+        self._make: Callable[[], openai.AsyncOpenAI] = partial(
+            openai.AsyncOpenAI,  # without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone
+            base_url=endpoint.url,
+            api_key=self._key or "none",
+            timeout=endpoint.timeout_seconds,
+            max_retries=0,
         )
+        self._process, self._openai = os.getpid(), self._make()
         self._lock = threading.Lock()
         self._asked: set[Future[bytes]] = set()
         self.closed = threading.Event()
@@ -102,7 +111,13 @@ class Connection:
         with self._lock:
             if self.closed.is_set():
                 raise Failure("closed", "the run is over")
-            asked = asyncio.run_coroutine_threadsafe(self._request(body), _loop(os.getpid()))
+            if self._process != os.getpid():  # after a fork: the parent's connections and requests belong to its event loop
+                self._process, self._openai, self._asked = os.getpid(), self._make(), set()
+            try:
+                loop = _loop()
+            except RuntimeError as error:  # no thread can be started
+                raise Failure("connection", f"no connection ({error})", passing=True) from error
+            asked = asyncio.run_coroutine_threadsafe(self._request(body), loop)
             self._asked.add(asked)
         try:
             return asked.result()
@@ -116,10 +131,13 @@ class Connection:
         """Give up what is under way and close the connections."""
         with self._lock:
             self.closed.set()
+            if self._process != os.getpid():
+                return
             for asked in self._asked:
                 asked.cancel()
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._openai.close(), _loop(os.getpid())).result(timeout=5)
+        with suppress(TimeoutError, RuntimeError):
+            loop = _loop()
+            asyncio.run_coroutine_threadsafe(self._openai.close(), loop).result(timeout=5)
 
     def quoted(self, text: str) -> str:
         """What a server said, fit for a message: one line of at most 300 characters, without the key."""
@@ -146,14 +164,23 @@ class Connection:
             raise Failure(f"http {status}", f"HTTP {status}: {said}", passing=passing, wait=wait, refusal=refusal) from error
         except openai.OpenAIError as error:
             raise Failure("body", f"an unreadable answer ({self.quoted(str(error))})", passing=True) from error
+        except RuntimeError as error:  # asyncio's and httpx's, of a loop or a client that cannot be used
+            raise Failure("connection", f"no connection ({self.quoted(str(error))})", passing=True) from error
 
 
-@cache
-def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """The event loop of this process, in a thread of its own that ends with the process."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name=f"requests of {process}", daemon=True).start()
-    return loop
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_making = threading.Lock()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The event loop of this process, in a thread of its own that ends with the process. RuntimeError if there can be no thread."""
+    process = os.getpid()
+    with _making:
+        if process not in _loops:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name=f"requests of {process}", daemon=True).start()
+            _loops[process] = loop
+        return _loops[process]
 
 
 def _key(name: str) -> str:

@@ -30,6 +30,8 @@ _LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?:(?: ?[,;/&+] ?| and | or | )(?:an
 _LABELLED = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z]) ?[.:)]) ?(?=\S)")
 _BESIDE = re.compile(r"[(\[]?([A-Za-z])[)\]]?(?: ?\((.+)\)| ?[-,=] ?(.+)| (.+))")
 """A letter and what may be its choice's text: "B 12 cm", "B - 12 cm", "B (12 cm)"."""
+_OPENED = re.compile(r"([(\[]?)([A-Za-z])(?![\w^'])[)\]]?( is(?= ))?(.+)")
+"""A letter and all that follows it."""
 _SINGLE = re.compile(r"(?<![\w$\\])[A-Z](?![\w$'])")
 _SIGNS = re.compile(r"[$\\{}]|\\(?:left|right|mathrm|text)(?![a-z])")
 _MATHEMATICS = re.compile(r"[0-9\\√π]")
@@ -53,9 +55,27 @@ def chosen(text: str, choices: tuple[str, ...]) -> frozenset[int]:
     if _LETTERS.fullmatch(bare) and (several := _indices("".join(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", bare)), choices)):
         return several if " or " not in bare else frozenset()
     named = _by_text(whole, choices) or (_by_text(bare, choices) if bare != whole else frozenset())
-    if named:
+    if named and not _contradicted(bare, named, choices):
         return named
     return _labelled(bare, choices)
+
+
+def _contradicted(text: str, named: frozenset[int], choices: tuple[str, ...]) -> bool:
+    """Whether `text` is another choice's letter before the text of the one that is `named`.
+
+    An article is no letter, nor is a variable: one that the choice has too, or a small one that is equal to something ("a = 5").
+    """
+    if not (found := _OPENED.fullmatch(text)):
+        return False
+    bracket, letter, verb, rest = found.groups()
+    index = _indices(letter, choices)
+    if not index or index == named or any(_mathematics(choices[k])[0].variable == letter for k in named):
+        return False
+    if not bracket and letter.islower() and (verb or rest.lstrip().startswith("=")):
+        return False
+    if text[:2] in ("a ", "A ") and not verb and rest[1:2].isalnum() and (letter == "a" or not _MATHEMATICS.search(rest)):
+        return False
+    return any(_by_text(said, choices) == named for said in (rest.strip(), rest.lstrip(" -.,:=/")))
 
 
 def _labelled(text: str, choices: tuple[str, ...]) -> frozenset[int]:

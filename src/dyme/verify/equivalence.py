@@ -17,7 +17,7 @@ from dyme.verify.arithmetic import Value, value
 from dyme.verify.latex import LONGEST as LONGEST_ANSWER
 from dyme.verify.latex import Expression, approximate, expression, undivided
 from dyme.verify.quantity import quantity
-from dyme.verify.units import Unit, agree, read_unit
+from dyme.verify.units import Unit, agree, differ, read_unit
 from dyme.verify.words import plain
 
 LONGEST = 200
@@ -55,7 +55,7 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
         return Judgement(same, float(same))
     exact, rounded = approximate(prediction)
     wanted = expression(approximate(target)[0])
-    if rounded and not (_rounds(exact, rounded) and agree(expression(rounded).unit, wanted.unit or _unit(sample.unit))):
+    if rounded and not (_rounds(exact, rounded) and _fits(expression(rounded).unit, wanted.unit, sample.unit)):
         return Judgement(False, 0.0)
     for reading in dict.fromkeys((exact, undivided(exact))):
         found = expression(reading)
@@ -71,8 +71,7 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
 
 def same_expression(found: Expression, wanted: Expression, tolerance: float, unit: str = "") -> bool | None:
     """Whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
-    asked = wanted.unit or _unit(unit)
-    if not agree(found.unit, asked):
+    if not _fits(found.unit, wanted.unit, unit):
         return False
     named_alike = not (found.variable and wanted.variable) or found.variable == wanted.variable
     if named_alike and found.canonical == wanted.canonical and found.body:
@@ -83,7 +82,7 @@ def same_expression(found: Expression, wanted: Expression, tolerance: float, uni
     if named_alike and (measured := quantity(wanted.body)) and (other := quantity(found.body)):
         limit = Fraction(str(tolerance))
         ends = ((other.low, measured.low), (other.high, measured.high))
-        return agree(other.unit + found.unit, measured.unit + asked) and all(abs(p - t) <= limit * abs(t) for p, t in ends)
+        return _fits(other.unit + found.unit, measured.unit + wanted.unit, unit) and all(abs(p - t) <= limit * abs(t) for p, t in ends)
     if value_wanted is not None and not _FUNCTION.search(found.body):
         return False
     if value_found is not None and not _FUNCTION.search(wanted.body):
@@ -94,7 +93,12 @@ def same_expression(found: Expression, wanted: Expression, tolerance: float, uni
 @lru_cache(maxsize=1024)
 def _unit(text: str) -> Unit:
     """A row's unit, in LaTeX or in words."""
-    return expression(f"1 {text}").unit or read_unit(plain(text).casefold()) or ()
+    return (read.unit if (read := expression(f"1 {text}")).body == "1" else ()) or read_unit(plain(text).casefold()) or ()
+
+
+def _fits(said: Unit, written: Unit, unit: str) -> bool:
+    """Whether an answer's unit may be the target's: the one `written` there, else the row's, which need not be spelt alike."""
+    return agree(said, written) if written else not differ(said, _unit(unit))
 
 
 def _rounds(exact: str, rounded: str) -> bool:

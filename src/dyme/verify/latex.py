@@ -75,7 +75,7 @@ _NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
 _VARIABLE = re.compile(r"(?:m *)?\\angle *[A-Z]{1,3}|\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([a-z]\))?")
 _IS = re.compile(r"^(?:(?:the|so|its|answer|final) )*([A-Za-z]+(?: [A-Za-z]+){0,3}) is (?=[-+0-9\\(\[.])", re.IGNORECASE)
 _UNIT = re.compile(
-    r"(?<=[0-9}).i °])\s*((?:(?:square|sq|cubic|cu)\s+)?"
+    r"(?<=[0-9}).i °])(?<!per )\s*((?:(?:square|sq|cubic|cu)\s+)?"
     r"(?:(?:units?|centi|milli|kilo|cm|mm|km|dm|in|ft|feet|foot|inch|yd|mi|mile|yard|kg|mg|lb|oz|ml|sec|min|hr|hour|minute|second)"
     r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|°\s*T?|%)(?:\s*\^?\s*\{?\s*[23]\s*\}?)?(?:\s+(?:squared|cubed))?)$"
 )

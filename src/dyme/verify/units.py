@@ -14,15 +14,18 @@ MOST_WORDS = 6
 _ALIASES = {
     alias: name
     for name, aliases in {
-        "centimetre": "cm centimeter", "millimetre": "mm millimeter", "metre": "m meter", "kilometre": "km kilometer", "inch": "in",
-        "foot": "ft feet", "yard": "yd", "mile": "mi", "gram": "g gm", "kilogram": "kg kilo", "milligram": "mg", "pound": "lb £ gbp quid",
+        "centimetre": "cm centimeter", "millimetre": "mm millimeter", "metre": "m meter", "kilometre": "km kilometer", "inch": "in ''",
+        "foot": "ft feet '", "yard": "yd", "mile": "mi", "gram": "g gm", "kilogram": "kg kilo", "milligram": "mg", "pound": "lb £ gbp quid",
         "ounce": "oz", "litre": "l liter", "millilitre": "ml milliliter", "second": "s sec", "minute": "min", "hour": "h hr",
         "dollar": "$ usd buck", "euro": "€ eur", "yen": "¥ jpy", "rupee": "₹ inr", "%": "percent pct percentage", "degree": "° deg",
+        "celsius": "c celsius", "fahrenheit": "f",
         "unit": "u", "person": "people", "child": "children", "man": "men", "woman": "women", "loaf": "loaves", "scarf": "scarves",
         "half": "halves", "foul": "fouls", "per": "/ each a an",
     }.items()
     for alias in aliases.split()
 }  # fmt: skip
+_KNOWN = set(_ALIASES.values())
+_SPEED = re.compile(r"(?<![a-z])([mk])ph(?![a-z])")
 _NEVER = {
     "or",
     "and",
@@ -53,6 +56,8 @@ _UNIT_TOKEN = re.compile(r"([a-z']+|[%°$€£¥₹/])(?:\^?[{(]?([23])[)}]?)?")
 def read_unit(text: str) -> Unit | None:
     """The unit that `text` (in lower case) is; None if it cannot be one. "per cent" is "%", a power stands with its unit: "metre^2"."""
     text = text.strip(" .").replace("per cent", "%")
+    if "ph" in text:
+        text = _SPEED.sub(lambda found: {"m": "mile per hour", "k": "kilometre per hour"}[found[1]], text)
     if not _UNIT_TEXT.fullmatch(text):
         return None
     out: list[str] = []
@@ -85,3 +90,14 @@ def singular(word: str) -> str:
 def agree(one: Unit, other: Unit) -> bool:
     """Whether two units may be the same: one leaves out nothing or some words of the other ("emails", "emails per day")."""
     return set(one) <= set(other) or set(other) <= set(one)
+
+
+def differ(said: Unit, asked: Unit) -> bool:
+    """Whether two units are surely not the same; of one of several words ("feet per second") that takes that all words are known."""
+    if agree(said, asked) or (len(asked) > 1 and not _known(said)):
+        return False
+    return len(said) == len(asked) == 1 or _known(asked)
+
+
+def _known(unit: Unit) -> bool:
+    return all(word.partition("^")[0] in _KNOWN for word in unit)
