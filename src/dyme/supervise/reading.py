@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 
 from dyme.supervise.derivation import HIGHEST, LOWEST
 from dyme.supervise.entries import Entry, asked, groups, normal, numbers, words
+from dyme.supervise.expression import evaluate
 from dyme.verify.answer import number
 from dyme.verify.thinking import NUMBER, any_of
 from dyme.verify.words import NUMBER_WORDS
@@ -86,7 +86,6 @@ _UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?\)| ?[-+*/=] ?[0-9(=])")
 _RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\((?=[-(0-9])|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
 _TOKEN = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
 _SIDES = re.compile(r"[<>]=?|=")
-_MOST_TOKENS = 80
 _WORDS_OF_ARITHMETIC = re.compile(r"\b(?:plus|minus|times|divided|and|is|makes|gives|equals|leaves|sum|from|by)\b")
 _WORDS_AFTER = re.compile(r" ?(?:is|:|=|has|are)? ?(?:a |the )?([^,.;\n]{1,60})")
 _WITHIN = re.compile(rf"({_NAME})(?:'s|,)?(?: (?:in|on|for|at|of|the))* $")
@@ -333,7 +332,7 @@ def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:
     if not signs:
         return None
     sides = [_TOKEN.findall(side) for side in _SIDES.split(run)]
-    values = [_evaluate(tuple(side)) for side in sides]
+    values = [evaluate(tuple(side)) for side in sides]
     start = next((k for k, value in enumerate(values) if value is not None), 0)
     end = next((k for k in range(start, len(values)) if values[k] is None), len(values))
     sides, values, signs = sides[start:end], values[start:end], signs[start : max(start, end - 1)]
@@ -360,45 +359,3 @@ def _compare(a: Fraction, b: Fraction, sign: str, side: Sequence[str]) -> bool:
         return {"<": a < b, ">": a > b, "<=": a <= b, ">=": a >= b}[sign]
     decimals = len(side[-1].partition(".")[2])
     return a == b or (decimals > 0 and len(side) < 3 and round(a, decimals) == b)
-
-
-@lru_cache(maxsize=4096)
-def _evaluate(tokens: tuple[str, ...]) -> Fraction | None:
-    """The value of an expression with brackets; None if it is none, too long, or divides by zero."""
-    if not tokens or len(tokens) > _MOST_TOKENS:
-        return None
-    rest = list(tokens[::-1])
-    try:
-        value = _sum(rest)
-    except (ValueError, ZeroDivisionError, IndexError, RecursionError):
-        return None
-    return None if rest else value
-
-
-def _sum(rest: list[str]) -> Fraction:
-    total = _product(rest)
-    while rest and rest[-1] in "+-":
-        total = total + _product(rest) if rest.pop() == "+" else total - _product(rest)
-    return total
-
-
-def _product(rest: list[str]) -> Fraction:
-    total = _atom(rest)
-    while rest and rest[-1] in "*/":
-        total = total * _atom(rest) if rest.pop() == "*" else total / _atom(rest)
-    return total
-
-
-def _atom(rest: list[str]) -> Fraction:
-    token = rest.pop()
-    if token == "-":
-        return -_atom(rest)
-    if token == "(":
-        value = _sum(rest)
-        if rest.pop() != ")":
-            raise ValueError("no closing bracket")
-        return value
-    value_ = number(token)
-    if value_ is None:
-        raise ValueError(f"{token!r} is no number")
-    return value_
