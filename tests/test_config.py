@@ -1,4 +1,4 @@
-"""Settings: what is read, what is refused and in which words, and that every recipe in recipes/ is one."""
+"""Settings: what is read, what is refused and in which words, and that every recipe that ships is one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import ROOT
 
 from dyme.config import Config, TrainConfig
 from dyme.errors import ConfigError
-from dyme.recipe import build, documentation, load_recipe
+from dyme.recipe import build, documentation, find, load_recipe, shipped, write_copy
 from dyme.route import ROUTERS
 from dyme.tasks import TASKS
 
-RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+RECIPES = list(shipped().values())
 
 
 def refused(tree: dict[str, Any], *overrides: str) -> str:
@@ -138,7 +137,37 @@ def test_recipe_loads_and_opens_with_its_command(path: Path) -> None:
     config = load_recipe(path)
     assert config.task.name in TASKS
     assert config.method.name in ROUTERS
-    assert path.read_text(encoding="utf-8").startswith(f"# dyme train recipes/{path.name}")
+    assert path.read_text(encoding="utf-8").startswith(f"# dyme train {path.stem}")
+
+
+def test_a_recipe_that_ships_is_found_by_its_name_and_a_file_of_ones_own_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own-data").mkdir()  # the rows' folder is no recipe
+    assert find("own-data") == shipped()["own-data"]
+    own = tmp_path / "own-data.toml"
+    own.write_text("[run]\nseed = 7\n", encoding="utf-8")
+    assert load_recipe("own-data").run.seed == 7
+    with pytest.raises(ConfigError, match="`dyme recipes` lists"):
+        load_recipe("full-dyme.toml")
+
+
+def test_a_copy_of_a_recipe_has_its_rows_and_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert write_copy("own-data") == [Path("own-data.toml"), Path("own-data")]
+    assert load_recipe("own-data.toml") == load_recipe(shipped()["own-data"])
+    kept = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "own-data").rglob("*") if path.is_file()}
+    assert len(kept) == 34
+    assert write_copy("charts-sft", Path("deep/mine.toml")) == [Path("deep/mine.toml")]
+    assert write_copy("charts-sft", Path("deep")) == [Path("deep/charts-sft.toml")]
+    for name, out, message in (
+        ("own-data", Path(), "exists already; choose another --out"),
+        ("own-data", Path("other.toml"), "own-data/.* exists already"),
+        ("charts-sft", Path("deep"), "exists already"),
+        ("chart-sft", Path(), "did you mean 'charts-sft'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            write_copy(name, out)
+    assert not Path("other.toml").exists()
 
 
 def test_recipes_write_to_folders_of_their_own() -> None:
@@ -159,7 +188,7 @@ def test_charts_recipes_differ_in_the_method_alone() -> None:
 
 
 def test_smolvlm_recipe_holds_the_settings_of_the_paper() -> None:
-    config = load_recipe(ROOT / "recipes/smolvlm-500m-chartqa.toml")
+    config = load_recipe("smolvlm-500m-chartqa")
     train, rollout = config.train, config.rollout
     assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.lr_scheduler_type) == (8e-5, 0.01, 0, "linear")
     assert (train.prompts_per_step, train.num_train_epochs, train.num_iterations) == (32, 10, 1)
@@ -179,7 +208,7 @@ def test_recipes_of_published_models_say_what_they_cost_and_where_the_data_is(pa
     assert re.search(r"Cost \(an estimate from parameters and tokens, not measured\): about [\d,]+ TFLOP a step .*, .* steps", text)
     assert config.supervision.domain == {"chartqa": "chart", "slake": "medical", "aokvqa": "world", "gsm8k": "text"}.get(task, task)
     if not config.model.lora_rank:
-        ours, theirs = config, load_recipe(ROOT / "recipes/smolvlm-500m-chartqa.toml")
+        ours, theirs = config, load_recipe("smolvlm-500m-chartqa")
         assert (ours.train, ours.rollout, ours.objective, ours.model.dtype) == (theirs.train, theirs.rollout, theirs.objective, "bfloat16")
 
 
@@ -189,5 +218,5 @@ def test_there_is_a_recipe_for_each_model_of_the_paper() -> None:
 
 
 def test_own_data_recipe_marks_two_lines() -> None:
-    text = (ROOT / "recipes/own-data.toml").read_text(encoding="utf-8")
+    text = find("own-data").read_text(encoding="utf-8")
     assert len(re.findall("<- your", text)) == 2

@@ -49,7 +49,7 @@ def the_whole_way(task: str, source: Path, model: Path, folder: Path, test: Path
     call("diagnose", model, *own, "--split", "train", "--samples", 2, "--k", 2)
     run = folder / "run"
     words = ("--run.output", run, "--model.path", model, "--train.prompts_per_step=1", "--train.max_prompts=30", "--task.test_size=2")
-    call("train", ROOT / "recipes/charts-dyme.toml", *own, *words)
+    call("train", "charts-dyme", *own, *words)
     steps = RunFolder.open(run).steps()
     assert len(steps) == 30 and all(math.isfinite(step.metrics["loss"]) for step in steps)
     assert {step.metrics["share_memorize"] + step.metrics["share_explore"] + step.metrics["share_skip"] for step in steps} == {1.0}

@@ -60,7 +60,7 @@ def test_chartqa_trains_and_evaluates(family: str, tmp_path: Path, checkpoints: 
     model = "embedded" if family == "embedded" else checkpoints(family)
     output, test = tmp_path / "run", CHARTQA / "eval.jsonl"
     words = ["--task.train", CHARTQA / "train.jsonl", "--task.test", test, "--task.train_size=12", "--task.test_size=2"]
-    assert train(ROOT / "recipes/own-data.toml", *words, "--model.path", model, "--run.output", output, "--train.max_prompts=8") == 0
+    assert train("own-data", *words, "--model.path", model, "--run.output", output, "--train.max_prompts=8") == 0
     shown = capsys.readouterr().out
     assert "12 of 12 rows have no rationale" in shown
     assert "no facts either: their target is the bare answer" in shown
@@ -78,7 +78,7 @@ def test_chartqa_trains_and_evaluates(family: str, tmp_path: Path, checkpoints: 
 
 def test_own_data_recipe_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    assert train("recipes/own-data.toml", "--run.output", tmp_path / "run", "--train.max_prompts=4") == 0
+    assert train("own-data", "--run.output", tmp_path / "run", "--train.max_prompts=4") == 0
     assert "5 of 22 rows have no rationale: their target is their facts in words and the answer\n" in capsys.readouterr().out
     assert RunFolder.open(tmp_path / "run").evaluations()[0]["by_kind"]
 
@@ -86,7 +86,7 @@ def test_own_data_recipe_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["charts-dyme", "charts-sft", "charts-grpo", "charts-two-stage"])
 def test_charts_recipes_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert train(f"recipes/{name}.toml", "--run.output", tmp_path / "run", "--train.max_prompts=8", "--task.test_size=2") == 0
+    assert train(name, "--run.output", tmp_path / "run", "--train.max_prompts=8", "--task.test_size=2") == 0
     run = RunFolder.open(tmp_path / "run")
     assert [s.step for s in run.steps()] == [1, 2]
     assert [e["name"] for e in run.evaluations()] == ["test"]
@@ -94,9 +94,9 @@ def test_charts_recipes_run(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_smolvlm_recipe_runs_on_its_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_idefics3: Path) -> None:
     monkeypatch.chdir(ROOT)
-    data = ["--task.name=jsonl", "--task.path=recipes/own-data", "--task.test_size=2", "--supervision.facts=data"]
+    data = ["--task.name=jsonl", "--task.path=" + str(ROOT / "recipes/own-data"), "--task.test_size=2", "--supervision.facts=data"]
     words = ["--model.path", tiny_idefics3, "--run.output", tmp_path / "run", "--train.max_prompts=4"]
-    assert train("recipes/smolvlm-500m-chartqa.toml", *data, *words) == 0
+    assert train("smolvlm-500m-chartqa", *data, *words) == 0
     assert json.loads((tmp_path / "run/model/config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 
 

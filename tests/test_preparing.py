@@ -48,7 +48,7 @@ def test_settings_and_a_default_folder(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_next_command_works(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shown = said(capsys, "slake", "--from", published.slake(tmp_path / "src"), "--out", tmp_path / "made here")
-    assert shown[-1].startswith("next: dyme train recipes/charts-dyme.toml --task.name slake --task.path ")
+    assert shown[-1].startswith("next: dyme train charts-dyme --task.name slake --task.path ")
     words = shlex.split(shown[-1])[2:]
     monkeypatch.chdir(ROOT)
     quick = ["--train.max_prompts=2", "--train.prompts_per_step=2", "--rollout.num_generations=2", "--rollout.max_completion_length=8"]

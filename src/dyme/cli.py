@@ -21,7 +21,8 @@ Start with `dyme demo`: an embedded tiny model learns to read charts step by ste
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
 _EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
 COMMANDS = (
-    "demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "export", "push", "tasks", "methods", "settings",
+    "demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "export", "push", "tasks", "methods",
+    "recipes", "settings",
 )  # fmt: skip
 """What a user can type after `dyme`."""
 
@@ -48,12 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
     _add_prepare(add)
     train = add("train", "train by a recipe, or go on with a run; Ctrl-C saves and says how to go on", settings=True)
-    train.add_argument("recipe", nargs="?", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
+    train.add_argument("recipe", nargs="?", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
     _add_looking(add)
     _add_helpers(add)
     compare = add("compare", "train several methods from one base under one budget: one table, one page", settings=True)
-    compare.add_argument("recipe", help="a TOML recipe, e.g. recipes/charts-dyme.toml")
+    compare.add_argument("recipe", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
     compare.add_argument(
         "--methods",
         default="base,sft,grpo,two_stage,dyme",
@@ -71,6 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_publishing(add)
     add("tasks", "list the tasks")
     add("methods", "list the methods")
+    recipes = add("recipes", "list the recipes that ship, or write one, with its rows, to a folder of yours")
+    recipes.add_argument("name", nargs="?", help="the recipe to write; without it they are listed")
+    recipes.add_argument("--out", metavar="PATH", type=Path, help="a .toml file or a folder to write to (default: NAME.toml here)")
     add("settings", "list every setting of a recipe with its default")
     cell = commands.add_parser("cell")  # one training of a comparison; called by study.py, not shown
     cell.add_argument("recipe", type=Path)
@@ -98,7 +102,7 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     for command in (evaluate, diagnose):
         command.add_argument("model", help="a checkpoint folder, a run folder, a hub id, or embedded")
         command.add_argument("--task", help="task (`dyme tasks` lists them); default: the run's own, or charts")
-        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
+        command.add_argument("--recipe", help="take the other settings from this recipe")
         command.add_argument(
             "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
         )
@@ -134,7 +138,7 @@ def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
     judge.add_argument("--traces", type=int, default=400, help="labelled traces, about half of them true (default: %(default)s)")
     for command in (facts, judge):
         command.add_argument("--task", help="task (`dyme tasks` lists them); default: the recipe's, or charts")
-        command.add_argument("--recipe", help="take the other settings from this TOML recipe")
+        command.add_argument("--recipe", help="take the other settings from this recipe")
         command.add_argument(
             "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
         )

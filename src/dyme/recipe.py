@@ -8,6 +8,7 @@ import difflib
 import inspect
 import math
 import operator
+import shutil
 import tomllib
 import types
 import typing
@@ -20,18 +21,51 @@ from dyme.errors import ConfigError
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a TOML recipe and apply overrides ("--section.key", "value", or "--section.key=value").
+    """Read a recipe, a TOML file or the name of one that ships, and apply overrides ("--section.key", "value", or "--section.key=value").
 
     Raises ConfigError for a missing file, broken TOML, an unknown key (naming the nearest right one) or a wrong value.
     """
-    file = Path(path)
+    file = find(path)
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); recipes/ has examples") from error
+        raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); `dyme recipes` lists those that ship") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     return build(tree, overrides, where=str(file))
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes in the package: name -> TOML file."""
+    return {file.name.removesuffix(".toml"): file for file in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
+def find(recipe: str | Path) -> Path:
+    """The file of a recipe: the path itself, else NAME.toml in the working directory, else the recipe of this name that ships."""
+    path = Path(recipe)
+    if path.is_file() or str(recipe) not in (recipes := shipped()):
+        return path
+    own = Path(f"{recipe}.toml")
+    return own if own.is_file() else recipes[str(recipe)]
+
+
+def write_copy(name: str, out: Path = Path()) -> list[Path]:
+    """Copy the recipe `name` to `out`, a .toml file or a folder, and its rows, if it has any, beside it.
+
+    Returns the recipe's and the rows' new paths. Raises ConfigError for an unknown name and where something is already.
+    """
+    recipes = shipped()
+    _known(name, recipes, "dyme recipes", "recipe")
+    file = out if out.suffix == ".toml" else out / f"{name}.toml"
+    rows = recipes[name].with_suffix("")
+    copies = {source: file.parent / source.relative_to(rows.parent) for source in rows.rglob("*") if source.is_file()}
+    copies[recipes[name]] = file
+    if taken := [path for path in copies.values() if path.exists()]:
+        raise ConfigError(f"{taken[0]} exists already; choose another --out")
+    for source, target in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return [file, file.parent / rows.name] if rows.is_dir() else [file]
 
 
 def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:

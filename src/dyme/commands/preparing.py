@@ -15,7 +15,7 @@ from dyme.tasks import TASKS
 from dyme.tasks.prepare import Report
 from dyme.tasks.prepare import prepare as prepare_source
 
-RECIPE = "recipes/charts-dyme.toml"
+RECIPE = "charts-dyme"
 """What the next command starts from: the embedded model, and no data of its own."""
 
 
@@ -34,7 +34,7 @@ def prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
         report = prepare_source(published[args.task], task, args.source, args.out, limit=args.limit, progress=progress)
     _show(display, report)
     if "train" in report.rows:
-        display.note("the next command takes the embedded model, to see it run; recipes/ has settings for real checkpoints")
+        display.note("the next command takes the embedded model, to see it run; `dyme recipes` lists settings for real checkpoints")
     display.note(f"next: {_next(report, args.task)}")
     return 0
 

@@ -59,7 +59,7 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Train, evaluate on the held-out split if there is one, write the page; a run that was stopped has status 130."""
     if bool(args.recipe) == bool(args.resume):
-        raise ConfigError("give a recipe (dyme train recipes/charts-dyme.toml) or --resume RUN, not both")
+        raise ConfigError("give a recipe (dyme train charts-dyme) or --resume RUN, not both")
     if args.resume and rest:
         raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
     config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
