@@ -43,7 +43,7 @@ class Ours:
         self.shape = shape
         self.policy: Policy = build_policy(shape, device, attention)
         self.config = Config(
-            objective=ObjectiveConfig(std="sample", normalize="all"),
+            objective=ObjectiveConfig(std="sample"),
             rollout=RolloutConfig(num_generations=shape.num_generations, max_completion_length=shape.new_tokens),
             train=TrainConfig(gradient_checkpointing=checkpointing, max_tokens_per_batch=budget),
         )

@@ -182,7 +182,7 @@ def test_charts_recipes_differ_in_the_method_alone() -> None:
             assert config.method.name.replace("_", "-") == path.stem.removeprefix("charts-")
             method = dataclasses.replace(config.method, name=plain.method.name)
             if config.method.name == "dyme":
-                assert method.memorize_weight == 1 / config.rollout.num_generations
+                assert method.memorize_weight == "code"
                 method = dataclasses.replace(method, memorize_weight=plain.method.memorize_weight)
             assert dataclasses.replace(config, run=plain.run, method=method) == plain
 

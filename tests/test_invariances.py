@@ -67,7 +67,7 @@ def test_always_explore_is_plain_grpo(family: str, temperature: float, policies:
     """Against a few lines on rows: population deviation, no clipping at work, the mean over all completions of token means."""
     policy = policies(family).train()
     asked, answered = prompts(policy, 3), groups(policy, REWARDS)
-    settings = config(normalize="all", temperature=temperature)
+    settings = config(temperature=temperature)
     ours = gradients_of(policy, settings, asked, answered, routed(answered, settings))
 
     terms = []
@@ -104,11 +104,34 @@ def test_always_memorize_is_cross_entropy(family: str, policies: Load) -> None:
     assert gap(ours.gradients, grads(policy)) < 1e-5
 
 
-def test_dyme_is_the_sum_of_both(policies: Load) -> None:
-    """Eq. 8 on rows: each term's mean over its own prompts, one added to the other."""
+@pytest.mark.parametrize(("weight", "factor"), [("paper", 1.0), ("code", 1 / 4)])
+def test_dyme_is_eq_8(weight: Any, factor: float, policies: Load) -> None:
+    """On rows: the mean over all prompts of the step, of which a memorized and an explored one weigh alike; a skipped one adds nothing."""
     policy = policies("idefics3").train()
     asked, answered = prompts(policy, 4), groups(policy, [[0.9, 0.0], [1.5, 0.0], [0.0, 0.3], [2.0, 1.0]])
     settings = config("dyme")
+    settings = replace(settings, method=replace(settings.method, memorize_weight=weight))
+    assert settings.objective.normalize == "all"
+    routes = routed(answered, settings)
+    assert [r.mode for r in routes] == ["memorize", "explore", "memorize", "skip"]
+    ours = gradients_of(policy, settings, asked, answered, routes)
+    losses = []
+    for k in (0, 2):
+        target = policy.target(f"{answered[k].sample.rationale} Answer: {answered[k].sample.answer}")
+        losses.append(-factor * row_logprobs(policy.model, asked[k], target).mean())
+    reward = torch.tensor([1.5, 0.0])
+    advantage = (reward - reward.mean()) / (reward.std(correction=0) + 1e-4)
+    rows = [row_logprobs(policy.model, asked[1], c.token_ids) for c in answered[1].completions]
+    losses.append(-sum(a * row.mean() for a, row in zip(advantage, rows, strict=True)) / 2)
+    (torch.stack(losses).sum() / 4).backward()
+    assert gap(ours.gradients, grads(policy)) < 1e-5
+
+
+def test_under_term_each_term_weighs_one(policies: Load) -> None:
+    """On rows: each term's mean over its own prompts, one added to the other, as HPT has it."""
+    policy = policies("idefics3").train()
+    asked, answered = prompts(policy, 4), groups(policy, [[0.9, 0.0], [1.5, 0.0], [0.0, 0.3], [2.0, 1.0]])
+    settings = config("dyme", normalize="term")
     routes = routed(answered, settings)
     assert [r.mode for r in routes] == ["memorize", "explore", "memorize", "skip"]
     ours = gradients_of(policy, settings, asked, answered, routes)
@@ -176,7 +199,7 @@ def against_trl(policy: Policy, loss_type: Any, beta: float, scale: Any, tempera
     reference, policy = policy, nudged(policy)
     rewards = REWARDS if beta or loss_type != "dapo" else [REWARDS[0], REWARDS[2]]  # see test_dapo_divides_by_trained_tokens
     answered, asked = groups(policy, rewards), prompts(policy, len(rewards))
-    settings = config(loss_type=loss_type, beta=beta, scale_rewards=scale, std="sample", normalize="all", temperature=temperature)
+    settings = config(loss_type=loss_type, beta=beta, scale_rewards=scale, std="sample", temperature=temperature)
     theirs = trl(policy, settings, asked, answered, folder)
     routes = routed(answered, settings)
     spread = standard_deviation([r for row in rewards for r in row], "sample")
@@ -196,7 +219,7 @@ def test_clipping_equals_trl(policies: Load, tmp_path: Path) -> None:
     policy = policies("llama")
     rewards = [REWARDS[0], REWARDS[2]]
     answered, asked = groups(policy, rewards), prompts(policy, 2)
-    settings = config(std="sample", normalize="all", epsilon=0.1, epsilon_high=0.3)
+    settings = config(std="sample", epsilon=0.1, epsilon_high=0.3)
     lengths = [[len(c.token_ids) for c in g.completions] for g in answered]
     shift = 0.4 * torch.randn(sum(map(sum, lengths)), generator=torch.Generator().manual_seed(0))
     pairs = [(p, c.token_ids) for p, g in zip(asked, answered, strict=True) for c in g.completions]
@@ -223,7 +246,7 @@ def test_dapo_divides_by_trained_tokens(policies: Load) -> None:
     """A known difference: TRL's dapo also counts the tokens of groups without variance, which DAPO itself filters out."""
     policy = policies("llama")
     answered, asked = groups(policy, REWARDS), prompts(policy, 3)
-    settings = config(loss_type="dapo")
+    settings = config(loss_type="dapo", normalize="active")
     with_skipped = gradients_of(policy, settings, asked, answered, routed(answered, settings))
     live = [answered[0], answered[2]]
     without = gradients_of(policy, settings, [asked[0], asked[2]], live, routed(live, settings))

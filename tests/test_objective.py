@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dyme.config import ObjectiveConfig
-from dyme.objective import Totals, count, loss, token_weight
+from dyme.objective import Totals, add_up_gradient, count, loss, token_weight
 from dyme.tree import Limb, Prompt, Tree, TreeBatch, collate
 from dyme.types import Branch, Route, Term
 
@@ -125,7 +125,7 @@ def test_token_weights(loss_type: Any, normalize: Any, policy: float, imitate: f
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_a_terms_weights_sum_to_one(loss_type: Any) -> None:
-    config = ObjectiveConfig(loss_type=loss_type)
+    config = ObjectiveConfig(loss_type=loss_type, normalize="term")
     sums = {"policy": 0.0, "imitate": 0.0}
     for route, lengths in zip(ROUTES, LENGTHS, strict=True):
         for branch, n in zip(route.branches, lengths, strict=True):
@@ -143,3 +143,37 @@ def test_micro_batches_sum_to_the_batch() -> None:
     ends = [(0, 3), (3, 5), (5, 9)]
     parts = [loss(x[a:b], batch(limb), config, old[a:b], reference[a:b]) for limb, (a, b) in zip(limbs, ends, strict=True)]
     assert float(sum(parts)) == pytest.approx(whole.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("memorized", "term", "everyone", "code"),
+    [(1, 31.0, 1.0, 0.125), (8, 3.0, 1.0, 0.125), (16, 1.0, 1.0, 0.125), (25, 0.28, 1.0, 0.125), (31, 0.0323, 1.0, 0.125)],
+)
+def test_what_a_memorized_prompt_weighs_beside_an_explored_one(memorized: int, term: float, everyone: float, code: float) -> None:
+    """Of 32 prompts, K = 8: under `all` and `active` what Eq. 8 or the reference code says, whatever the share; under `term` anything."""
+    explore = Route(mode="explore", branches=tuple(Branch(term="policy", completion=k) for k in range(8)))
+    routes = [Route(mode="memorize", branches=(IMITATE,))] * memorized + [explore] * (32 - memorized)
+    totals = count(routes, [[5] * len(route.branches) for route in routes])
+
+    def ratio(normalize: Any, weight: float) -> float:
+        config = ObjectiveConfig(normalize=normalize)
+        target = 5 * token_weight(replace(IMITATE, weight=weight), 5, 1, totals, config, 20)
+        return target / sum(5 * token_weight(branch, 5, 8, totals, config, 20) for branch in explore.branches)
+
+    assert ratio("term", 1.0) == pytest.approx(term, rel=2e-3)
+    assert ratio("all", 1.0) == ratio("active", 1.0) == pytest.approx(everyone)
+    assert ratio("all", 1 / 8) == pytest.approx(code)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_gradient_of_a_term_is_its_norm_at_the_logits(temperature: float) -> None:
+    logits_NV = torch.randn(4, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    own = batch(("policy", 2, 1.5, 0.5), ("policy", 1, -2.0, 0.25), ("imitate", 1, 1.0, 0.7))
+    scale_N = torch.where(own.imitate_N, 1.0, temperature)
+    logprob_N = (logits_NV / scale_N[:, None]).log_softmax(-1)[torch.arange(4), torch.tensor([3, 1, 0, 6])]
+    sums_T = torch.zeros(2)
+    add_up_gradient(sums_T, logprob_N, own.imitate_N, temperature)
+    loss(logprob_N, own, ObjectiveConfig()).backward()
+    assert logits_NV.grad is not None
+    norm_N = logits_NV.grad.abs().sum(-1)
+    assert sums_T.tolist() == pytest.approx([float(norm_N[~own.imitate_N].sum()), float(norm_N[own.imitate_N].sum())], rel=1e-5)

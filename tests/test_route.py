@@ -34,7 +34,7 @@ FLAT = group((True, 1.0), (False, 1.0))
 """One right, one wrong, and the shaping makes them equal."""
 
 
-def config(all_correct: Any = "skip", weight: float = 1.0, **objective: Any) -> Config:
+def config(all_correct: Any = "skip", weight: Any = 1.0, **objective: Any) -> Config:
     return Config(method=MethodConfig(all_correct=all_correct, memorize_weight=weight), objective=ObjectiveConfig(**objective))
 
 
@@ -72,8 +72,10 @@ def test_correctness_alone_drives_the_switch(verdicts: list[tuple[bool, float]])
 
 
 def test_a_memorizing_route_is_the_target_alone() -> None:
-    for method in ("dyme", "sft", "two_stage"):
-        assert route(method, SHAPED, config(weight=0.125)).branches == (Branch(term="imitate", weight=0.125),)
+    for weight, expected in (("paper", 1.0), ("code", 1 / 8), (0.3, 0.3), (0, 0.0)):
+        assert route("dyme", SHAPED, config(weight=weight)).branches == (Branch(term="imitate", weight=expected),)
+        for method in ("sft", "two_stage"):  # the weight is of memorizing beside exploring
+            assert route(method, SHAPED, config(weight=weight)).branches == (Branch(term="imitate", weight=1.0),)
     assert route("sft", Group(sample=SAMPLE)).branches == (Branch(term="imitate"),)
 
 

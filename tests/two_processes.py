@@ -27,7 +27,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], list[list[float]]]] = {
     "first rank skips": ({}, [RIGHT, REWARDS[1]] * 4),
     "second rank skips": ({}, [REWARDS[0], RIGHT] * 4),
     "all skip": ({}, [RIGHT] * 8),
-    "uneven": ({"normalize": "all"}, REWARDS[:5]),
+    "uneven": ({"normalize": "term"}, REWARDS[:5]),
 }
 """Objective and rewards; ranks take every second prompt."""
 

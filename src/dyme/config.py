@@ -119,8 +119,9 @@ class MethodConfig:
 
     name: str = "dyme"
     """A name that `dyme methods` lists."""
-    memorize_weight: float = 1.0
-    """Weight of a memorized target per prompt (paper, Eq. 8: 1; the reference code's averaging makes it 1/K)."""
+    memorize_weight: Literal["paper", "code"] | float = "paper"
+    """dyme: weight of a memorized prompt, where an explored one has 1; paper: 1 (Eq. 8), code: 1/K (what the reference code computes), or a
+    number."""
     all_correct: Literal["skip", "explore"] = "skip"
     """What dyme does with a group whose completions are all correct: skip (reference code) or explore (paper)."""
     sft_share: float = 0.5
@@ -226,8 +227,9 @@ class ObjectiveConfig:
     """Upper clip range; unset: epsilon."""
     beta: float = 0.0
     """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
-    normalize: Literal["term", "active", "all"] = "term"
-    """Prompts that a term is averaged over: those in the term, those in any term, or all (skipped ones included)."""
+    normalize: Literal["all", "active", "term"] = "all"
+    """Prompts that a term is averaged over: all of the step (Eq. 8's expectation), those not skipped, or (HPT's) those in the term alone,
+    under which a memorized prompt of 32 weighs 0.03 to 31 explored ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

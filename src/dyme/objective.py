@@ -59,6 +59,22 @@ def token_weight(branch: Branch, length: int, siblings: int, totals: Totals, con
     return branch.weight / ((max_length if config.loss_type == "dr_grpo" else length) * siblings * prompts)
 
 
+def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: torch.Tensor, temperature: float = 1.0) -> None:
+    """When the loss runs backward, add the size of its gradient to `sums_T` by term: [explored tokens', memorized tokens'].
+
+    A token's is the L1 norm at its logits, |dloss / dlog p| x 2 (1 - p), for log p of the token y has the gradient [j = y] - p_j there;
+    explored tokens are scored at the sampling `temperature`, which divides it.
+    """
+    unsure_N = 2 * (1 - logprob_N.detach().exp()) / torch.where(imitate_N, 1.0, temperature)
+
+    def add(gradient_N: torch.Tensor) -> None:
+        pull_N = gradient_N.abs() * unsure_N
+        memorized = (pull_N * imitate_N).sum()
+        sums_T.add_(torch.stack([pull_N.sum() - memorized, memorized]))
+
+    logprob_N.register_hook(add)
+
+
 def loss(
     logprob_N: torch.Tensor,
     batch: TreeBatch,

@@ -97,7 +97,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "rollout.top_k", "train.max_prompts", "train.max_seconds", "train.weight_decay", "train.warmup_steps", "train.max_tokens_per_batch",
-    "run.save_every", "method.memorize_weight", "task.tolerance", "task.train_size", "task.validation_size", "task.test_size",
+    "run.save_every", "task.tolerance", "task.train_size", "task.validation_size", "task.test_size",
     "objective.beta", "supervision.max_retries", "supervision.max_calls", "supervision.max_total_tokens", "model.lora_rank",
     "model.lora_alpha", "model.image_longest_edge", "model.image_min_pixels", "model.image_max_pixels", "model.image_max_tiles",
 )  # fmt: skip
@@ -109,6 +109,7 @@ def check(config: Config) -> None:
     rules = {
         "rollout.num_generations must be at least 2: one completion has no group to be compared with": config.rollout.num_generations >= 2,
         "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
+        "method.memorize_weight must not be negative": isinstance(config.method.memorize_weight, str) or config.method.memorize_weight >= 0,
         "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
         "model.lora_dropout must be in [0, 1)": 0 <= config.model.lora_dropout < 1,
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
@@ -131,7 +132,7 @@ def documentation() -> dict[str, dict[str, tuple[str, str]]]:
     for section, cls in typing.get_type_hints(Config).items():
         body = bodies[cls.__name__]
         out[section] = {
-            a.target.id: (ast.unparse(a.value) if a.value else "", str(b.value.value))
+            a.target.id: (ast.unparse(a.value) if a.value else "", " ".join(str(b.value.value).split()))
             for a, b in zip(body, body[1:], strict=False)
             if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
             if isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
@@ -180,10 +181,16 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         if value not in choices:
             raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, choices))}")
         return value
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value in (None, "none"):
             return None
-        return _value(value, next(a for a in typing.get_args(hint) if a is not type(None)), where)
+        first, *rest = (a for a in typing.get_args(hint) if a is not type(None))
+        if not rest or value in typing.get_args(first):
+            return _value(value, first, where)
+        try:
+            return _value(value, rest[0], where)
+        except ConfigError as error:
+            raise ConfigError(f"{error}, nor one of {', '.join(typing.get_args(first))}") from None
     if hint is bool:
         if isinstance(value, bool) or value in ("true", "false"):
             return value in (True, "true")

@@ -73,9 +73,15 @@ def standard_deviation(values: Sequence[float], kind: str) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - (kind == "sample")))
 
 
-def memorize(group: Group, context: Context, reason: str = "every prompt is memorized") -> Route:
+def memorize(group: Group, context: Context, reason: str = "every prompt is memorized", weight: float = 1.0) -> Route:
     """Imitate the target y* (paper, Eq. 1)."""
-    return Route(mode="memorize", branches=(Branch(term="imitate", weight=context.config.method.memorize_weight),), reason=reason)
+    return Route(mode="memorize", branches=(Branch(term="imitate", weight=weight),), reason=reason)
+
+
+def memorize_weight(config: Config) -> float:
+    """Weight of a memorized prompt: 1 by the paper's formula (Eq. 8), 1/K by the reference code's averaging, or the recipe's number."""
+    weight = config.method.memorize_weight
+    return weight if not isinstance(weight, str) else {"paper": 1.0, "code": 1 / config.rollout.num_generations}[weight]
 
 
 def explore(group: Group, context: Context) -> Route:
@@ -94,7 +100,7 @@ def explore(group: Group, context: Context) -> Route:
 def dyme(group: Group, context: Context) -> Route:
     """Memorize if no completion is correct, else explore (paper, Eq. 8); all correct: skip or explore, by recipe."""
     if group.solved == 0:
-        return memorize(group, context, f"0 of {len(group.verdicts)} correct")
+        return memorize(group, context, f"0 of {len(group.verdicts)} correct", memorize_weight(context.config))
     if group.solved == len(group.verdicts) and context.config.method.all_correct == "skip":
         return Route(mode="skip", reason="all correct")
     return explore(group, context)

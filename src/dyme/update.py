@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from dyme import layout
 from dyme.config import Config
-from dyme.objective import Totals, count, loss, token_weight
+from dyme.objective import Totals, add_up_gradient, count, loss, token_weight
 from dyme.policy import Policy
 from dyme.reference import Reference
 from dyme.route import live_branches
@@ -104,7 +104,7 @@ class Updater:
         """Forward and backward over all micro-batches, then one optimizer step; fills `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
-        total = torch.zeros((), device=self.accelerator.device)
+        total, gradient_T = torch.zeros(1, device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
         for k, batch in enumerate(batches):
             synchronise = k == len(batches) - 1
             with nullcontext() if synchronise else self.accelerator.no_sync(self.policy):
@@ -114,13 +114,17 @@ class Updater:
                 reference_N = None
                 if self.reference is not None:
                     reference_N = self.reference(batch, temperature)
+                add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
                 value = loss(logprob_N, batch, objective, old[k], reference_N)
                 self.accelerator.backward(value * self.accelerator.num_processes)  # data parallelism averages; the loss is a sum
             total += value.detach()
         norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.train.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {"loss": float(reduce(total, "sum")), "grad_norm": float(norm)}
+        value, explored, memorized = reduce(torch.cat([total, gradient_T]), "sum").tolist()
+        pull = explored + memorized
+        shares = {"gradient_explore": explored / pull, "gradient_memorize": memorized / pull} if pull else {}
+        return {"loss": value, "grad_norm": float(norm)} | shares
 
     def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
         if branch.completion is not None:

@@ -47,7 +47,7 @@ def write_page(run: Path, out: Path | None = None) -> Path:
         subtitle=_subtitle(settings),
         tiles=_tiles(records, steps, prompts, latest),
         evaluations=[_evaluation(folder, row) for row in latest.values()],
-        plots=_plots(steps, prompts, evaluations),
+        plots=_plots(records, steps, prompts, evaluations),
         figures=_figures(records, prompts),
         settings=settings,
         versions=folder.versions(),
@@ -124,7 +124,9 @@ def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(name, words(name), measured(metrics[name])) for name in sorted(metrics, key=rank)]
 
 
-def _plots(steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]) -> list[Plot]:
+def _plots(
+    records: Sequence[StepRecord], steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]
+) -> list[Plot]:
     x = [prompts[s.step] for s in steps]
 
     def means(*named: tuple[str, str, str]) -> list[Line]:
@@ -143,6 +145,10 @@ def _plots(steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluation
         shares = [Line(mode, [s.share(mode) for s in steps], _MODE_COLOURS[mode]) for mode in MODES]
         present = [line for line in shares if any(line.y)]
         out.append(areas("modes", "Share of prompts by mode", [float(s.step) for s in steps], present, xlabel="step"))
+    pulled = [r for r in records if "gradient_memorize" in r.metrics]
+    terms = [Line(mode, [r.metrics[f"gradient_{mode}"] for r in pulled], _MODE_COLOURS[mode]) for mode in ("memorize", "explore")]
+    if all(any(line.y) for line in terms):
+        out.append(areas("gradient", "Share of the gradient by term", [float(r.step) for r in pulled], terms, xlabel="step"))
     length, parsed = means(("tokens", "tokens", "c1")), means(("in the asked format", "parsed", "c3"))
     if length:
         out.append(lines("length", "Length of completions, tokens", x, length, xlabel="prompts seen"))
