@@ -72,7 +72,7 @@ def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: to
         memorized = (pull_N * imitate_N).sum()
         sums_T.add_(torch.stack([pull_N.sum() - memorized, memorized]))
 
-    logprob_N.register_hook(add)
+    logprob_N.register_hook(add)  # type: ignore[no-untyped-call]
 
 
 def loss(
