@@ -1,5 +1,7 @@
 """Multiple choice by letter or text."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,6 +175,18 @@ def test_several_are_right_only_if_the_answer_names_several() -> None:
 
     assert same("C, A", "A and C") and same("A\nC", "A\nC") and not same("A", "A and C") and not same("A and C", "A")
     assert same("B", "12 cm") and same("(B)", "B") and not same("E", "E")
+
+
+@pytest.mark.parametrize("joint", [" or ", " and ", ", ", ", or ", ") and (", "/", " "])
+@pytest.mark.parametrize("letters", [22, 200])
+def test_many_letters_are_judged_at_once(letters: int, joint: str) -> None:
+    text = f"({joint.join('ABCDEFGHIJKLMNOPQRSTUVWXYZ'[k % 26] for k in range(letters))})"
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        found = chosen.__wrapped__(text, CHOICES)
+        spent.append(time.perf_counter() - start)
+    assert len(found) != 1 and min(spent) < 0.01
 
 
 def test_same_texts_and_letters_as_texts() -> None:

@@ -26,7 +26,7 @@ _OPENING = re.compile(
 _LETTER = re.compile(
     r"[(\[{<]?([A-Za-z])[)\]}>]?[.:,!]?(?: is (?:the )?(?:(?:correct|right|best)(?: (?:answer|option|choice|one))?|answer))?", re.IGNORECASE
 )
-_LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?:(?: ?[,;/&+] ?| and | or | )(?:and |or )?[(\[]?[A-Za-z][)\]]?)+")
+_LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?:(?: ?[,;/&+] ?| )(?:and |or )?[(\[]?[A-Za-z][)\]]?)++")
 _LABELLED = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z]) ?[.:)]) ?(?=\S)")
 _BESIDE = re.compile(r"[(\[]?([A-Za-z])[)\]]?(?: ?\((.+)\)| ?[-,=] ?(.+)| (.+))")
 """A letter and what may be its choice's text: "B 12 cm", "B - 12 cm", "B (12 cm)"."""
