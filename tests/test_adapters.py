@@ -162,7 +162,7 @@ def test_the_reference_of_a_new_adapter_is_the_base(checkpoints: Checkpoints, po
     answered = groups(policy, REWARDS)
     step(updater, prompts(policy, 3), answered, explore_all(answered, config), lr=1e-1)
     assert updater.reference is not None and set(updater.reference.weights) == {n for n, w in policy.named_parameters() if w.requires_grad}
-    batch = updater._batches([updater._idle(prompts(policy, 1)[0])], prompts(policy, 1)[0])[0]
+    batch = updater._collate([updater._idle(prompts(policy, 1)[0])], "tree")
     with torch.no_grad():
         assert torch.equal(updater.reference(batch), policies("llama").eval()(batch))
         assert not torch.equal(policy.eval()(batch), updater.reference(batch))

@@ -107,7 +107,10 @@ def test_shared_outputs_change_nothing(family: str, cached: bool, policies: Load
             policy.tower.step.clear()
             policy.tower.prepare(awkward(policy))
         calls.clear()
-        shared = policy(batch)
+        thin = collate(trees(policy, policy.tower.thin(awkward(policy))), policy.pad, kind, policy.answer_types)
+        assert {k: v.shape for k, v in thin.vision.items()} == {k: v.shape for k, v in batch.vision.items()}
+        assert thin.vision["pixel_values"].untyped_storage().nbytes() <= batch.vision["pixel_values"].nbytes / 16
+        shared = policy(thin)
         assert calls == []
     torch.testing.assert_close(shared, plain, atol=1e-5, rtol=0)
     shared.sum().backward()
@@ -141,6 +144,17 @@ def test_a_tower_that_begins_to_train_is_not_served_from_before(policies: Load) 
         policy.freeze_vision()
         policy(collate(trees(policy, asked), policy.pad))
     assert len(calls) == 2, "what was kept is forgotten"
+
+
+def test_pixels_stay_where_the_tower_is_to_run(policies: Load) -> None:
+    policy = fresh(policies)
+    asked = prompts(policy, 2)
+    assert policy.tower.thin(asked) == asked, "nothing is known yet"
+    policy.tower.prepare(asked)
+    assert all(thin.vision["pixel_values"].untyped_storage().nbytes() <= 64 for thin in policy.tower.thin(asked))
+    assert policy.tower.thin([*asked, prompts(policy, 3)[2]])[0] is asked[0], "one is not known"
+    policy.tower.module.requires_grad_(True)  # type: ignore[union-attr]
+    assert policy.tower.thin(asked) == asked, "it trains"
 
 
 def test_outputs_of_unlike_shapes_are_computed_together(policies: Load) -> None:

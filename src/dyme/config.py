@@ -255,7 +255,7 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     """Gradient norm is clipped to this."""
     num_iterations: int = 1
-    """Updates per rollout."""
+    """Updates per rollout; a step's loss and gradient norm are means over them."""
     max_tokens_per_batch: int = 0
     """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
     gradient_checkpointing: bool = False

@@ -122,15 +122,26 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> TreeBatch:
         """The same batch on a device."""
-        return _moved(self, device)  # type: ignore[no-any-return]
+        return to_device(self, device)  # type: ignore[no-any-return]
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
+def to_device(value: Any, device: torch.device | str) -> Any:
+    """A batch, or a dictionary of tensors, on a device."""
     if isinstance(value, dict):
-        return {k: _moved(v, device) for k, v in value.items()}
+        return {k: to_device(v, device) for k, v in value.items()}
     if isinstance(value, (TreeBatch, Parts)):
-        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        return replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
+    return _sent(value, device) if isinstance(value, torch.Tensor) else value
+
+
+def _sent(value: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on a device; of an expanded tensor, only the numbers that it holds are sent."""
+    return _held(value).to(device, non_blocking=True).expand(value.shape)
+
+
+def _held(value: torch.Tensor) -> torch.Tensor:
+    """A tensor without the repetitions of an expanded one: dimensions of stride 0, but for the first, have size 1."""
+    return value[(slice(None), *(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()[1:]))] if value.ndim else value
 
 
 def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree") -> Iterator[list[Tree]]:
@@ -268,18 +279,23 @@ def _seen(query: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tens
 
 
 def stack_vision(inputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Vision inputs of several prompts as one batch: joined along the first dimension, the others padded with zeros."""
+    """Vision inputs of several prompts as one batch: joined along the first dimension, the others padded with zeros.
+
+    Inputs that are all expanded (`Tower.thin`) stay so.
+    """
     out = {}
     for key in {k for one in inputs for k in one}:
         parts = [one[key] for one in inputs if key in one]
         shape = [max(sizes) for sizes in zip(*(p.shape[1:] for p in parts), strict=True)]
-        if any(list(p.shape[1:]) != shape for p in parts):
-            parts = [_grown(p, shape) for p in parts]
-        out[key] = torch.cat(parts)
+        held = [_held(p) for p in parts]
+        sizes = [1 if all(h.shape[k + 1] == 1 for h in held) else size for k, size in enumerate(shape)]
+        out[key] = torch.cat([_grown(h, sizes) for h in held]).expand(-1, *shape)
     return out
 
 
 def _grown(part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    if list(part.shape[1:]) == list(shape):
+        return part
     grown = part.new_zeros(part.shape[0], *shape)
     grown[tuple(slice(0, s) for s in part.shape)] = part
     return grown

@@ -6,14 +6,16 @@ no process has a live branch, nothing is computed and the weights stay bit-ident
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import astuple
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import reduce
+from accelerate.utils import gather_object, reduce
 from safetensors.torch import load_file, save_file
 
 from dyme import layout
@@ -26,7 +28,7 @@ from dyme.supervise.target import target_text
 from dyme.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
 from dyme.types import Branch, Group, Route
 
-_TRAINED, _REFERENCE = "trained.safetensors", "reference.safetensors"
+_TRAINED, _REFERENCE, _CHOSEN = "trained.safetensors", "reference.safetensors", "chosen.json"
 
 
 class Updater:
@@ -63,14 +65,14 @@ class Updater:
         if self.layout is None or (int(work[2]) and not self.layout.pictured):
             self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
             self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
-        batches = self._batches(trees, prompts[0])
+        kind = self._kind(trees)
+        batches = self._batches(trees, prompts[0], kind)
         metrics = {"trained_tokens": float(work[1])}
         old: list[torch.Tensor | None] = [None] * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        for _ in range(self.config.train.num_iterations):
-            metrics |= self._pass(batches, old)
-        return metrics
+        passes = [self._pass(batches, kind, old) for _ in range(self.config.train.num_iterations)]
+        return metrics | {name: fmean(one[name] for one in passes if name in one) for one in passes for name in one}
 
     def save(self, state: Path, model: Path) -> None:
         """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it).
@@ -84,10 +86,14 @@ class Updater:
             save_file({name: weight.detach() for name, weight in self._trained().items()}, state / _TRAINED)
             if self.reference is not None:
                 self.reference.save(state / _REFERENCE)
+            chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget}
+            (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
         self.accelerator.wait_for_everyone()
 
     def load(self, state: Path) -> None:
-        """Restore weights, optimizer and, if there is one, the reference model."""
+        """Restore weights, optimizer, the reference model if there is one, and what was chosen on the first batch: the layout and
+        the size of micro-batches, which another amount of free memory would change, and with them the order of sums.
+        """
         self.accelerator.load_state(str(state))
         kept = load_file(state / _TRAINED)
         with torch.no_grad():
@@ -96,17 +102,20 @@ class Updater:
         if (state / _REFERENCE).exists():
             self.reference = Reference(self.bare)
             self.reference.load(state / _REFERENCE)
+        if (state / _CHOSEN).exists():
+            chosen = json.loads((state / _CHOSEN).read_text(encoding="utf-8"))
+            self.layout, self.budget = chosen["layout"] and layout.Choice(**chosen["layout"]), chosen["budget"]
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: weight for name, weight in self.bare.named_parameters() if weight.requires_grad}
 
-    def _pass(self, batches: Sequence[TreeBatch], old: list[torch.Tensor | None]) -> dict[str, float]:
-        """Forward and backward over all micro-batches, then one optimizer step; fills `old` at the first pass."""
+    def _pass(self, batches: Sequence[Sequence[Tree]], kind: Layout, old: list[torch.Tensor | None]) -> dict[str, float]:
+        """Forward and backward over all micro-batches, one on the device at a time, then a step; fills `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
         total, gradient_T = torch.zeros(1, device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
-        for k, batch in enumerate(batches):
-            synchronise = k == len(batches) - 1
+        for k, trees in enumerate(batches):
+            synchronise, batch = k == len(batches) - 1, self._collate(trees, kind)
             with nullcontext() if synchronise else self.accelerator.no_sync(self.policy):
                 logprob_N = self.policy(batch, temperature)
                 if old[k] is None:
@@ -144,12 +153,11 @@ class Updater:
                 limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled))
         return Tree(trunk=prompt, limbs=tuple(limbs))
 
-    def _batches(self, trees: Sequence[Tree], spare: Prompt) -> list[TreeBatch]:
+    def _batches(self, trees: Sequence[Tree], spare: Prompt, kind: Layout) -> list[list[Tree]]:
         """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
-        device, kind = self.accelerator.device, self._kind(trees)
-        batches = [self._collate(b, kind) for b in micro_batches(trees, self.budget, kind)]
-        most = int(self.accelerator.gather(torch.tensor([len(batches)], device=device)).max())
-        return batches + [self._collate([self._idle(spare)], kind) for _ in range(most - len(batches))]
+        batches = list(micro_batches(trees, self.budget, kind))
+        most = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.accelerator.device)).max())
+        return batches + [[self._idle(spare)]] * (most - len(batches))
 
     def _kind(self, trees: Sequence[Tree]) -> Layout:
         """The chosen layout, or rows for a step in which some row is longer than a sliding window, which a tree does not have."""
@@ -162,7 +170,10 @@ class Updater:
         return Tree(trunk=spare, limbs=(Limb(tokens=(self.bare.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
 
     def _collate(self, trees: Sequence[Tree], kind: Layout) -> TreeBatch:
-        return collate(trees, self.bare.pad, kind, self.bare.answer_types).to(self.accelerator.device)
+        """The trees on the device, without pixels that the tower need not see."""
+        trunks = self.bare.tower.thin([tree.trunk for tree in trees])
+        thin = [replace(tree, trunk=trunk) for tree, trunk in zip(trees, trunks, strict=True)]
+        return collate(thin, self.bare.pad, kind, self.bare.answer_types).to(self.accelerator.device)
 
     @torch.no_grad()
     def _choose(self, trees: Sequence[Tree], spare: Prompt, pictured: bool) -> layout.Choice:
@@ -201,8 +212,9 @@ class Updater:
         return budget
 
     def _global(self, totals: Totals) -> Totals:
-        summed = reduce(torch.tensor(astuple(totals), dtype=torch.float64, device=self.accelerator.device), "sum")
-        return Totals(**dict(zip(Totals.__dataclass_fields__, summed.tolist(), strict=True)))
+        """Counts over all processes, summed on the CPU, as not every accelerator has float64."""
+        counts = zip(*gather_object([astuple(totals)]), strict=True)
+        return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
 
 
 def build_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,7 @@ class Tower:
         """Prompts whose images went through the tower, since the start."""
         self.unlike = 0
         """Calls in which outputs of different shapes met, so that the tower was run."""
+        self._thin: dict[str, dict[str, torch.Tensor]] = {}
         self._recent: list[set[str]] = []
         self._answer: dict[str, Any] | None = None
         self._heard: Any = None
@@ -117,6 +119,7 @@ class Tower:
         self._recent = [*self._recent, set(wanted)][-self.calls :]
         for name in self.step.keys() - set().union(*self._recent):
             del self.step[name]
+            self._thin.pop(name, None)
         for name, prompt in wanted.items():
             if name not in self.step:
                 self.step[name] = self._fetch(name, prompt)
@@ -124,16 +127,31 @@ class Tower:
     @contextmanager
     def serving(self, images: Sequence[str]) -> Iterator[None]:
         """Within, one call of the tower gets the outputs of these images, joined in order; unknown or unlike ones are computed."""
-        known = [self.step[name] for name in images if name in self.step] if self.frozen else []
-        if known and len(known) == len(images):
-            try:
-                self._answer = _joined(known)
-            except ValueError:
-                self.unlike += 1
+        known = self._known(images)
+        if known and _alike(known):
+            self._answer = _joined(known)
+        self.unlike += bool(known) and self._answer is None
         try:
             yield
         finally:
             self._answer = None
+
+    def thin(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """The prompts with one number for the pixels of each picture, expanded to their shape, if the tower need not be run on them;
+        else as they are. The number is 0 for a picture of zeros, which processors pad with and models leave out.
+        """
+        known = self._known([prompt.images for prompt in prompts if prompt.vision])
+        if not known or not _alike(known):
+            return list(prompts)
+        for prompt in prompts:
+            if prompt.vision and prompt.images not in self._thin:
+                self._thin[prompt.images] = {name: _thinned(name, value, self.model.dtype) for name, value in prompt.vision.items()}
+        return [replace(prompt, vision=self._thin[prompt.images]) if prompt.vision else prompt for prompt in prompts]
+
+    def _known(self, images: Sequence[str]) -> list[dict[str, Any]]:
+        """The outputs for these images; none unless all are at hand."""
+        known = [self.step[name] for name in images if name in self.step] if self.frozen else []
+        return known if len(known) == len(images) else []
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._answer is not None:
@@ -229,12 +247,25 @@ def _leaves(value: Any) -> Iterator[torch.Tensor]:
             yield from _leaves(part)
 
 
+def _thinned(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Pixels, or the mask of a picture's pixels, as one number for each picture (or patch), expanded to their shape."""
+    inner = {"pixel_values": 3, "pixel_attention_mask": 2}.get(name)  # dimensions of one picture; pixels with fewer come in patches
+    if inner is None or (name == "pixel_attention_mask" and value.ndim <= inner):
+        return value
+    lead = value.ndim - inner if value.ndim > inner else 1
+    one = value.flatten(lead).ne(0).any(-1).to(dtype if value.is_floating_point() else value.dtype)
+    return one.reshape(*one.shape, *[1] * (value.ndim - lead)).expand(value.shape)
+
+
+def _alike(outputs: Sequence[Any]) -> bool:
+    """Whether outputs of several calls have the same shapes but for the first dimension, so that they can be joined."""
+    return len({tuple(leaf.shape[1:] for leaf in _leaves(output)) for output in outputs}) == 1
+
+
 def _joined(outputs: Sequence[Any]) -> Any:
-    """Outputs of several calls as one, along the first dimension; raises ValueError if they do not fit together."""
+    """Outputs of several calls as one, along the first dimension."""
     first = outputs[0]
     if isinstance(first, torch.Tensor):
-        if len({o.shape[1:] for o in outputs}) > 1:
-            raise ValueError("outputs of different shapes")
         return torch.cat(list(outputs)) if len(outputs) > 1 else first
     if isinstance(first, dict):
         return {k: _joined([o[k] for o in outputs]) for k in first}

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from dyme.config import RolloutConfig
 from dyme.policy import Policy
-from dyme.tree import Prompt, stack_vision
+from dyme.tree import Prompt, stack_vision, to_device
 from dyme.types import Completion
 
 BATCH_ROWS = 512
@@ -117,7 +117,7 @@ def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device:
         positions[:, b, start:] = torch.arange(longest - start) if prompt.positions_CP is None else prompt.positions_CP
         for name, values in types.items():
             values[b, start:] = prompt.types[name]
-    vision = {k: v.to(device) for k, v in stack_vision([p.vision for p in prompts]).items()}
+    vision = to_device(stack_vision([p.vision for p in policy.tower.thin(prompts)]), device)
     cache = DynamicCache(config=policy.model.config.get_text_config())
     with policy.tower.serving([p.images for p in prompts if p.vision]):
         logits = policy.model(
