@@ -158,7 +158,7 @@ def _svg(figure: Figure, name: str, description: str) -> Markup:
     view = re.search(r'viewBox="([^"]*)"', text)
     assert view, "matplotlib's SVG has a viewBox"
     body = text[text.index(">") + 1 :]
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL).replace("xlink:href", "href")
+    body = re.sub(r"<style[^<]*</style>", "", body).replace("xlink:href", "href")
     body = re.sub(r'\bid="|(?<=href=")#|(?<=url\()#', lambda m: f"{m[0]}{name}-", body)  # ids are unique on the page
     for variable in _VARIABLES:
         body = body.replace(_code(variable), f"var(--{variable})")

@@ -17,6 +17,8 @@ from dyme.verify.answer import number
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
+LONGEST = 200
+"""Characters of a text that is read as a name and its value."""
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)")
 _NUMBER = r"(?:[$€£¥₹] ?)?[+\-−–]? ?(?:[$€£¥₹] ?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _UNIT = (
@@ -82,7 +84,7 @@ def is_value(text: str) -> bool:
 
 def named_value(text: str) -> tuple[str, str] | None:
     """Name and value of a text such as "Rent: 40" or "Rent 40%"; None if it is no such text."""
-    if is_value(text) or not (found := _NAMED.fullmatch(text)):
+    if len(text) > LONGEST or is_value(text) or not (found := _NAMED.fullmatch(text)):
         return None
     return found[1].strip(_BULLETS), text[found.end(1) :].strip(" :,")
 

@@ -19,6 +19,7 @@ where shared words count as evidence.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -300,9 +301,9 @@ def _focus(found: Derivation, reading: Reading) -> float:
 
 def _repetition(reading: Reading) -> float:
     """1 up to three mentions of the same pair and two of the same equation; less for more, to 0.4."""
-    pairs = [(pair.name, pair.entries) for pair in reading.pairs]
-    equations = [(relation.kind, relation.operands) for relation in reading.relations]
-    excess = sum(max(0, pairs.count(pair) - 3) for pair in set(pairs)) + sum(max(0, equations.count(e) - 2) for e in set(equations))
+    pairs = Counter((pair.name, pair.entries) for pair in reading.pairs)
+    equations = Counter((relation.kind, relation.operands) for relation in reading.relations)
+    excess = sum(max(0, count - 3) for count in pairs.values()) + sum(max(0, count - 2) for count in equations.values())
     return max(0.4, 0.8**excess)
 
 

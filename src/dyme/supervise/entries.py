@@ -21,7 +21,7 @@ from dyme.verify.thinking import NUMBER, plain
 _TIME = re.compile(r"\b([0-9]{1,2})[:.]([0-9]{2}) ?([ap])\. ?m\b\.?")
 _MONEY = re.compile(r"[$€£¥₹] ?(?=[0-9.])")
 _PERCENT = re.compile(r"(?<=[0-9])(?: |\\)+%")
-_FRACTION = re.compile(r"([0-9]+)?\\frac\{([^{}]*)\}\{([^{}]*)\}")
+_FRACTION = re.compile(r"(?:(?<![0-9])([0-9]+))?\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _MIXED = re.compile(rf"(?<![\w.,/+*-])(?:({NUMBER})\+)?({NUMBER})/({NUMBER})(?![\w/])")
 _LEADING = re.compile(rf"({NUMBER})(?![\w:])")
 _NUMBERS = re.compile(rf"(?<![\w.:])(?<!\w[-/]){NUMBER}(?![\w:])")

@@ -7,7 +7,7 @@ fig", "Jeanette corresponds to 38", "82 is the highest", "10 < 13 < 82", "28 min
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -69,12 +69,12 @@ _WORDED = tuple(
         (r"\b(?:add|adding) N (?:to|and) N,? IS (?=[0-9])", r"\1 + \2 = "),
         (r"\bdifference (?:between|of) N and N IS (?=[0-9])", r"\1 - \2 = "),
         (r"\bsum of N and N IS (?=[0-9])", r"\1 + \2 = "),
-        (r"N (?:is )?(?:larger|higher|more|greater) than N by (?=[0-9])", r"\1 - \2 = "),
-        (r"N and N (?:sum to|add up to|together are|make) (?=[0-9])", r"\1 + \2 = "),
-        (r"N plus (?=[0-9])", r"\1 + "),
-        (r"N minus (?=[0-9])", r"\1 - "),
-        (r"N times (?=[0-9])", r"\1 * "),
-        (r"N divided by (?=[0-9])", r"\1 / "),
+        (r"(?<![0-9])N (?:is )?(?:larger|higher|more|greater) than N by (?=[0-9])", r"\1 - \2 = "),
+        (r"(?<![0-9])N and N (?:sum to|add up to|together are|make) (?=[0-9])", r"\1 + \2 = "),
+        (r"(?<![0-9])N plus (?=[0-9])", r"\1 + "),
+        (r"(?<![0-9])N minus (?=[0-9])", r"\1 - "),
+        (r"(?<![0-9])N times (?=[0-9])", r"\1 * "),
+        (r"(?<![0-9])N divided by (?=[0-9])", r"\1 / "),
         (rf"([-+*/] {NUMBER}),? (?:which )?IS (?={NUMBER}(?!\w| (?:more|less)))", r"\1 = "),
     )
 )
@@ -93,7 +93,7 @@ _WITHIN = re.compile(rf"({_NAME})(?:'s|,)?(?: (?:in|on|for|at|of|the))* $")
 _TOGETHER = re.compile(rf"{_NAME} and (?:the )?$")
 _YEAR = re.compile("1[5-9][0-9]{2}|20[0-9]{2}")
 _OWNER = re.compile(rf"({_NAME}) (?:has|had|is|was|sold|got|with) $")
-_FORMAL = re.compile(r"([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
+_FORMAL = re.compile(r"(?<![a-z_])([a-z_]+)\(([^()\n]{1,60}(?:\([^()\n]{1,60}\)[^()\n]{0,60}){0,6})\)")
 _THAN = re.compile(r"[^.;\n]{0,25}?\bthan\b")
 _MIXED_SIGN = re.compile(r"[/+]")
 
@@ -135,6 +135,8 @@ class Reading:
     relations: list[Relation] = field(default_factory=list)
     strays: list[Fraction] = field(default_factory=list)
     """Numbers that neither facts nor question nor true arithmetic account for."""
+    earlier: Collection[Fraction] = ()
+    """Results of what was read before."""
 
     @property
     def faults(self) -> int:
@@ -174,8 +176,8 @@ class Reader:
         self.predicates = {formal[1] for name in self.named if (formal := _FORMAL.fullmatch(name))}
         self.texts = {entry.text for entry in found if entry.paired and entry.value is None and entry.text}
 
-    def read(self, trace: str) -> Reading:
-        """What `trace` states, held against the facts."""
+    def read(self, trace: str, earlier: Collection[Fraction] = ()) -> Reading:
+        """What `trace` states, held against the facts and the results of `earlier` sentences."""
         text = coded = normal(trace[:LONGEST])
         if self.letter:
             coded = normal(self.letter.sub(lambda found: self.letters[found[0].casefold()], trace[:LONGEST]))
@@ -183,7 +185,7 @@ class Reader:
             coded = names.sub(lambda found: self.letters[found[0]], coded) if names else coded
         if "(" in coded:
             coded = _BRACKETED.sub(lambda found: f"{found[1] or found[4]} {found[2] or found[3]}", coded)
-        reading = Reading(text, coded)
+        reading = Reading(text, coded, earlier=earlier)
         self._pairs(reading)
         self._formal(reading)
         self._arithmetic(reading)
@@ -245,15 +247,14 @@ class Reader:
             reading.pairs.append(Pair(name, tuple(e for e in self.named[name] if e.text == said), at, said))
 
     def _superlatives(self, reading: Reading) -> None:
-        results = [result for relation in reading.relations for result in relation.results]
+        results = [*reading.earlier, *(result for relation in reading.relations for result in relation.results)]
+        of_groups = [[e.value for e in group if e.value is not None] for group in self.groups]
+        bests = {extreme: {extreme(values) for values in (*of_groups, results) if values} for extreme in (max, min)}
         for pattern in _SUPERLATIVES:
             for found in pattern.finditer(reading.coded):
                 high = found["high"] is not None
                 values = self._values(found["name"], found["both"] or found["value"])
-                extreme = max if high else min
-                best = {extreme(e.value for e in group if e.value is not None) for group in self.groups} | (
-                    {extreme(results)} if results else set()
-                )
+                best = bests[max if high else min]
                 also = self._values(found["it"], None)
                 also += self._values(None, found.groupdict().get("then"))
                 hits = tuple(value for value in values if value in best and (not also or value in also))
@@ -288,7 +289,7 @@ class Reader:
             for pattern, into in _WORDED:
                 text = pattern.sub(into, text)
         text = _TIMES.sub(" * ", _PERCENTS.sub(lambda found: found[0].replace("%", ""), _UNIT.sub("", text)))
-        known = set(self.known)
+        known = set(self.known) | set(map(abs, reading.earlier))
         for run in _RUN.finditer(text):
             if relation := _relation(run[0], known, run.start()):
                 reading.relations.append(relation)
@@ -347,10 +348,10 @@ def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:
         value for k in (worked if "=" in signs else range(len(sides))) for token in sides[k] if (value := number(token)) is not None
     )
     results = (tuple(exact[k] for k in range(len(sides)) if k not in worked) or (exact[-1],)) if "=" in signs else ()
-    grounded, held = True, set(known)
+    grounded = True
     for k in worked if "=" in signs else range(len(sides)):
         own = {abs(value) for token in sides[k] if (value := number(token)) is not None}
-        grounded &= own <= held or (k > 0 and "=" in signs)  # later sides only rewrite the first
+        grounded &= own <= known or (k > 0 and "=" in signs)  # later sides only rewrite the first
     return Relation("=" if "=" in signs else "<", holds, operands, results, grounded, at)
 
 

@@ -9,6 +9,7 @@ without the sentences that the facts contradict.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from dyme.errors import SupervisionError
@@ -50,13 +51,18 @@ class LocalRefiner:
         return text.replace(self.marker, "").strip()
 
     def _reorganised(self, sample: Sample) -> str:
-        """The sentences of the rationale that stand, after the facts that they mention; "" if none stands."""
+        """The sentences of the rationale that stand, after the facts that they mention; "" if none stands.
+
+        Each is read by itself, with the results of those before it.
+        """
         reader = _reader(sample.question, sample.facts)
         kept: list[str] = []
+        results: set[Fraction] = set()
         for sentence in _SENTENCE.split((sample.rationale or "").strip()):
-            so_far = reader.read(" ".join([*kept, sentence]))
-            if sentence.strip() and not so_far.faults and not (sample.facts and so_far.strays):
+            reading = reader.read(sentence, results)
+            if sentence.strip() and not reading.faults and not (sample.facts and reading.strays):
                 kept.append(sentence.strip())
+                results.update(result for relation in reading.relations for result in relation.results)
         if not kept:
             return ""
         text = " ".join(kept)

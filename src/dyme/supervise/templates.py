@@ -23,7 +23,7 @@ from dyme.types import Assessment, Sample
 BEST_PER_KIND = 8
 LONGEST = 600
 """Characters of a template; longer traces are not kept."""
-_SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W*[A-Z][A-Za-z ]{2,30}:\s")
+_SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W{0,16}[A-Z][A-Za-z ]{2,30}:\s")
 """The head of a section."""
 _SENTENCES = re.compile(r"[.;!?](?:\s+|$)|\n+")
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b", re.IGNORECASE)

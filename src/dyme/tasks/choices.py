@@ -8,7 +8,7 @@ from string import ascii_uppercase
 
 LETTERS = ascii_uppercase
 _LABEL = r"\(?([A-Z])\)?\s*[:.)]\s*"
-_HEAD = re.compile(r"\n\s*(?:Choices|Options)\s*:", re.IGNORECASE)
+_HEAD = re.compile(r"\n[^\S\n]*(?:Choices|Options)\s*:", re.IGNORECASE)
 _ONE = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:]?")
 _SEVERAL = re.compile(r"[A-Z](?:(?:\s*[,;&/]\s*(?:and\s+)?|\s+and\s+|\s+)[A-Z])+")
 
@@ -54,7 +54,7 @@ def split(text: str) -> tuple[str, list[str]]:
     heads = list(_HEAD.finditer(text))
     if not heads:
         return text.strip(), []
-    _, *parts = re.split(rf"(?:^|\n)\s*{_LABEL}", text[heads[-1].end() :])
+    _, *parts = re.split(rf"(?:^|\n)[^\S\n]*{_LABEL}", text[heads[-1].end() :])
     letters, options = parts[::2], [option.strip() for option in parts[1::2]]
     if len(options) < 2 or "".join(letters) != LETTERS[: len(letters)] or not all(options):
         return text.strip(), []

@@ -22,7 +22,7 @@ from dyme.errors import DataError
 from dyme.tasks import choices as options
 from dyme.tasks.published import Layout, read_json
 
-_ANSWER = re.compile(r"\n?\s*Answer\s*:\s*")
+_ANSWER = re.compile(r"(?<!\s)\s*Answer\s*:\s*")
 
 
 def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ _ALLOWED = re.compile(rf"(?:[A-Za-z0-9 +\-*/^_=<>()\[\]{{}}.,:|']|\\(?:{'|'.join
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot|log|ln)(?![a-z])")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 _EXPONENT = re.compile(r"\^\s*(\{[^{}]*\}|\\?\w+|.)")
-_SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*[-+]?\s*[0-9]")
+_SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*(?:[-+]\s*)?[0-9]")
 _LONG_NUMBER = re.compile(rf"[0-9.]{{{MOST_DIGITS + 1},}}")
 _NUMERAL = re.compile(r"-?(?:[0-9]+(?:\.([0-9]+))?|\.([0-9]+))")
 
@@ -122,7 +122,7 @@ def readable(text: str) -> bool:
             return False
         for factor in re.findall(r"[0-9]+", exponent):
             product *= max(1, int(factor))
-    return product <= LARGEST_POWER and not re.search(r"\^[^+\-*/=,()]*\^|\^\s*\{[^{}]*\{", text)
+    return product <= LARGEST_POWER and not re.search(r"\^[^+\-*/=,()^]*\^|\^\s*\{[^{}]*\{", text)
 
 
 def _deep(text: str) -> bool:

@@ -47,10 +47,10 @@ _CHARACTERS = {
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|operatorname|rm|bf)(?![a-zA-Z])\s*(?:\{([^{}]*)\})?")
 _NOTHING = re.compile(
-    r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad)(?![a-zA-Z])|\\[,;!: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|\*+$|`"
+    r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad)(?![a-zA-Z])|\\[,;!: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
 )
 _COMMANDS = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
@@ -58,12 +58,12 @@ _COMMANDS = (
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
     (re.compile(r"\\le(?![a-zA-Z])|<=|\\leqslant(?![a-zA-Z])"), r"\\leq "),
     (re.compile(r"\\ge(?![a-zA-Z])|>=|\\geqslant(?![a-zA-Z])"), r"\\geq "),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\bdegrees?\b"), "°"),
+    (re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\bdegrees?\b"), "°"),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=[({\[0-9])"), r"\\sqrt "),
     (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln)(?![a-zA-Z])"), r"\\\1 "),
-    (re.compile(r"\\sqrt\s*(\[[0-9]{1,2}\])?\s*\(([^()]*)\)"), r"\\sqrt\1{\2}"),
+    (re.compile(r"\\sqrt\s*(?:(\[[0-9]{1,2}\])\s*)?\(([^()]*)\)"), r"\\sqrt\1{\2}"),
     (re.compile(r"\\sqrt\s*([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
     (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
     (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
@@ -75,9 +75,9 @@ _NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
 _VARIABLE = re.compile(r"(?:m *)?\\angle *[A-Z]{1,3}|\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([a-z]\))?")
 _IS = re.compile(r"^(?:(?:the|so|its|answer|final) )*([A-Za-z]+(?: [A-Za-z]+){0,3}) is (?=[-+0-9\\(\[.])", re.IGNORECASE)
 _UNIT = re.compile(
-    r"(?<=[0-9}).i °])(?<!per )\s*((?:(?:square|sq|cubic|cu)\s+)?"
+    r"(?:(?<=[0-9}).°]) ?|(?<=i) |(?<= )(?<!per ))((?:(?:square|sq|cubic|cu) )?"
     r"(?:(?:units?|centi|milli|kilo|cm|mm|km|dm|in|ft|feet|foot|inch|yd|mi|mile|yard|kg|mg|lb|oz|ml|sec|min|hr|hour|minute|second)"
-    r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|°\s*T?|%)(?:\s*\^?\s*\{?\s*[23]\s*\}?)?(?:\s+(?:squared|cubed))?)$"
+    r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|° ?T?|%)(?: ?(?:\^ ?)?(?:\{ ?)?[23](?: ?\})?)?(?: (?:squared|cubed))?)$"
 )
 _DOLLARS = re.compile(r"\\?\$ ?(?=[0-9.])|(?<=[0-9]) ?\\?\$$")
 _ABOUT = re.compile(r" ?(?:≈|\\approx(?![a-zA-Z])) ?|^(?:about|approximately|roughly|approx\.?) ", re.IGNORECASE)
@@ -115,7 +115,7 @@ def expression(text: str) -> Expression:
     plain = notation(text)
     variable, body = _split(plain)
     if found := _UNIT.search(body):
-        named = read_unit(re.sub(r"[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
+        named = read_unit(re.sub(r"(?<![{}\s^])[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
         body, unit = (body[: found.start()].strip() if named else body), unit + named
     if not re.search(r"[({\[]", body):
         body = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), body)
@@ -127,8 +127,8 @@ def notation(text: str) -> str:
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_CHARACTERS.get(character, character) for character in text)
-    if boxed := _BOXED.search(text):
-        text = boxed[1]
+    if (boxed := _BOXED.search(text)) and (closing := text.rfind("}")) >= boxed.end():
+        text = text[boxed.end() : closing]
     text = _NOTHING.sub(" ", _WORDS.sub(lambda found: f" {found[1] or ''} ", text))
     for pattern, replacement in _COMMANDS:
         text = pattern.sub(replacement, text)

@@ -34,7 +34,6 @@ _POWER = re.compile(r"()10 ?(?:\^|\*\*) ?()[({]?([-+]?[0-9]+)[)}]?(?![0-9.])")
 _PLAIN_NUMBER = re.compile(rf"{_DECIMAL}(?![0-9])")
 _WORD_NUMBER = re.compile(r"([a-z]+)(?:-([a-z]+))?(?![a-z])")
 _JOINT = re.compile(r" ?- ?| to | through ")
-_BETWEEN = re.compile(r"between (.+) and (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,9 @@ def quantity(text: str, unit: str = "") -> Quantity | None:
     text = text[found.end() :] if (found := _ABOUT.match(text)) else text
     if single := _single(text, unit):
         return Quantity(single[0], single[0], single[1])
-    if found := _BETWEEN.fullmatch(text):
-        return _range(found[1], found[2], unit)
+    if text.startswith("between "):
+        low, _, high = text.removeprefix("between ").rpartition(" and ")
+        return _range(low, high, unit)
     text = text.removeprefix("from ")
     ends = (_range(text[: joint.start()], text[joint.end() :], unit) for joint in _JOINT.finditer(text))
     return next((found for found in ends if found), None)

@@ -19,8 +19,8 @@ from dyme.verify.answer import number, read
 
 _PLAIN = str.maketrans(dict.fromkeys("\u2013\u2212", "-") | {"×": "*", "÷": "/"})
 _BULLET_OR_GAP = re.compile(r"^[^\S\n]*[-*•][^\S\n]+|[^\S\n]+", re.MULTILINE)
-NUMBER = r"(?>-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?)"
-"""Pattern of a number in plain characters: "-4.5", "1,640"."""
+NUMBER = r"(?>-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}(?![0-9])|[0-9]+)(?:\.[0-9]+)?)"
+"""Pattern of a number in plain characters: "-4.5", "1,640"; of thousands there are a few, so that no search reads a run of them anew."""
 _OPERATOR = " ?[-+*/] ?"
 _VALUE = re.compile(rf"(?: ?[:=] ?| (?:(?:is|at|has) )?)((?:[$€£¥₹] ?)?{NUMBER}%?+)(?!\w|{_OPERATOR}[0-9])")
 _MOST_TERMS = 30
