@@ -26,7 +26,7 @@ from pathlib import Path
 from measure import table, write
 
 from dyme.errors import SupervisionError
-from dyme.figures import Figure, wilson
+from dyme.figures import Figure, share
 from dyme.supervise.chart_layout import ROLES
 from dyme.supervise.chart_text import bare_number
 from dyme.supervise.ocr import OcrExtractor
@@ -119,13 +119,13 @@ def report(items: Sequence[Item], markdown: bool, file: Path | None) -> None:
     for name in ("all", *sorted({item.sample.kind for item in items} - {""})):
         part = [item for item in items if name in ("all", item.sample.kind)]
         numeric = [item for item in part if item.numeric]
-        shares = {"verbatim": wilson(sum(i.verbatim for i in part), len(part)),
-                  "numeric_verbatim": wilson(sum(i.verbatim for i in numeric), len(numeric)),
-                  "numeric_paired": wilson(sum(i.paired for i in numeric), len(numeric))}  # fmt: skip
-        for what, share in shares.items():
-            figures |= {f"{what}_{name}": share.value, f"{what}_{name}_low": share.low, f"{what}_{name}_high": share.high,
-                        f"{what}_{name}_n": share.n}  # fmt: skip
-        lines.append([name, *(_shown(share) for share in shares.values())])
+        shares = {"verbatim": _share(part, [i.verbatim for i in part]),
+                  "numeric_verbatim": _share(numeric, [i.verbatim for i in numeric]),
+                  "numeric_paired": _share(numeric, [i.paired for i in numeric])}  # fmt: skip
+        for what, found in shares.items():
+            figures |= {f"{what}_{name}": found.value, f"{what}_{name}_low": found.low, f"{what}_{name}_high": found.high,
+                        f"{what}_{name}_n": found.n}  # fmt: skip
+        lines.append([name, *map(_shown, shares.values())])
     table(["subset", "answer verbatim", "numbers: verbatim", "numbers: in a pair"], lines, markdown)
     figures |= {
         "seconds_per_image": statistics.mean(item.seconds for item in items),
@@ -138,8 +138,12 @@ def report(items: Sequence[Item], markdown: bool, file: Path | None) -> None:
     write(file, figures)
 
 
-def _shown(share: Figure) -> str:
-    return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}] of {share.n}"
+def _share(items: Sequence[Item], hits: Sequence[bool]) -> Figure:
+    return share(hits, clusters=[item.sample.images[0].key for item in items])
+
+
+def _shown(found: Figure) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] of {found.n}"
 
 
 def show(items: Sequence[Item]) -> None:

@@ -21,7 +21,7 @@ from dyme.capacity import check_placeholders
 from dyme.config import Config
 from dyme.errors import ModelError
 from dyme.figures import figures
-from dyme.items import Drawn, Item, ItemFolder, Key, Plan
+from dyme.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
 from dyme.policy import Policy
 from dyme.rollout import hf
 from dyme.tree import Prompt
@@ -199,7 +199,7 @@ def _item(index: int, sample: Sample, completion: Completion, style: PromptStyle
     return Item(
         index=index, id=sample.id, prompt=style, question=sample.question, gold=sample.answer, kind=sample.kind,
         answer_kind=sample.answer_kind, completion=completion.text, answer=None, parsed=False, correct=False, score=0.0, reason="",
-        tokens=len(completion.token_ids), finished=completion.finished,
+        tokens=len(completion.token_ids), finished=completion.finished, picture=picture_of(sample),
     )  # fmt: skip
 
 

@@ -1,7 +1,11 @@
 """The figures of an evaluation, each with its 95 % interval and its count, from its items.
 
-Shares have Wilson score intervals, means normal ones. Observations that are not independent (the statements of one
-completion, the completions of one prompt) count as their effective number (Kish, 1965).
+Questions about one picture, statements of one completion and completions of one prompt are not independent. A share has Wilson's
+interval (1927) at its effective number of observations: their number over the design effect (Kish, 1965), the ratio of the
+cluster-robust variance to that of independent observations. Residuals are corrected for their leverage as by Bell and McCaffrey (2002),
+and few clusters by the ratio of Student quantiles as by Korn and Graubard (1998), with Kish's effective number of clusters. A mean has
+the normal interval with the same variance and the same ratio. With one question a picture, both are the plain ones.
+`benchmarks/intervals.py` measures how often they hold the truth.
 """
 
 from __future__ import annotations
@@ -9,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from dyme.items import STYLES, Drawn, Item
+from dyme.items import STYLES, Item
 
 Z95 = 1.959963984540054
 SOFT = ("open", "vqa")
@@ -40,37 +45,78 @@ def _wilson_bounds(p: float, n: float) -> tuple[float, float]:
     return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
-def clustered(hits: Sequence[float], sizes: Sequence[int]) -> Figure:
+def clustered(hits: Sequence[float], sizes: Sequence[float]) -> Figure:
     """A share of observations that come in clusters: hits[i] of sizes[i] in cluster i; n counts the observations.
 
-    The interval is Wilson's at the number of independent observations that would have the same variance, which is that of a
-    ratio estimate over clusters; where it is 0, each cluster counts as one observation.
+    Where all are hits or none is, or all clusters have the same share, each cluster counts as one observation.
     """
-    n, total = len(sizes), sum(sizes)
+    total = round(math.fsum(sizes))
     if not total:
         return wilson(0, 0)
+    if max(sizes) == 1 and all(hit in (0, 1) for hit in hits):
+        return wilson(round(math.fsum(hits)), total)
     ratio = math.fsum(hits) / total
-    variance = math.fsum((h - ratio * s) ** 2 for h, s in zip(hits, sizes, strict=True)) * n / max(1, n - 1) / total**2
-    effective = min(total, ratio * (1 - ratio) / variance) if variance > 1e-12 else sum(s > 0 for s in sizes)
+    variance, fewer = _variance(hits, sizes, ratio)
+    apart = ratio * (1 - ratio) / max(1, total - 1)
+    effective = min(total, total * apart / variance / fewer**2) if variance > 1e-12 else sum(s > 0 for s in sizes)
     return Figure(ratio, *_wilson_bounds(ratio, effective), total)
 
 
-def mean(values: Sequence[float]) -> Figure:
-    """A mean with its normal interval."""
+def _variance(sums: Sequence[float], sizes: Sequence[float], ratio: float) -> tuple[float, float]:
+    """Cluster-robust variance of a ratio of sums to sizes; how much wider an interval is for there being few clusters."""
+    total = math.fsum(sizes)
+    if max(sizes) >= total:
+        return 0.0, 1.0
+    variance = math.fsum((x - ratio * s) ** 2 / (1 - s / total) for x, s in zip(sums, sizes, strict=True)) / total**2
+    clusters = total**2 / math.fsum(s * s for s in sizes)
+    return variance, t95(max(1, int(clusters - 1 + 1e-9))) / t95(max(1, round(total) - 1))
+
+
+@lru_cache(maxsize=1024)
+def t95(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t, to 0.005 (Abramowitz and Stegun, 26.7.5; for 1 and 2 degrees of freedom exactly)."""
+    if freedom < 3:
+        return (12.706204736432095, 4.302652729911275)[freedom - 1]
+    z, v = Z95, freedom
+    return (
+        z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
+    )  # fmt: skip
+
+
+def mean(values: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
+    """A mean with its normal interval; clusters[i] names what value i shares with others, "" nothing (without `clusters`, none does)."""
     n = len(values)
     if n == 0:
         return Figure(0.0, 0.0, 0.0, 0)
     centre = math.fsum(values) / n
-    spread = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / max(1, n - 1) / n)
-    return Figure(centre, centre - Z95 * spread, centre + Z95 * spread, n)
+    variance, wider = _variance(*_summed(values, [1.0] * n, clusters), centre)
+    half = Z95 * wider * math.sqrt(variance)
+    return Figure(centre, centre - half, centre + half, n)
 
 
-def mean_score(scores: Sequence[float]) -> Figure:
-    """The mean of scores in [0, 1]; Wilson's interval where all are 0 or 1, else the normal one, kept within [0, 1]."""
+def mean_score(scores: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
+    """The mean of scores in [0, 1]; a share's interval where all are 0 or 1, else the normal one, kept within [0, 1]."""
     if all(score in (0, 1) for score in scores):
-        return wilson(round(sum(scores)), len(scores))
-    found = mean(scores)
+        return share(scores, clusters=clusters)
+    found = mean(scores, clusters)
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def share(hits: Sequence[float], sizes: Sequence[float] = (), clusters: Sequence[str] = ()) -> Figure:
+    """`clustered`, of hits[i] in sizes[i] observations (by default one); clusters[i] is as for `mean`."""
+    return clustered(*_summed(hits, sizes or [1.0] * len(hits), clusters))
+
+
+def _summed(values: Sequence[float], sizes: Sequence[float], clusters: Sequence[str]) -> tuple[list[float], list[float]]:
+    """Sums of values and sizes by cluster."""
+    sums: dict[str | int, list[float]] = {}
+    for k, (value, size, name) in enumerate(zip(values, sizes, clusters or [""] * len(values), strict=True)):
+        own = sums.setdefault(name or k, [0.0, 0.0])
+        own[0] += value
+        own[1] += size
+    return [value for value, _ in sums.values()], [size for _, size in sums.values()]
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -86,12 +132,11 @@ def figures(items: Sequence[Item]) -> dict[str, Any]:
     asked = {style: [i for i in items if i.prompt == style] for style in STYLES}
     found = {f"{style}_accuracy": _accuracy(own) for style, own in asked.items() if own}
     if any(i.answer_kind in SOFT or i.score not in (0, 1) for i in items):
-        found |= {f"{style}_score": mean_score([i.score for i in own]) for style, own in asked.items() if own}
+        found |= {f"{style}_score": _score(own) for style, own in asked.items() if own}
     if thought := asked["think"]:
-        drawn = [i.sampled for i in thought if i.sampled]
-        found |= format_figures(thought) | (sampled_figures(drawn) if drawn else {})
+        found |= format_figures(thought) | sampled_figures(thought)
     if direct := asked["direct"]:
-        found["direct_truncated"] = wilson(sum(not i.finished for i in direct), len(direct))
+        found["direct_truncated"] = _share(direct, [not i.finished for i in direct])
     return {
         "metrics": {name: asdict(figure) for name, figure in found.items()},
         "by_kind": {kind: _accuracies([i for i in items if i.kind == kind]) for kind in sorted({i.kind for i in items}) if kind},
@@ -102,31 +147,36 @@ def figures(items: Sequence[Item]) -> dict[str, Any]:
 
 def format_figures(thought: Sequence[Item]) -> dict[str, Figure]:
     """Of completions that were told to think: in the format, cut off, or finished in no format (the three are all); truth, length."""
-    n, stated = len(thought), [i.statements for i in thought if i.statements]
+    stated = [i for i in thought if i.statements]
+    true, made = ([i.statements[k] for i in stated if i.statements] for k in (0, 1))
     return {
-        "format_rate": wilson(sum(i.parsed for i in thought), n),
-        "truncated": wilson(sum(not i.finished for i in thought), n),
-        "unparsed": wilson(sum(i.finished and not i.parsed for i in thought), n),
-        "true_statements": clustered([true for true, _ in stated], [number for _, number in stated]),
-        "mean_length": mean([i.tokens for i in thought]),
+        "format_rate": _share(thought, [i.parsed for i in thought]),
+        "truncated": _share(thought, [not i.finished for i in thought]),
+        "unparsed": _share(thought, [i.finished and not i.parsed for i in thought]),
+        "true_statements": _share(stated, true, made),
+        "mean_length": mean([i.tokens for i in thought], _pictures(thought)),
     }
 
 
-def sampled_figures(drawn: Sequence[Drawn]) -> dict[str, Figure]:
+def sampled_figures(thought: Sequence[Item]) -> dict[str, Figure]:
     """pass@1, 2, 4, ... k, format rate and the shares of all-wrong, mixed and all-right prompts, k samples each; n counts prompts."""
+    asked = [i for i in thought if i.sampled]
+    drawn = [i.sampled for i in asked if i.sampled]
+    if not drawn:
+        return {}
     n, k = len(drawn), drawn[0].samples
 
-    def share(hits: Sequence[float]) -> Figure:
-        return replace(clustered(hits, [k] * n), n=n)
+    def of_samples(hits: Sequence[float]) -> Figure:
+        return replace(_share(asked, hits, [k] * n), n=n)
 
-    passed = {j: share([k * pass_at_k(k, d.correct, j) for d in drawn]) for j in (1, 2, 4, 8, 16, 32, 64) if j < k}
+    passed = {j: of_samples([k * pass_at_k(k, d.correct, j) for d in drawn]) for j in (1, 2, 4, 8, 16, 32, 64) if j < k}
     return {
         **{f"pass_at_{j}": figure for j, figure in passed.items()},
-        f"pass_at_{k}": wilson(sum(d.correct > 0 for d in drawn), n),
-        "sampled_format_rate": share([d.parsed for d in drawn]),
-        "all_wrong": wilson(sum(d.correct == 0 for d in drawn), n),
-        "all_right": wilson(sum(d.correct == k for d in drawn), n),
-        "mixed": wilson(sum(0 < d.correct < k for d in drawn), n),
+        f"pass_at_{k}": _share(asked, [d.correct > 0 for d in drawn]),
+        "sampled_format_rate": of_samples([d.parsed for d in drawn]),
+        "all_wrong": _share(asked, [d.correct == 0 for d in drawn]),
+        "all_right": _share(asked, [d.correct == k for d in drawn]),
+        "mixed": _share(asked, [0 < d.correct < k for d in drawn]),
     }
 
 
@@ -145,8 +195,21 @@ def by_answer_kind(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
     return {kind: _accuracies(own) | (_scores(own) if kind in SOFT else {}) for kind, own in groups.items()}
 
 
+def _pictures(items: Sequence[Item]) -> list[str]:
+    return [i.picture for i in items]
+
+
+def _share(items: Sequence[Item], hits: Sequence[float], sizes: Sequence[float] = ()) -> Figure:
+    """A share of what the items hold, clustered by picture."""
+    return share(hits, sizes, _pictures(items))
+
+
+def _score(items: Sequence[Item]) -> Figure:
+    return mean_score([i.score for i in items], _pictures(items))
+
+
 def _accuracy(items: Sequence[Item]) -> Figure:
-    return wilson(sum(i.correct for i in items), len(items))
+    return _share(items, [i.correct for i in items])
 
 
 def _accuracies(items: Sequence[Item]) -> dict[str, Any]:
@@ -154,7 +217,7 @@ def _accuracies(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _scores(items: Sequence[Item]) -> dict[str, Any]:
-    return {f"{s}_score": asdict(mean_score([i.score for i in own])) for s in STYLES if (own := [i for i in items if i.prompt == s])}
+    return {f"{s}_score": asdict(_score(own)) for s in STYLES if (own := [i for i in items if i.prompt == s])}
 
 
 def _examples(items: Sequence[Item]) -> list[dict[str, Any]]:

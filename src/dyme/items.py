@@ -86,11 +86,19 @@ class Item:
     statements: tuple[int, int] | None = None
     """Statements in the thinking: (true of the facts, all); None without thinking or facts."""
     sampled: Drawn | None = None
+    picture: str = ""
+    """What it shares with other questions, by content (`picture_of`); "" for nothing."""
 
     @property
     def key(self) -> Key:
         """Place and style."""
         return self.index, self.prompt
+
+
+def picture_of(sample: Sample) -> str:
+    """A name for the content of a question's pictures, or of the facts that stand in their place; "" if it has neither."""
+    content: list[object] = [source.key for source in sample.images] or [(fact.subject, fact.value) for fact in sample.facts]
+    return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16] if content else ""
 
 
 class ItemFolder:
@@ -206,7 +214,8 @@ def _differences(held: Any, wanted: Any, name: str = "") -> list[str]:
 
 def _row(item: Item) -> dict[str, Any]:
     """An item as a line; what it does not have is left out."""
-    return {name: value for name, value in asdict(item).items() if value is not None or name == "answer"}
+    lacking = () if item.picture else ("picture",)
+    return {name: value for name, value in asdict(item).items() if name == "answer" or (value is not None and name not in lacking)}
 
 
 def _item(row: Mapping[str, Any], file: Path) -> Item:

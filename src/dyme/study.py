@@ -24,6 +24,7 @@ from typing import Any
 
 from dyme.config import Config
 from dyme.errors import ConfigError, DymeError
+from dyme.figures import t95
 from dyme.recipe import build, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
@@ -282,10 +283,6 @@ def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
 def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     """One figure from those of several seeds on the same items."""
     values = [f["value"] for f in figures]
@@ -294,6 +291,6 @@ def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     spread = 0.0
     if n > 1:
         deviation = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1))
-        spread = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * deviation / math.sqrt(n)
+        spread = t95(n - 1) * deviation / math.sqrt(n)
     half = math.hypot(items, spread)
     return {"value": centre, "low": centre - half, "high": centre + half, "n": figures[0]["n"], "seeds": n}

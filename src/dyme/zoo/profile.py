@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dyme.config import Config, ModelConfig, TaskConfig
 from dyme.evaluate import answer, evaluate
-from dyme.figures import Figure, wilson
+from dyme.figures import Figure, clustered, wilson
 from dyme.items import Plan
 from dyme.policy import Policy
 from dyme.tasks import charts
@@ -29,8 +29,8 @@ def captions(policy: Policy, samples: Sequence[Sample], config: Config) -> tuple
     said = [c.text for c in answer(policy, asked, config, "")]
     right = [[f"{f.subject} {f.value}" for f in s.facts] for s in samples]
     whole = sum(text == ", ".join(facts) + "." for text, facts in zip(said, right, strict=True))
-    values = sum(fact in text for text, facts in zip(said, right, strict=True) for fact in facts)
-    return wilson(whole, len(samples)), wilson(values, sum(map(len, right)))
+    values = [sum(fact in text for fact in facts) for text, facts in zip(said, right, strict=True)]
+    return wilson(whole, len(samples)), clustered(values, list(map(len, right)))
 
 
 def profile(model: str, items: int) -> dict[str, Figure]:
