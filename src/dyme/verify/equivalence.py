@@ -39,6 +39,8 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 _EXPONENT = re.compile(r"\^\s*(\{[^{}]*\}|\\?\w+|.)")
 _SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*(?:[-+]\s*)?[0-9]")
 _LONG_NUMBER = re.compile(rf"[0-9.]{{{MOST_DIGITS + 1},}}")
+_BASE = re.compile(r"[0-9] ?_")
+"""A number's base, which math-verify leaves out: 40_8 is not 40_9."""
 _NUMERAL = re.compile(r"-?(?:[0-9]+(?:\.([0-9]+))?|\.([0-9]+))")
 
 
@@ -114,7 +116,7 @@ def readable(text: str) -> bool:
     """Whether math-verify may see `text`: plain LaTeX of the allowed signs, without words, towers of powers and long numbers."""
     if len(text) > LONGEST or not _ALLOWED.fullmatch(text) or _WORD.search(text) or _deep(text):
         return False
-    if "**" in text or _SCIENTIFIC.search(text) or _LONG_NUMBER.search(text):
+    if "**" in text or _SCIENTIFIC.search(text) or _LONG_NUMBER.search(text) or _BASE.search(text):
         return False
     product = 1
     for exponent in _EXPONENT.findall(text):
