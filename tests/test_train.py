@@ -23,7 +23,7 @@ from dyme import checkpoint, schedule, steps
 from dyme import train as loop
 from dyme.config import Config
 from dyme.display import Display
-from dyme.errors import ConfigError
+from dyme.errors import ConfigError, RunError
 from dyme.model.loading import resolve
 from dyme.policy import Policy
 from dyme.record import RunFolder
@@ -226,6 +226,27 @@ def test_checkpoints_kept_and_leftovers_cleared(tmp_path: Path) -> None:
     assert [f.name for f in run.path.glob("checkpoints/*")] == ["step-000003"]
 
 
+@pytest.mark.parametrize("change", [{"question": "What else?"}, {"answer": "0"}, {"rationale": "No."}, {"facts": ()}, {"images": ()}, None])
+def test_a_resumed_run_notices_that_its_data_changed(change: dict[str, Any] | None, tmp_path: Path) -> None:
+    config, samples = small(tmp_path / "run"), charts.samples("train", 16)
+    accelerator = SimpleNamespace(num_processes=1, distributed_type=DistributedType.NO, device="cpu")
+    checkpoint.open_run(config, accelerator, samples, resume=False)  # type: ignore[arg-type]
+    other = samples[:-1] if change is None else [*samples[:-1], replace(samples[-1], **change)]
+    with pytest.raises(RunError, match="16 then, 15 now" if change is None else "as many, of other content") as caught:
+        checkpoint.open_run(config, accelerator, other, resume=True)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value) and "put the data back" in str(caught.value)
+    checkpoint.open_run(config, accelerator, samples, resume=True)  # type: ignore[arg-type]
+    (tmp_path / "run/versions.json").unlink()
+    checkpoint.open_run(config, accelerator, other, resume=True)  # type: ignore[arg-type]
+
+
+def test_facts_that_are_extracted_may_come_later(tmp_path: Path) -> None:
+    config, samples = small(tmp_path / "run", "supervision.facts=ocr"), charts.samples("train", 4)
+    accelerator = SimpleNamespace(num_processes=1, distributed_type=DistributedType.NO, device="cpu")
+    checkpoint.open_run(config, accelerator, [replace(s, facts=()) for s in samples], resume=False)  # type: ignore[arg-type]
+    checkpoint.open_run(config, accelerator, samples, resume=True)  # type: ignore[arg-type]
+
+
 # The shape of the code
 
 
@@ -264,5 +285,5 @@ def _definitions(tree: ast.Module) -> tuple[list[Any], list[Any]]:
 def test_sharded_weights_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
     sharded = SimpleNamespace(num_processes=1, distributed_type=DistributedType.FSDP)
     with pytest.raises(ConfigError, match="FSDP is not supported: each process keeps the whole model; use plain data parallelism"):
-        checkpoint.open_run(small(tmp_path / "run"), sharded, resume=False)  # type: ignore[arg-type]
+        checkpoint.open_run(small(tmp_path / "run"), sharded, [], resume=False)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()

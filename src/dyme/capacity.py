@@ -147,7 +147,7 @@ def _check_context(policy: Policy, sample: Sample, prompt: int, target: int, lim
 
 def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> None:
     """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go there."""
-    free, away = _free(accelerator), _away(policy, accelerator.device)
+    free, away = layout.free_bytes(accelerator.device), _away(policy, accelerator.device)
     weights, state = sum(p.nbytes for p in policy.parameters()), _state(policy, config)
     if away + state <= free:
         return
@@ -165,7 +165,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
 
     Call it once the weights are on the device.
     """
-    free, rollout = _free(accelerator) - _state(policy, config), config.rollout
+    free, rollout = layout.free_bytes(accelerator.device) - _state(policy, config), config.rollout
     rolls = any(stage.rolls_out for stage in ROUTERS[config.method.name].stages(config))
     completions = rollout.num_generations if rolls else 1
     longest = rollout.max_completion_length if rolls else sizes.target
@@ -251,12 +251,6 @@ def _state(policy: Policy, config: Config) -> int:
 def _away(policy: Policy, device: torch.device) -> int:
     """Bytes of the weights that are not on the device yet."""
     return sum(p.nbytes for p in policy.parameters() if p.device.type != device.type)
-
-
-def _free(accelerator: Accelerator) -> float:
-    """Memory for this process: processes on one CPU share it."""
-    free = layout.free_bytes(accelerator.device)
-    return free / accelerator.num_processes if accelerator.device.type == "cpu" else free
 
 
 def _gib(size: float) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import gather_object
 
 from dyme.capacity import check_placeholders
 from dyme.config import Config
@@ -23,6 +21,7 @@ from dyme.errors import ModelError
 from dyme.figures import figures
 from dyme.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
 from dyme.policy import Policy
+from dyme.processes import from_main, state, together
 from dyme.rollout import hf
 from dyme.tree import Prompt
 from dyme.types import Completion, PromptStyle, Sample
@@ -31,8 +30,6 @@ from dyme.verify.thinking import true_statements
 
 BATCH_ITEMS = 64
 """Items of a batch at most, so that little is lost by a kill."""
-WAIT = timedelta(days=7)
-"""How long processes that are done wait for the others."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
@@ -69,26 +66,31 @@ def run_evaluation(
     With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
     loaded where there is something to ask. Raises ModelError where a batch does not fit in the device's memory.
     """
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=WAIT)
+    launch = state()
     keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
-    held = folder.items() if folder else {}
-    state.wait_for_everyone()  # all have read what is there before anything is added
-    share = {key for key in keys if key[0] % state.num_processes == state.process_index}
-    new: list[Item] = []
-    if wanted := share - held.keys():
-        policy = Policy.load(config.model).requires_grad_(False).to(state.device)
+    held = from_main(folder.items) if folder else {}
+    share = {key for key in keys if key[0] % launch.num_processes == launch.process_index}
+
+    def work() -> list[Item]:
+        new: list[Item] = []
+        if not (wanted := share - held.keys()):
+            return new
+        policy = Policy.load(config.model).requires_grad_(False).to(launch.device)
         check_placeholders(policy, samples)
-        what = "completions" if state.num_processes == 1 else f"completions, process 1 of {state.num_processes}"
+        what = "completions" if launch.num_processes == 1 else f"completions, process 1 of {launch.num_processes}"
         done = sum(1 + plan.draws(*key) for key in share & held.keys())
         try:
             for batch in ask(policy, samples, config, rules_of(config), plan, wanted, progress, what, done):
                 new += batch
                 if folder:
-                    folder.append(batch, None if state.num_processes == 1 else state.process_index)
+                    folder.append(batch, None if launch.num_processes == 1 else launch.process_index)
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"{state.device} is out of memory at {plan.batch_tokens} tokens a batch; add --batch-tokens {plan.batch_tokens // 2}"
+                f"{launch.device} is out of memory at {plan.batch_tokens} tokens a batch; add --batch-tokens {plan.batch_tokens // 2}"
             ) from error
+        return new
+
+    new = together(work)
     known = held | {item.key: item for item in gather_object(new)}
     return figures([known[key] for key in keys])
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from dyme.config import Config
 from dyme.errors import RunError
-from dyme.record import json_line, read_rows, strict, write_rows, write_whole
+from dyme.record import digest, json_line, read_rows, strict, write_rows, write_whole
 from dyme.types import PromptStyle, Sample
 
 STYLES: tuple[PromptStyle, ...] = ("think", "direct")
@@ -179,7 +179,7 @@ def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: st
         "rollout": asdict(config.rollout),
         "seed": config.run.seed,
         "split": split,
-        "items": {"count": len(samples), "digest": _digest(samples)},
+        "items": {"count": len(samples), "digest": digest(samples)},
         "sampled": {"k": plan.k, "items": plan.sampled if plan.k else 0},
         "versions": {name: _version(name) for name in _PACKAGES},
     }  # fmt: skip
@@ -187,14 +187,6 @@ def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: st
 
 def _size_and_time(file: Path) -> list[int]:
     return [file.stat().st_size, file.stat().st_mtime_ns]
-
-
-def _digest(samples: Sequence[Sample]) -> str:
-    digest = hashlib.sha256()
-    for s in samples:
-        known = (s.id, s.question, s.answer, s.answers, s.choices, s.unit, s.kind, s.answer_kind, [i.key for i in s.images])
-        digest.update(repr((known, [(f.subject, f.value) for f in s.facts])).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -7,14 +7,14 @@ agrees, the model's own forward is the layout, at the cost of full logits.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
+from dyme.launch import local_count
 from dyme.tree import Layout, Limb, Tree
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
@@ -93,15 +93,13 @@ def saved_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Ten
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that the device could still give; of a computer's, what Linux calls available, its file cache included."""
+    """Memory that the device could still give to this process: what is available, file cache included, shared with the other
+    processes on this computer unless the device is this process's own.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    table = Path("/proc/meminfo")
-    if table.exists():
-        available = next(line.split()[1] for line in table.read_text(encoding="ascii").splitlines() if line.startswith("MemAvailable:"))
-        return int(available) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available) // local_count()
 
 
 def token_budget(bytes_per_token: float, free: int, reserved: int, device: torch.device) -> int:

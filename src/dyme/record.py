@@ -29,7 +29,7 @@ from typing import Any
 from dyme.config import Config
 from dyme.errors import RunError
 from dyme.recipe import build
-from dyme.types import Group, ImageSource, Route, StepRecord
+from dyme.types import Group, ImageSource, Route, Sample, StepRecord
 
 IMAGE_EDGE = 384
 """Longest edge of a stored image in pixels."""
@@ -205,6 +205,15 @@ class RunFolder:
 def image_name(key: str) -> str:
     """Where `RunFolder.store_image` puts the image with this key, relative to the run folder."""
     return f"images/{hashlib.sha1(key.encode('utf-8', 'surrogatepass'), usedforsecurity=False).hexdigest()}.png"
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """SHA-256 of all that training on these samples and judging their answers depends on, pictures included."""
+    found = hashlib.sha256()
+    for s in samples:
+        known = (s.id, s.question, s.answer, s.answers, s.choices, s.unit, s.kind, s.answer_kind, [image.key for image in s.images])
+        found.update(repr((known, [(f.subject, f.value) for f in s.facts], s.rationale)).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def strict(value: Any) -> Any:

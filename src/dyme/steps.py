@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from dyme import checkpoint, schedule
 from dyme.config import Config
 from dyme.policy import Policy
+from dyme.processes import together
 from dyme.record import completion_figures
 from dyme.rollout import hf
 from dyme.route import Context, Stage, standard_deviation
@@ -50,7 +51,7 @@ class Sampler:
         started, config = time.perf_counter(), self.config
         batch = list(schedule.next_samples(self.samples, position, config))
         share = batch[self.accelerator.process_index :: self.accelerator.num_processes]
-        prompts = [self.policy.encode(sample, config.task.think_prompt) for sample in share]
+        prompts = together(lambda: [self.policy.encode(sample, config.task.think_prompt) for sample in share])
         groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
         routes = routes_of(groups, stage, config, ungraded=self.supervisor.checker is not None)
         helped = self.supervisor.start(groups, routes, position.step)

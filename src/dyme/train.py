@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 
 from dyme import capacity, checkpoint, schedule
 from dyme.config import Config
 from dyme.display import Display
 from dyme.policy import Policy
+from dyme.processes import WAIT, from_main, main_first, on_cpu, together
+from dyme.record import RunFolder
 from dyme.route import ROUTERS, Stage
 from dyme.schedule import Position
 from dyme.steps import Sampler, Work, routes_of, summarize
@@ -29,7 +31,7 @@ from dyme.supervise import target
 from dyme.supervise.build import build_supervisor, load
 from dyme.supervise.build import check as supervise_check
 from dyme.supervise.build import warning as supervise_warning
-from dyme.types import Sample
+from dyme.types import Group, Route, Sample, StepRecord
 from dyme.update import Updater
 
 
@@ -41,13 +43,11 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
     display = display or Display.quiet()
-    samples = samples or load(config, "train")[0]
-    supervise_check(samples, config)
+    samples = samples or main_first(lambda: load(config, "train")[0])
     stages = ROUTERS[config.method.name].stages(config)
     accelerator = accelerator_for(config, samples)
     set_seed(config.run.seed)
-    policy = Policy.load(config.model)
-    sizes = capacity.check(policy, samples, config, accelerator)  # what cannot work shows before the run folder is made
+    policy, sizes = together(lambda: load_policy(config, samples, accelerator))
 
     def note(line: str) -> None:
         if accelerator.is_main_process:
@@ -55,9 +55,10 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             run.log_event("note", message=line)
 
     updater = Updater(policy, config, accelerator, note)
-    tight = capacity.check_step(policy, sizes, config, accelerator)
-    run = checkpoint.open_run(config, accelerator, resume)
-    supervisor, total = build_supervisor(config, run.path, note, lambda: interrupt.requested), schedule.budget(config, len(samples))
+    tight = together(lambda: capacity.check_step(policy, sizes, config, accelerator))
+    run = checkpoint.open_run(config, accelerator, samples, resume)
+    supervisor = together(lambda: build_supervisor(config, run.path, note, lambda: interrupt.requested))
+    total = schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
@@ -82,11 +83,8 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             supervisor.learn([group for group, _ in everyone])
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
-            if accelerator.is_main_process:
-                record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
-                run.log_step(record)
-                run.log_rollouts(position.step, *map(list, zip(*everyone, strict=True)))
-                display.step(record, stage.name)
+            record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
+            from_main(lambda: write(run, record, everyone, display, stage))  # noqa: B023 (it is called at once)
             if checkpoint.due(config, position):
                 checkpoint.save(run, updater, position, supervisor.pool)
         final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
@@ -95,11 +93,26 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     return final
 
 
+def load_policy(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, capacity.Sizes]:
+    """The policy and the sizes of its work; what cannot work shows here, before the run folder is made."""
+    supervise_check(samples, config)
+    policy = Policy.load(config.model)
+    return policy, capacity.check(policy, samples, config, accelerator)
+
+
+def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage) -> None:
+    """Record a step in the run folder and on the display."""
+    run.log_step(record)
+    run.log_rollouts(record.step, [group for group, _ in everyone], [route for _, route in everyone])
+    display.step(record, stage.name)
+
+
 def accelerator_for(config: Config, samples: Sequence[Sample]) -> Accelerator:
     """Devices and processes; data parallelism is told if some parameters may get no gradient in a step."""
     settings = config.model
     partial = not settings.freeze_vision or (not settings.lora_rank and not all(s.images for s in samples))
-    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)])
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=partial), InitProcessGroupKwargs(timeout=WAIT)]
+    return Accelerator(cpu=on_cpu(), kwargs_handlers=handlers)
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:

@@ -88,7 +88,6 @@ class Updater:
                 self.reference.save(state / _REFERENCE)
             chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget}
             (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
-        self.accelerator.wait_for_everyone()
 
     def load(self, state: Path) -> None:
         """Restore weights, optimizer, the reference model if there is one, and what was chosen on the first batch: the layout and

@@ -17,6 +17,8 @@ from dyme.config import Config
 from dyme.display import Display, Pace, open_console
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.items import ItemFolder, Plan
+from dyme.launch import is_main
+from dyme.processes import from_main, main_first
 from dyme.recipe import build, load_recipe, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
@@ -28,12 +30,7 @@ from dyme.types import Sample
 
 def new_display() -> Display:
     """A display on the terminal; quiet in all but the main process."""
-    return Display(open_console(quiet=not main_process()))
-
-
-def main_process() -> bool:
-    """Whether this is the only process of a run, or the first."""
-    return os.environ.get("RANK", "0") == "0"
+    return Display(open_console(quiet=not is_main()))
 
 
 def check_names(config: Config) -> None:
@@ -59,10 +56,13 @@ def check_place(path: Path, option: str) -> None:
 
 
 def samples_of(config: Config, split: Split) -> list[Sample]:
-    """A split's samples; read before torch is imported, so that bad rows are found at once."""
+    """A split's samples; read before torch is imported, so that bad rows are found at once.
+
+    Of several processes the main one reads first, as reading may prepare data or extract facts, which the others then find.
+    """
     display = new_display()
     with progress_bars(display) as progress:
-        samples, trouble = load(config, split, progress)
+        samples, trouble = main_first(lambda: load(config, split, progress))
     if trouble:
         display.note(trouble)
     return samples
@@ -71,7 +71,7 @@ def samples_of(config: Config, split: Split) -> list[Sample]:
 def train_model(config: Config, resume: str | None, display: Display) -> Path:
     """Train by `config`, or go on with the run that it names, and return the folder of the model."""
     if not resume:
-        check_fresh(config)
+        from_main(lambda: check_fresh(config))
     samples = samples_of(config, "train")
     from dyme.train import train as run_training
 

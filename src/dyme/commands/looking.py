@@ -10,31 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from dyme.advice import advice
-from dyme.commands.common import eval_config, evaluate_model, main_process, new_display, samples_of, write_json
+from dyme.commands.common import eval_config, evaluate_model, new_display, samples_of, write_json
 from dyme.config import Config
 from dyme.display import Display, show_answer_kinds, show_kinds, show_results
 from dyme.items import STYLES, ItemFolder, Plan, fingerprint
+from dyme.launch import is_main
+from dyme.processes import check_shared, from_main, together
 from dyme.report.page import write_page
 from dyme.types import Sample
 
 
 def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate a model; with --out, keep each item and go on where an earlier call stopped."""
-    config = eval_config(args, rest)
-    out = _out(args, config)
-    if out:
-        ItemFolder.check(out)
+    config = together(lambda: eval_config(args, rest))
+    if out := _out(args, config):
+        check_shared(out, "--out")
+        from_main(lambda: ItemFolder.check(out))
     display = new_display()
     chosen = samples_of(config, args.split)[: args.samples or None]
     plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
-    folder = _folder(out, config, args, chosen, plan) if out else None
-    if folder and (there := len(folder.items())):
+    folder = ItemFolder(out) if out else None
+    if folder and (there := from_main(lambda: _held(folder.path, config, args, chosen, plan))):
         display.note(f"going on: {there} answers are in {out} already")
     try:
         result = evaluate_model(config, args.model, chosen, display, plan=plan, folder=folder)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from what is in {out}" if out else "") from None
-    if not main_process():
+    if not is_main():
         return 0
     whole = {"model": args.model, "task": config.task.name, "split": args.split, **result}
     write_json(args.json, whole)  # before anything is shown: whoever reads that may stop, as in `| head -1`
@@ -63,20 +65,21 @@ def _out(args: argparse.Namespace, config: Config) -> Path | None:
     return Path("evals") / f"{config.task.name}-{args.split}-{name}"
 
 
-def _folder(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> ItemFolder:
+def _held(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> int:
+    """Open the folder of an evaluation, or make it; the number of answers that it holds."""
     from dyme.model.loading import resolve
 
     model = resolve(replace(config.model, path=args.model))
-    return ItemFolder.open(out, fingerprint(config, model, samples, args.split, plan), make=main_process())
+    return len(ItemFolder.open(out, fingerprint(config, model, samples, args.split, plan)).items())
 
 
 def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Sample from a model and say what that means for SFT, GRPO and DyME."""
-    config = eval_config(args, rest)
+    config = together(lambda: eval_config(args, rest))
     display = new_display()
     chosen = samples_of(config, args.split)[: args.samples or 200]
     result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
-    if not main_process():
+    if not is_main():
         return 0
     lines = advice({name: figure["value"] for name, figure in result["metrics"].items()}, args.k)
     write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})

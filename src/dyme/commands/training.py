@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dyme import card, study, upload
-from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, main_process, new_display, samples_of, train_model
+from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, new_display, samples_of, train_model
+from dyme.config import Config
 from dyme.display import show_results
 from dyme.errors import ConfigError
+from dyme.launch import is_main
+from dyme.processes import check_shared, from_main, together
 from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
 from dyme.report.comparison import write_comparison, write_table
@@ -58,28 +61,23 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Train, evaluate on the held-out split if there is one, write the page; a run that was stopped has status 130."""
-    if bool(args.recipe) == bool(args.resume):
-        raise ConfigError("give a recipe (dyme train charts-dyme) or --resume RUN, not both")
-    if args.resume and rest:
-        raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
-    config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
-    config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
-    check_names(config)
+    if args.resume:
+        check_shared(Path(args.resume), "--resume")
+    config = together(lambda: _settings(args, rest))
+    check_shared(Path(config.run.output), "--run.output")
     display = new_display()
-    if config.run.push_to_hub:
-        upload.need_token()
     if not args.resume:
-        check_fresh(config)
+        from_main(lambda: check_fresh(config))
     test = samples_of(config, "test") if has_test(config.task) else []
     folder = train_model(config, args.resume, display)
-    run = RunFolder.open(config.run.output)
+    run = RunFolder(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED
-    done = {e["name"]: e for e in run.evaluations()}
+    done = {e["name"]: e for e in from_main(run.evaluations)}
     fresh = bool(test) and "test" not in done
     if fresh:
         done["test"] = evaluate_model(config, str(folder), test, display)
-    if main_process():
+    if is_main():
         if fresh:
             run.log_evaluation(run.steps()[-1].step, "test", done["test"])
         card.write(run, folder)
@@ -89,6 +87,20 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         if config.run.push_to_hub:
             display.note(f"pushed {upload.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
     return 0
+
+
+def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
+    """The settings of a new run, or those of the run to go on with, as far as they can be checked without data."""
+    if bool(args.recipe) == bool(args.resume):
+        raise ConfigError("give a recipe (dyme train charts-dyme) or --resume RUN, not both")
+    if args.resume and rest:
+        raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
+    config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
+    config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
+    check_names(config)
+    if config.run.push_to_hub:
+        upload.need_token()
+    return config
 
 
 def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:

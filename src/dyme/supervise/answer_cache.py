@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from dyme.errors import ConfigError
 
+_NETWORK = re.compile(r"(?i)^(nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|afs|afp|9p|orangefs|panfs|pvfs|webdav|fuse\.)|\bremote\b")
+"""File systems that several computers share, by psutil's names; "remote" is said of Windows' network drives."""
 PATIENCE = 30.0
 """Seconds to try for while another process has the file."""
 
@@ -23,7 +28,7 @@ class AnswerCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-            _execute(self._db, "PRAGMA journal_mode=WAL")
+            _execute(self._db, f"PRAGMA journal_mode={'DELETE' if on_network(path) else 'WAL'}")
             _execute(self._db, "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
@@ -43,6 +48,13 @@ class AnswerCache:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+
+def on_network(path: Path) -> bool:
+    """Whether a file lies on a network file system, whose computers do not share the memory that SQLite's write-ahead log needs."""
+    mounts = {Path(mount.mountpoint): f"{mount.fstype} {mount.opts}" for mount in psutil.disk_partitions(all=True)}
+    found = next((mounts[folder] for folder in path.resolve().parents if folder in mounts), "")
+    return _NETWORK.search(found) is not None
 
 
 def _execute(db: sqlite3.Connection, statement: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
+from dyme.launch import node
 from dyme.supervise import target
 from dyme.supervise.checker import LocalChecker
 from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
@@ -60,7 +61,9 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None], int
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:
-    return Path(settings.cache) if settings.cache else run / CACHE
+    """One file for each computer of a launch, as SQLite's locks do not hold between computers: answers.sqlite, answers-1.sqlite, ..."""
+    file = Path(settings.cache) if settings.cache else run / CACHE
+    return file.with_stem(f"{file.stem}-{node()}") if node() else file
 
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:

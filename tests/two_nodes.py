@@ -1,0 +1,126 @@
+"""One process of two on "computers" of their own, run by test_processes.py: two_nodes.py FOLDER, with torch.distributed's variables.
+
+Each scenario leaves what it gave, or its error in words, in FOLDER/RANK.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from runs import SMALL, small
+
+from dyme import checkpoint, processes
+from dyme import train as loop
+from dyme.config import Config
+from dyme.errors import DataError, DymeError
+from dyme.launch import is_main, local_count, node, several
+from dyme.tasks import charts
+from dyme.types import ImageSource, Sample
+
+RANK = int(os.environ["RANK"])
+PROMPTS = SMALL["train"]["prompts_per_step"]
+
+
+@dataclass
+class Picture:
+    """A picture that can be read a few times on one process, like one whose file is deleted during a run."""
+
+    source: ImageSource
+    left: int
+
+    @property
+    def key(self) -> str:
+        return self.source.key
+
+    def load(self) -> Image.Image:
+        self.left -= 1
+        if self.left < 0:
+            raise DataError(f"rows.jsonl:3: image {self.key[:4]!r} does not exist")
+        return self.source.load()
+
+
+def failing() -> str:
+    if RANK == 1:
+        raise DataError("row 7 cannot be read")
+    return "done"
+
+
+def broken() -> str:
+    if RANK == 1:
+        raise ZeroDivisionError("nothing to divide by")
+    return "done"
+
+
+def only_main() -> str:
+    if not is_main():
+        raise AssertionError("another process looked")
+    return "what main sees"
+
+
+def settings(folder: Path) -> Config:
+    return small(folder / "shared" / "run", "run.save_every=1", "train.max_prompts=12")
+
+
+def training(folder: Path, resume: bool, reads: int) -> str:
+    """Train where the second process can read its pictures `reads` times."""
+    own = charts.samples("train", 16)
+    rows: list[Sample] = [replace(s, images=tuple(Picture(i, reads if RANK else 10**6) for i in s.images)) for s in own]
+    return str(loop.train(settings(folder), samples=rows, resume=resume).relative_to(folder))
+
+
+def other_data(folder: Path) -> str:
+    return str(loop.train(settings(folder), samples=charts.samples("train", 15), resume=True))
+
+
+def looks(folder: Path) -> str:
+    """The checkpoint of the last step is there for the main process alone, as where a network file system remembers its absence."""
+    exists = Path.exists
+    Path.exists = lambda self: exists(self) and (is_main() or self.name != "complete.json")  # type: ignore[method-assign]
+    try:
+        return training(folder, True, 10**6)
+    finally:
+        Path.exists = exists  # type: ignore[method-assign]
+
+
+SCENARIOS: dict[str, Callable[[Path], Any]] = {
+    "place": lambda folder: [several(), local_count(), node()],
+    "error": lambda folder: processes.together(failing),
+    "unforeseen": lambda folder: processes.together(broken),
+    "main": lambda folder: processes.from_main(only_main),
+    "main fails": lambda folder: processes.from_main(lambda: 1 // 0),
+    "shared": lambda folder: processes.check_shared(folder / "new" / "run", "--run.output"),
+    "not shared": lambda folder: processes.check_shared(folder / f"disk-{RANK}" / "run", "--run.output"),
+    "patience": lambda folder: str(torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout),  # type: ignore[union-attr]
+    "picture": lambda folder: training(folder, False, 1),
+    "other data": other_data,
+    "resumed": looks,
+    "again": lambda folder: checkpoint.RunFolder(folder / "shared/run").latest_checkpoint()[0],  # type: ignore[index]
+}
+
+
+def main(folder: Path) -> None:
+    processes.PATIENCE = 0.5
+    found = {}
+    for name, scenario in SCENARIOS.items():
+        started = time.monotonic()
+        try:
+            given = scenario(folder)
+        except (DymeError, ArithmeticError) as error:
+            given = f"{type(error).__name__}: {error}"
+        found[name] = given
+        assert time.monotonic() - started < 60, name
+    (folder / f"{RANK}.json").write_text(json.dumps(found), encoding="utf-8")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
