@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dyme.config import Config, TrainConfig
+from dyme import checks, recipe
+from dyme.config import Bounds, Config, TrainConfig
 from dyme.errors import ConfigError
+from dyme.evaluate import evaluate, run_evaluation
+from dyme.items import Plan
+from dyme.policy import Policy
 from dyme.recipe import build, documentation, find, load_recipe, shipped, write_copy
 from dyme.route import ROUTERS
+from dyme.study import Study
+from dyme.supervise import build as supervised
 from dyme.tasks import TASKS
+from dyme.train import train
 
 RECIPES = list(shipped().values())
 
@@ -43,7 +53,7 @@ def test_sections_and_overrides() -> None:
 
 
 def test_values_may_begin_with_dashes_and_the_last_one_counts() -> None:
-    assert build({}, ["--task.marker", "--", "--run.seed", "1", "--run.seed=-2"]) == build({}, ["--task.marker=--", "--run.seed", "-2"])
+    assert build({}, ["--task.marker", "--", "--run.seed", "1", "--run.seed=2"]) == build({}, ["--task.marker=--", "--run.seed", "2"])
 
 
 def test_round_trip_through_dictionaries() -> None:
@@ -107,6 +117,126 @@ def test_wrong_names_and_types(tree: dict[str, Any], words: list[str]) -> None:
 def test_values_that_cannot_work(word: str) -> None:
     key = word.partition("=")[0].partition(".")[2]
     assert key.split("_")[-1] in refused({}, f"--{word}").replace("sizes", "size")
+
+
+BOUNDED = [
+    (f"{section}.{key}", hint.__metadata__[0], typing.get_args(hint)[0])
+    for section, cls in typing.get_type_hints(Config).items()
+    for key, hint in typing.get_type_hints(cls, include_extras=True).items()
+    if typing.get_origin(hint) is typing.Annotated
+]
+
+
+def with_value(name: str, value: Any) -> Config:
+    """A Config made in Python, which nothing has checked."""
+    section, key = name.split(".")
+    return dataclasses.replace(Config(), **{section: dataclasses.replace(getattr(Config(), section), **{key: value})})
+
+
+def refused_in_python(config: Any, check: Callable[[Any], None] = recipe.check) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    return str(caught.value)
+
+
+def test_every_number_has_bounds() -> None:
+    numbers = {
+        f"{section}.{key}" for section, table in Config().to_dict().items() for key, value in table.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }  # fmt: skip
+    assert numbers <= {name for name, _, _ in BOUNDED}
+
+
+@pytest.mark.parametrize(("name", "bounds", "kind"), BOUNDED, ids=[name for name, _, _ in BOUNDED])
+def test_bounds_hold_in_a_recipe_and_in_python(name: str, bounds: Bounds, kind: Any) -> None:
+    whole, tiny = kind is int, 1e-9
+    within = [edge for edge in (bounds.least, bounds.most) if math.isfinite(edge)]
+    beyond = [bounds.least - (1 if whole else tiny), bounds.most + (1 if whole else 1.0), bounds.above, bounds.below]
+    beyond = [value for value in beyond if math.isfinite(value)]
+    assert beyond
+    for value in within:
+        value = int(value) if whole else float(value)
+        recipe.check(with_value(name, value))
+        assert build({}, [f"--{name}={value!r}"]) == with_value(name, value)
+    for value in beyond:
+        value = int(value) if whole else float(value)
+        assert refused({}, f"--{name}={value!r}") == refused_in_python(with_value(name, value))
+        assert refused({}, f"--{name}={value!r}").startswith(f"{name} must be {bounds}, not ")
+    assert f"{bounds}."[1:] in documentation()[name.partition(".")[0]][name.partition(".")[2]][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("train.prompts_per_step", "8", "'8' is str, not int; give 8"), ("train.prompts_per_step", 8.0, "8.0 is float, not int; give 8"),
+        ("train.prompts_per_step", True, "True is not a number"), ("train.prompts_per_step", None, "None is not a whole number"),
+        ("train.prompts_per_step", 10**15, "from 1 to 65,536"),
+        pytest.param("train.prompts_per_step", 10**5000, "thousands of digits", id="huge"),
+        ("train.learning_rate", math.nan, "nan is not a number"), ("train.learning_rate", math.inf, "inf is not a number"),
+        ("train.learning_rate", "1e-4", "is str, not float"), ("train.learning_rate", -1, "above 0"), ("run.seed", -1, "from 0 to"),
+        ("run.push_to_hub", 1, "1 is not true or false"), ("run.push_to_hub", "true", "'true' is str, not bool"),
+        ("run.output", Path("runs/x"), "is not text"), ("run.output", "", "must not be empty"), ("model.path", " ", "must not be empty"),
+        ("model.layout", "trees", "is not one of auto, tree"), ("model.dtype", None, "is not one of float32"),
+        ("objective.loss_type", "gpro", "is not one of grpo"), ("objective.epsilon_high", "none", "is str, not NoneType"),
+        ("rollout.num_generations", 1, "one completion has no group"), ("rollout.temperature", 0, "must be from 0.001"),
+        ("method.memorize_weight", "papers", "nor one of paper, code"), ("method.memorize_weight", -1.0, "at least 0"),
+        ("model.image_splitting", 1, "1 is not true or false"), ("task.train_size", 10**9, "from 0 to"),
+    ],
+)  # fmt: skip
+def test_a_config_made_in_python_is_held_to_the_same(name: str, value: Any, words: str) -> None:
+    text = refused_in_python(with_value(name, value))
+    assert words in text and name in text, text
+
+
+def test_names_and_sections_are_checked_too() -> None:
+    assert "did you mean 'dyme'?" in refused_in_python(with_value("method.name", "dme"), checks.check)
+    assert "did you mean 'charts'?" in refused_in_python(with_value("task.name", "chart"), checks.check)
+    assert "train must be a TrainConfig, not dict" in refused_in_python(
+        dataclasses.replace(Config(), train={"learning_rate": 1}), checks.check
+    )
+    assert "a dyme.config.Config is needed, not dict" in refused_in_python({}, checks.check)
+    checks.check(Config())
+
+
+def test_settings_that_cannot_go_together() -> None:
+    assert "at most model.image_max_pixels" in refused({}, "--model.image_min_pixels=9", "--model.image_max_pixels=8")
+    assert "run.hub_model_id" in refused({}, "--run.push_to_hub=true")
+    assert "supervision.url" in refused({}, "--supervision.facts=llm")
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda config: train(config), lambda config: train(config, samples=[], resume=True), lambda config: supervised.load(config, "test"),
+        lambda config: run_evaluation(config, [], Plan()), lambda config: evaluate(None, [], config, None),  # type: ignore[arg-type]
+        lambda config: Study(config=config, methods=("sft",), traces=("low",), seeds=(0,), rates=(1.0,), out=Path("x")).check(),
+    ],
+    ids=["train", "resume", "load", "run_evaluation", "evaluate", "compare"],
+)  # fmt: skip
+@pytest.mark.parametrize(("name", "value"), [("objective.loss_type", "gpro"), ("method.name", "dme"), ("rollout.num_generations", 1)])
+def test_every_door_checks_first(door: Callable[[Config], Any], name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before data, models or folders are touched."""
+    monkeypatch.setattr(supervised, "TASKS", {})
+    monkeypatch.setattr(Policy, "load", None)
+    with pytest.raises(ConfigError, match=str(value)):
+        door(with_value(name, value))
+
+
+@pytest.mark.parametrize(
+    "text", ["x = 0x" + "f" * 5000, "x = " + "9" * 5000, "x = " + "[" * 5000, "[train]\nprompts_per_step = 0x" + "f" * 5000],
+    ids=["hexadecimal", "digits", "brackets", "setting"],
+)  # fmt: skip
+def test_toml_beyond_all_measure_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "huge.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(tmp_path / "huge.toml")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "bom.toml").write_text("[train]\nprompts_per_step = 8\n", encoding="utf-8-sig")
+    assert load_recipe(tmp_path / "bom.toml").train.prompts_per_step == 8
 
 
 @pytest.mark.parametrize("words", [["x"], ["--seed", "1"], ["--run.seed"], ["--run.sed", "1"], ["--rum.seed", "1"], ["run.seed=1"]])

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+SEEDS = 2**32 - 1
+"""Largest seed that every generator of random numbers takes."""
+
+
+class Bounds:
+    """The values that a number may have; `recipe.check` holds each setting to its own, and `dyme settings` shows them."""
+
+    def __init__(self, least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf, below: float = math.inf) -> None:
+        """`least` and `most` are included, `above` and `below` are not."""
+        self.least, self.most, self.above, self.below = least, most, above, below
+
+    def hold(self, value: float) -> bool:
+        """Whether a value lies within."""
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        """In words: "from 1 to 65,536"."""
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            return f"from {self.least:,} to {self.most:,}"
+        words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {value:,}" for word, value in words.items() if math.isfinite(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +36,11 @@ class RunConfig:
 
     output: str = "runs/dyme"
     """Run folder; it must be new or empty unless you resume."""
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, SEEDS)] = 0
     """Seed of data order, sampling and initialisation."""
-    save_every: int = 50
+    save_every: Annotated[int, Bounds(0, 10**9)] = 50
     """Steps between checkpoints (the last step is always saved); 0: only the last."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Annotated[int, Bounds(1, 10**6)] = 2
     """Checkpoints kept; older ones are deleted."""
     push_to_hub: bool = False
     """Upload the final model with its card to run.hub_model_id (`dyme push` does it later)."""
@@ -37,23 +60,23 @@ class ModelConfig:
     """Precision of the weights."""
     freeze_vision: bool = True
     """Keep the vision tower as it is, as the paper does."""
-    lora_rank: int = 0
+    lora_rank: Annotated[int, Bounds(0, 65_536)] = 0
     """Train LoRA adapters of this rank instead of the weights (needs peft); 0: train the weights."""
-    lora_alpha: float = 0.0
+    lora_alpha: Annotated[float, Bounds(0)] = 0.0
     """Scale of the adapters, over the rank; 0: twice the rank."""
-    lora_dropout: float = 0.0
+    lora_dropout: Annotated[float, Bounds(0, below=1)] = 0.0
     """Share of an adapter's inputs that are dropped in the update."""
     lora_targets: str = "all-linear"
     """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
-    image_longest_edge: int = 0
+    image_longest_edge: Annotated[int, Bounds(0, 65_536)] = 0
     """SmolVLM: pixels of a picture's longer side before it is cut into tiles; 0: the checkpoint's own, as for the next three."""
-    image_min_pixels: int = 0
+    image_min_pixels: Annotated[int, Bounds(0, 10**9)] = 0
     """Qwen-VL: pixels of a picture at least."""
-    image_max_pixels: int = 0
+    image_max_pixels: Annotated[int, Bounds(0, 10**9)] = 0
     """Qwen-VL: pixels of a picture at most."""
-    image_max_tiles: int = 0
+    image_max_tiles: Annotated[int, Bounds(0, 1000)] = 0
     """InternVL: tiles that a picture is cut into at most, the thumbnail not counted; 1: it is not cut."""
     image_splitting: bool | None = None
     """SmolVLM: cut a picture into tiles, or (false) scale it into one; unset: the checkpoint's own."""
@@ -67,7 +90,7 @@ class ModelConfig:
     """The language model's attention; tree: SDPA kernels on the parts of a packed tree; the others get the tree as a mask."""
     vision_cache: Literal["off", "memory", "disk"] = "off"
     """Keep the frozen tower's outputs across steps; within a step they are always shared."""
-    vision_cache_mib: int = 4096
+    vision_cache_mib: Annotated[int, Bounds(1, 10**9)] = 4096
     """Size of that cache; the least recently used outputs leave first."""
 
 
@@ -91,15 +114,15 @@ class TaskConfig:
     """Language of the questions to take from a data set that has several (slake: en, zh); all: every one."""
     form: Literal["direct", "choice"] = "direct"
     """How aokvqa asks: for a free answer, which ten annotators' answers judge, or for one of four choices."""
-    train_size: int = 0
+    train_size: Annotated[int, Bounds(0, 10**7)] = 0
     """Training samples at most; 0: all (of the endless charts: 2000)."""
-    validation_size: int = 0
+    validation_size: Annotated[int, Bounds(0, 10**7)] = 0
     """Validation samples at most; 0: all (charts: 300)."""
-    test_size: int = 0
+    test_size: Annotated[int, Bounds(0, 10**7)] = 0
     """Held-out samples at most; 0: all (charts: 1000)."""
     traces: Literal["low", "medium", "high"] = "low"
     """Quality of the embedded task's reference traces (paper, Table 1)."""
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, SEEDS)] = 0
     """Seed of the embedded task's generator."""
     input: Literal["image", "facts"] = "image"
     """What the model gets to see: the image, or its facts in words instead, for a text model or to tell seeing from thinking."""
@@ -109,7 +132,7 @@ class TaskConfig:
     """Appended to the question when told to answer at once."""
     marker: str = "Answer:"
     """Separates thinking from the final answer; must occur exactly once in a completion."""
-    tolerance: float | None = None
+    tolerance: Annotated[float | None, Bounds(0, below=1)] = None
     """Relative tolerance of numeric answers, in training and evaluation alike; unset: the task's own (jsonl and chartqa 0.05, else 0)."""
 
 
@@ -119,14 +142,14 @@ class MethodConfig:
 
     name: str = "dyme"
     """A name that `dyme methods` lists."""
-    memorize_weight: Literal["paper", "code"] | float = "paper"
+    memorize_weight: Annotated[Literal["paper", "code"] | float, Bounds(0)] = "paper"
     """dyme: weight of a memorized prompt, where an explored one has 1; paper: 1 (Eq. 8), code: 1/K (what the reference code computes), or a
     number."""
     all_correct: Literal["skip", "explore"] = "skip"
     """What dyme does with a group whose completions are all correct: skip (reference code) or explore (paper)."""
-    sft_share: float = 0.5
+    sft_share: Annotated[float, Bounds(0, 1)] = 0.5
     """two_stage: share of the budget spent on SFT."""
-    sft_learning_rate: float | None = None
+    sft_learning_rate: Annotated[float | None, Bounds(above=0)] = None
     """Learning rate of stages that only imitate; unset: train.learning_rate."""
 
 
@@ -134,15 +157,15 @@ class MethodConfig:
 class RolloutConfig:
     """How completions are sampled."""
 
-    num_generations: int = 8
+    num_generations: Annotated[int, Bounds(2, 4096)] = 8
     """Completions per prompt, K."""
-    max_completion_length: int = 48
+    max_completion_length: Annotated[int, Bounds(1, 10**6)] = 48
     """Longest completion in tokens."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Bounds(0.001, 1000)] = 1.0
     """Sampling temperature."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Bounds(above=0, most=1)] = 1.0
     """Nucleus sampling; 1 is off."""
-    top_k: int = 0
+    top_k: Annotated[int, Bounds(0, 10**9)] = 0
     """Sample from the k likeliest tokens; 0 is off."""
 
 
@@ -150,17 +173,17 @@ class RolloutConfig:
 class RewardConfig:
     """The shaped reward r of Eq. 2. The switch between modes never looks at it: correctness alone decides."""
 
-    accuracy_weight: float = 1.0
+    accuracy_weight: Annotated[float, Bounds(0)] = 1.0
     """Weight of binary correctness, r_a."""
-    thinking_weight: float = 1.0
+    thinking_weight: Annotated[float, Bounds(0)] = 1.0
     """Weight of the thinking reward, r_t."""
-    format_weight: float = 1.0
+    format_weight: Annotated[float, Bounds(0)] = 1.0
     """Weight of the format reward, r_f (reference code; 0 is the paper's formula)."""
     thinking_against: Literal["facts", "reference"] = "facts"
     """F1 of the thinking against the facts of the image (the reference trace where a row has no facts), or always the latter."""
     thinking_gate: Literal["parsed", "correct"] = "parsed"
     """Which completions can earn the thinking reward."""
-    min_thinking_words: int = 3
+    min_thinking_words: Annotated[int, Bounds(0, 10**6)] = 3
     """Fewer words before the marker earn no format reward and do not parse, so "Answer: 5" farms nothing."""
 
 
@@ -188,17 +211,17 @@ class SupervisionConfig:
     """Let the LLM work while the next step is sampled: that step is then sampled one update early, and the importance ratio says so."""
     on_failure: Literal["without", "local", "wait"] = "without"
     """A group whose helper failed trains without its reward or with the row's own trace, with the local helper, or the run waits."""
-    concurrency: int = 32
+    concurrency: Annotated[int, Bounds(1, 4096)] = 32
     """Requests at a time."""
-    timeout_seconds: float = 60.0
+    timeout_seconds: Annotated[float, Bounds(above=0, most=10**6)] = 60.0
     """Longest wait for one answer."""
-    max_retries: int = 3
+    max_retries: Annotated[int, Bounds(0, 100)] = 3
     """Further attempts after a timeout, 429 or 5xx, with growing pauses."""
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Bounds(1, 10**6)] = 512
     """Longest answer in tokens."""
-    max_calls: int = 0
+    max_calls: Annotated[int, Bounds(0, 10**12)] = 0
     """Calls that a process may make; 0: no limit."""
-    max_total_tokens: int = 0
+    max_total_tokens: Annotated[int, Bounds(0, 10**15)] = 0
     """Tokens, prompts included, that a process may use; 0: no limit."""
     cache: str = ""
     """File that keeps answers by content; empty: in the run folder."""
@@ -219,13 +242,13 @@ class ObjectiveConfig:
     """Divide advantages by the standard deviation of the group or of the batch, or not at all."""
     std: Literal["population", "sample"] = "population"
     """Standard deviation: population (paper) or sample (reference code, TRL)."""
-    advantage_eps: float = 1e-4
+    advantage_eps: Annotated[float, Bounds(0)] = 1e-4
     """Added to the standard deviation."""
-    epsilon: float = 0.2
+    epsilon: Annotated[float, Bounds(0)] = 0.2
     """Clip range of the importance ratio; without effect while num_iterations is 1, where the ratio is 1."""
-    epsilon_high: float | None = None
+    epsilon_high: Annotated[float | None, Bounds(0)] = None
     """Upper clip range; unset: epsilon."""
-    beta: float = 0.0
+    beta: Annotated[float, Bounds(0)] = 0.0
     """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
     normalize: Literal["all", "active", "term"] = "all"
     """Prompts that a term is averaged over: all of the step (Eq. 8's expectation), those not skipped, or (HPT's) those in the term alone,
@@ -236,27 +259,27 @@ class ObjectiveConfig:
 class TrainConfig:
     """The optimizer and the budget."""
 
-    prompts_per_step: int = 32
+    prompts_per_step: Annotated[int, Bounds(1, 65_536)] = 32
     """Prompts per optimizer step, over all processes."""
-    max_prompts: int = 0
+    max_prompts: Annotated[int, Bounds(0, 10**12)] = 0
     """Stop after this many prompts; 0: num_train_epochs decides."""
-    num_train_epochs: float = 3.0
+    num_train_epochs: Annotated[float, Bounds(above=0, most=10**6)] = 3.0
     """Passes over the training samples, unless max_prompts or max_seconds is set."""
-    max_seconds: float = 0.0
+    max_seconds: Annotated[float, Bounds(0)] = 0.0
     """Stop after this much training time; 0: no limit."""
-    learning_rate: float = 8e-5
+    learning_rate: Annotated[float, Bounds(above=0)] = 8e-5
     """Peak learning rate of AdamW; the default is the paper's for models of 0.5 B parameters, the embedded model takes 1e-3."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Bounds(0)] = 0.01
     """AdamW's weight decay."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     """Decay over the budget, after warm-up."""
-    warmup_steps: int = 5
+    warmup_steps: Annotated[int, Bounds(0, 10**9)] = 5
     """Steps of linear warm-up; a high learning rate without it can collapse a small model at step 1."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, Bounds(above=0)] = 1.0
     """Gradient norm is clipped to this."""
-    num_iterations: int = 1
+    num_iterations: Annotated[int, Bounds(1, 1000)] = 1
     """Updates per rollout; a step's loss and gradient norm are means over them."""
-    max_tokens_per_batch: int = 0
+    max_tokens_per_batch: Annotated[int, Bounds(0, 10**9)] = 0
     """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more work."""

@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import gather_object
 
 from dyme.capacity import check_placeholders
+from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ModelError
 from dyme.figures import figures
@@ -52,6 +53,7 @@ def evaluate(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """All figures of a model on `samples`, as `figures.figures` returns them."""
+    check(config)
     plan = plan or Plan()
     wanted = {(index, style) for index in range(len(samples)) for style in plan.prompts}
     items = [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch]
@@ -66,6 +68,7 @@ def run_evaluation(
     With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
     loaded where there is something to ask. Raises ModelError where a batch does not fit in the device's memory.
     """
+    together(lambda: check(config))
     launch = state()
     keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
     held = from_main(folder.items) if folder else {}

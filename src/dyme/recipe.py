@@ -27,10 +27,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     file = find(path)
     try:
-        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        tree = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); `dyme recipes` lists those that ship") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # broken TOML or UTF-8, a number of thousands of digits, brackets in thousands of others
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     return build(tree, overrides, where=str(file))
 
@@ -87,57 +87,66 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
     return config
 
 
-_ABOVE_ZERO = (
-    "rollout.temperature", "train.num_train_epochs", "train.learning_rate", "train.max_grad_norm", "method.sft_learning_rate",
-    "supervision.timeout_seconds",
-)  # fmt: skip
-_AT_LEAST_ONE = (
-    "rollout.max_completion_length", "train.prompts_per_step", "train.num_iterations", "run.keep_checkpoints", "model.vision_cache_mib",
-    "supervision.concurrency", "supervision.max_tokens",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    "rollout.top_k", "train.max_prompts", "train.max_seconds", "train.weight_decay", "train.warmup_steps", "train.max_tokens_per_batch",
-    "run.save_every", "task.tolerance", "task.train_size", "task.validation_size", "task.test_size",
-    "objective.beta", "supervision.max_retries", "supervision.max_calls", "supervision.max_total_tokens", "model.lora_rank",
-    "model.lora_alpha", "model.image_longest_edge", "model.image_min_pixels", "model.image_max_pixels", "model.image_max_tiles",
-)  # fmt: skip
+_NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "task.marker", "method.name")
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError for values that cannot work; None, an unset value, always can."""
-    value, asks = operator.attrgetter, config.supervision.remote or config.supervision.facts == "llm"
-    rules = {
-        "rollout.num_generations must be at least 2: one completion has no group to be compared with": config.rollout.num_generations >= 2,
-        "rollout.top_p must be in (0, 1]": 0 < config.rollout.top_p <= 1,
-        "method.memorize_weight must not be negative": isinstance(config.method.memorize_weight, str) or config.method.memorize_weight >= 0,
-        "method.sft_share must be in [0, 1]": 0 <= config.method.sft_share <= 1,
-        "model.lora_dropout must be in [0, 1)": 0 <= config.model.lora_dropout < 1,
+    """Raise ConfigError for a Config with values of a wrong type, out of their bounds, or that cannot go together.
+
+    Names of tasks and methods are checked by `checks.check`.
+    """
+    if not isinstance(config, Config):
+        raise ConfigError(f"a dyme.config.Config is needed, not {type(config).__name__}; load_recipe reads one from a file")
+    for name, cls in typing.get_type_hints(Config).items():
+        section = getattr(config, name)
+        if not isinstance(section, cls):
+            raise ConfigError(f"{name} must be a {cls.__name__}, not {type(section).__name__}")
+        for key, hint in typing.get_type_hints(cls, include_extras=True).items():
+            _check_value(getattr(section, key), hint, f"{name}.{key}")
+    model, asks = config.model, config.supervision.remote or config.supervision.facts == "llm"
+    rules = {f"{name} must not be empty": bool(operator.attrgetter(name)(config).strip()) for name in _NEVER_EMPTY} | {
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
-        "task.marker must not be empty": bool(config.task.marker.strip()),
+        "model.image_min_pixels must be at most model.image_max_pixels": not model.image_max_pixels
+        or model.image_min_pixels <= model.image_max_pixels,
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),
     }
-    rules |= {f"{name} must be above 0": (v := value(name)(config)) is None or v > 0 for name in _ABOVE_ZERO}
-    rules |= {f"{name} must be at least 1": value(name)(config) >= 1 for name in _AT_LEAST_ONE}
-    rules |= {f"{name} must not be negative": (v := value(name)(config)) is None or v >= 0 for name in _NOT_NEGATIVE}
     if broken := [message for message, holds in rules.items() if not holds]:
         raise ConfigError(broken[0])
 
 
+def _check_value(value: Any, hint: Any, where: str) -> None:
+    """Raise ConfigError for a value that is not what a recipe's value is read as, or is out of its bounds."""
+    plain, *bounds = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    read = _value(value, plain, where)
+    if read != value or (type(read) is not type(value) and not (type(read) is float and type(value) is int)):
+        raise ConfigError(f"{where}: {_shown(value)} is {type(value).__name__}, not {type(read).__name__}; give {_shown(read)}")
+    for bound in bounds:
+        if isinstance(value, int | float) and not bound.hold(value):
+            why = ": one completion has no group to be compared with" if where == "rollout.num_generations" and value == 1 else ""
+            raise ConfigError(f"{where} must be {bound}, not {_shown(value)}{why}")
+
+
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:
-    """section -> key -> (default, docstring under the field), for help texts."""
+    """section -> key -> (default, docstring under the field, with the bounds of a number), for help texts."""
     out: dict[str, dict[str, tuple[str, str]]] = {}
     tree = ast.parse(inspect.getsource(inspect.getmodule(Config)))  # type: ignore[arg-type]
     bodies = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
     for section, cls in typing.get_type_hints(Config).items():
-        body = bodies[cls.__name__]
+        body, hints = bodies[cls.__name__], typing.get_type_hints(cls, include_extras=True)
         out[section] = {
-            a.target.id: (ast.unparse(a.value) if a.value else "", " ".join(str(b.value.value).split()))
+            a.target.id: (ast.unparse(a.value) if a.value else "", " ".join([*str(b.value.value).split(), *_bounds(hints[a.target.id])]))
             for a, b in zip(body, body[1:], strict=False)
             if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
             if isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
         }
     return out
+
+
+def _bounds(hint: Any) -> list[str]:
+    """A sentence on the bounds of a setting, if it has any: "From 1 to 65,536."."""
+    words = [str(bound) for bound in getattr(hint, "__metadata__", ())]
+    return [f"{text[0].upper()}{text[1:]}." for text in words]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -175,11 +184,20 @@ def _section(cls: type, table: Mapping[str, Any], where: str) -> Any:
     return cls(**{key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()})
 
 
+def _shown(value: Any) -> str:
+    """A value in a message, cut after 60 characters; Python writes no number of thousands of digits."""
+    try:
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _value(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, choices))}")
+            raise ConfigError(f"{where}: {_shown(value)} is not one of {', '.join(map(str, choices))}")
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value in (None, "none"):
@@ -194,7 +212,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if hint is bool:
         if isinstance(value, bool) or value in ("true", "false"):
             return value in (True, "true")
-        raise ConfigError(f"{where}: {value!r} is not true or false")
+        raise ConfigError(f"{where}: {_shown(value)} is not true or false")
     if hint in (int, float) and not isinstance(value, bool):
         try:
             number = float(value)
@@ -202,7 +220,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
                 return hint(number)
         except (TypeError, ValueError, OverflowError):
             pass
-        raise ConfigError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}")
+        raise ConfigError(f"{where}: {_shown(value)} is not {'a whole number' if hint is int else 'a number'}")
     if hint is str and isinstance(value, str):
         return value
-    raise ConfigError(f"{where}: {value!r} is not {'a number' if hint in (int, float) else 'text; put it in quotes'}")
+    raise ConfigError(f"{where}: {_shown(value)} is not {'a number' if hint in (int, float) else 'text; put it in quotes'}")

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ConfigError, DymeError
 from dyme.figures import t95
@@ -64,6 +65,7 @@ class Study:
 
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
+        check(self.config)
         for method in self.methods:
             name, settings = parse_method(method)
             if name != "base" and name not in ROUTERS:

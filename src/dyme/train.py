@@ -19,6 +19,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 
 from dyme import capacity, checkpoint, schedule
+from dyme.checks import check
 from dyme.config import Config
 from dyme.display import Display
 from dyme.policy import Policy
@@ -42,6 +43,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
     """
+    together(lambda: check(config))
     display = display or Display.quiet()
     samples = samples or main_first(lambda: load(config, "train")[0])
     stages = ROUTERS[config.method.name].stages(config)

@@ -13,17 +13,16 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from dyme.checks import check
 from dyme.config import Config
 from dyme.display import Display, Pace, open_console
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.items import ItemFolder, Plan
 from dyme.launch import is_main
 from dyme.processes import from_main, main_first
-from dyme.recipe import build, load_recipe, nearest
+from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
-from dyme.route import ROUTERS
 from dyme.supervise.build import load
-from dyme.tasks import TASKS
 from dyme.tasks.task import Split
 from dyme.types import Sample
 
@@ -31,14 +30,6 @@ from dyme.types import Sample
 def new_display() -> Display:
     """A display on the terminal; quiet in all but the main process."""
     return Display(open_console(quiet=not is_main()))
-
-
-def check_names(config: Config) -> None:
-    """Whether names exist, before anything slow."""
-    if config.task.name not in TASKS:
-        raise ConfigError(f"unknown task {config.task.name!r}; {nearest(config.task.name, TASKS)}")
-    if config.method.name not in ROUTERS:
-        raise ConfigError(f"unknown method {config.method.name!r}; {nearest(config.method.name, ROUTERS)}")
 
 
 def check_fresh(config: Config) -> None:
@@ -115,7 +106,7 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         check_writable(args.json)
     config = load_recipe(args.recipe, rest) if args.recipe else build({}, rest)
     config = with_task(config, args.task, rest) if args.task else config
-    check_names(config)
+    check(config)
     return config
 
 
@@ -138,7 +129,7 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         config = build({}, rest)
     if args.task:
         config = with_task(config, args.task, rest)
-    check_names(config)
+    check(config)
     return config
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dyme import card, study, upload
-from dyme.commands.common import check_fresh, check_names, evaluate_model, listed, new_display, samples_of, train_model
+from dyme.checks import check
+from dyme.commands.common import check_fresh, evaluate_model, listed, new_display, samples_of, train_model
 from dyme.config import Config
 from dyme.display import show_results
 from dyme.errors import ConfigError
@@ -36,7 +37,7 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
         "train": {"max_prompts": DEMO_PROMPTS, "learning_rate": 1e-3},
     }
     config = build(recipe, rest)
-    check_names(config)
+    check(config)
     display = new_display()
     check_fresh(config)
     test = samples_of(config, "test")
@@ -97,7 +98,7 @@ def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
     config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
     config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
-    check_names(config)
+    check(config)
     if config.run.push_to_hub:
         upload.need_token()
     return config
@@ -108,7 +109,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = load_recipe(args.recipe, rest)
     if args.budget:
         config = replace(config, train=replace(config.train, **study.parse_budget(args.budget)))
-    check_names(config)
+    check(config)
     plan = study.Study(
         config=config,
         methods=listed(args.methods, str, "methods"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyme import checks
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
 from dyme.launch import node
@@ -111,6 +112,7 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
 
     Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
     """
+    checks.check(config)
     samples = TASKS[config.task.name].load(config.task, split)
     rules.check(samples, config.task.marker)
     if config.supervision.facts == "data":

@@ -1,0 +1,19 @@
+"""Whether a Config can work at all, whoever made it: what `train`, evaluation and a comparison ask first."""
+
+from __future__ import annotations
+
+from dyme import recipe
+from dyme.config import Config
+from dyme.errors import ConfigError
+from dyme.recipe import nearest
+from dyme.route import ROUTERS
+from dyme.tasks import TASKS
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for a wrong type, value or name in a Config; those made in Python are held to what a recipe is held to."""
+    recipe.check(config)
+    if config.task.name not in TASKS:
+        raise ConfigError(f"unknown task {config.task.name!r}; {nearest(config.task.name, TASKS)}")
+    if config.method.name not in ROUTERS:
+        raise ConfigError(f"unknown method {config.method.name!r}; {nearest(config.method.name, ROUTERS)}")
