@@ -24,14 +24,9 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
     run = run_of(Path(args.model))
     config = replace(run.config().model if run else ModelConfig(), path=args.model)
     config = replace(config, dtype=args.dtype) if args.dtype else config
-    from dyme.model import adapters
-    from dyme.policy import Policy
+    from dyme.export import write
 
-    policy = Policy.load(config)
-    merged = adapters.attached(policy.model)
-    if merged:
-        adapters.merge(policy.model)
-    policy.save(out)
+    merged = write(config, out)
     if run:
         card.write(run, out, step=_step(run, Path(args.model)), dtype=config.dtype)
     new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{config.dtype})")

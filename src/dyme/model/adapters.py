@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dyme.config import ModelConfig
 from dyme.errors import ConfigError, ModelError
+from dyme.model import merging
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """The files of an adapter, as peft names them."""
@@ -44,25 +46,51 @@ def attach(model: Any, config: ModelConfig, base: str) -> None:
     _in_float32(model)
 
 
-def reopen(model: Any, folder: Path) -> None:
-    """Freeze the model and add the adapter of a folder; raises ModelError for one that is no LoRA adapter or does not fit."""
-    _need_peft()
-    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
+    """Freeze the model and add the adapter of a folder; one of another kind than plain LoRA is merged into the model (`merging.py`).
 
-    if (kind := _settings(folder).get("peft_type")) != "LORA":
-        raise ModelError(f"{folder}: holds an adapter of type {kind}; only LoRA adapters can be loaded")
-    settings = LoraConfig.from_pretrained(str(folder))
-    settings.inference_mode = False
+    Raises ModelError for one that cannot be used or does not fit; `ids` [1, L] are tokens to check a merged model with.
+    """
+    _need_peft()
+    from peft import inject_adapter_in_model, set_peft_model_state_dict
+
+    settings = read_settings(folder)
+    merging.check(settings, folder)
     try:
-        inject_adapter_in_model(settings, model)
+        weights = _placed(load_file(folder / WEIGHTS), [name for name, _ in model.named_modules()])
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}: {WEIGHTS} cannot be read ({error}); the download may be incomplete") from error
+    if not merging.plain(settings, list(weights)):
+        merging.absorb(model, folder, settings, weights, ids)
+        return
+    shape = merging.known(settings, folder)
+    try:
+        inject_adapter_in_model(shape, model)
         _in_float32(model)
-        weights = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
-        found = set_peft_model_state_dict(model, weights)
+        found = set_peft_model_state_dict(model, {name.removeprefix(_PREFIX): value for name, value in weights.items()})
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: the adapter does not fit its base: {str(error).splitlines()[0]}") from error
     lacking = [name for name in found.missing_keys if "lora_" in name] + list(found.unexpected_keys)
     if lacking:
         raise ModelError(f"{folder}: the adapter does not fit its base: {len(lacking)} names differ ({lacking[0]} ...)")
+
+
+def _placed(weights: dict[str, torch.Tensor], modules: list[str]) -> dict[str, torch.Tensor]:
+    """The weights with the names of layers that the model has; earlier transformers named the layers of some families otherwise.
+
+    A layer that the model lacks is the one whose name ends alike, if there is but one.
+    """
+    known, out = set(modules), {}
+    for name, value in weights.items():
+        layer, dot, rest = name.removeprefix(_PREFIX).partition(".lora_")
+        parts = layer.split(".")
+        for k in range(1, len(parts)) if dot and layer not in known else ():
+            alike = [module for module in modules if f".{module}".endswith("." + ".".join(parts[k:]))]
+            if alike:
+                layer = alike[0] if len(alike) == 1 else layer
+                break
+        out[f"{_PREFIX}{layer}{dot}{rest}" if dot else name] = value
+    return out
 
 
 def attached(model: Any) -> bool:
@@ -85,18 +113,6 @@ def save(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None)
     save_file({_PREFIX + name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-@torch.no_grad()
-def merge(model: Any) -> None:
-    """Add the adapter to the weights beside it and take it out, so that the model is a plain one again."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            model.set_submodule(name, layer.get_base_layer())
-    del model.peft_config
-
-
 def targets(model: Any, config: ModelConfig) -> str:
     """The layers that get an adapter, as the regular expression that peft matches names against.
 
@@ -117,17 +133,20 @@ def targets(model: Any, config: ModelConfig) -> str:
 
 def base_of(folder: Path) -> str:
     """Path or hub id of the model that an adapter was trained on; raises ModelError if its settings do not say."""
-    name = _settings(folder).get("base_model_name_or_path")
+    name = read_settings(folder).get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder}: {SETTINGS} does not say which model it belongs to; fill in base_model_name_or_path")
     return str(name)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """An adapter's settings as peft wrote them; raises ModelError for a file that holds none."""
     try:
-        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{folder}: {SETTINGS} is not valid JSON; the download may be incomplete") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{folder}: {SETTINGS} holds no settings; the download may be incomplete")
     return settings
 
 

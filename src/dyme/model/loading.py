@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from dyme.config import ModelConfig
 from dyme.errors import ModelError
-from dyme.model import adapters, resolution
+from dyme.model import adapters, merging, resolution
 from dyme.model.attention import NAME, register
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
@@ -37,11 +37,10 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
     Raises ModelError in one line for a checkpoint that cannot be used.
     """
     path = resolve(config)
-    adapter = Path(path) if (Path(path) / adapters.SETTINGS).exists() else None
-    base = resolve(replace(config, path=adapters.base_of(adapter))) if adapter else path
+    base, folders = _base(path, config)
     transformers.utils.logging.disable_progress_bar()  # it breaks the live display
     try:
-        model, processor, found = _read(base, str(adapter) if adapter else base, config)
+        model, processor, found = _read(base, folders, config)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, struct.error) as error:
         raise ModelError(f"{config.path}: cannot load the model: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
@@ -50,11 +49,37 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
         raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
     resolution.apply(processor, config)
     attend(model, config.attention)
-    if adapter:
-        adapters.reopen(model, adapter)
-    elif config.lora_rank:
+    for folder in reversed(folders):
+        if adapters.attached(model):
+            merging.merge(model)
+        adapters.reopen(model, folder, _words(processor))
+    if config.lora_rank and not adapters.attached(model):
         adapters.attach(model, config, path)
     return model, processor
+
+
+def _base(path: str, config: ModelConfig) -> tuple[str, list[Path]]:
+    """The checkpoint below an adapter, and the folders of adapters above it, topmost first; none for what is no adapter.
+
+    Raises ModelError for a base that cannot be used.
+    """
+    folders: list[Path] = []
+    while (Path(path) / adapters.SETTINGS).exists():
+        folder = Path(path)
+        if folder in folders:
+            raise ModelError(f"{folder}: {adapters.SETTINGS} names its own folder as its base; fill in base_model_name_or_path")
+        folders.append(folder)
+        try:
+            path = resolve(replace(config, path=adapters.base_of(folder)))
+        except ModelError as error:
+            raise ModelError(f"{folder}: has no base: {error}; base_model_name_or_path in {adapters.SETTINGS} names it") from error
+    return path, folders
+
+
+def _words(processor: Any) -> torch.Tensor:
+    """A few tokens [1, L] of a text."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return torch.tensor([tokenizer("How many are 7 apples and 5 pears? They are 12.", add_special_tokens=False)["input_ids"]])
 
 
 def resolve(config: ModelConfig) -> str:
@@ -110,12 +135,13 @@ def _gguf(where: Path, files: list[Path]) -> str:
     return str(files[0])
 
 
-def _read(base: str, own: str, config: ModelConfig) -> tuple[Any, Any, Any]:
-    """Model and processor, and which weights were found; the processor is read from `own`."""
+def _read(base: str, folders: Sequence[Path], config: ModelConfig) -> tuple[Any, Any, Any]:
+    """Model and processor, and which weights were found; the processor is that of the first of `folders` that has one, or the base's."""
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     dtype = getattr(torch, config.dtype)
     if base.endswith(".gguf"):
         place, file = str(Path(base).parent), {"gguf_file": Path(base).name}
+        own = _owner(folders, base, "*token*")
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, **file) if own == base else AutoTokenizer.from_pretrained(own)
             model, found = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, output_loading_info=True, **file, **_unpacked())
@@ -125,9 +151,15 @@ def _read(base: str, own: str, config: ModelConfig) -> tuple[Any, Any, Any]:
     shape = AutoConfig.from_pretrained(base, **options)
     multimodal = hasattr(shape, "vision_config")
     loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+    own = _owner(folders, base, "*processor_config.json" if multimodal else "*token*")
     processor = _processor(own, shape.model_type, options) if multimodal else AutoTokenizer.from_pretrained(own, **options)
     model, found = loader.from_pretrained(base, dtype=dtype, output_loading_info=True, **options)
     return model, processor, found
+
+
+def _owner(folders: Sequence[Path], base: str, pattern: str) -> str:
+    """The first of the folders with a file like `pattern`, else the base: peft itself saves no tokenizer beside an adapter."""
+    return next((str(folder) for folder in folders if any(folder.glob(pattern))), base)
 
 
 def _unpacked() -> dict[str, Any]:
