@@ -76,6 +76,7 @@ KINDS: dict[AnswerKind, tuple[Answer, Answer]] = {
     "text": (words, words),
     "yes_no": (yes_no, lambda rng: rng.choice(("yes", "no"))),
     "choice": (choice, lambda rng: rng.choice("ABCD")),
+    "letter": (choice, lambda rng: rng.choice("ABCD")),
     "list": (items, items),
     "math": (mathematics, mathematics),
     "open": (words, words),

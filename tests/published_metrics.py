@@ -141,6 +141,7 @@ TASKS: dict[str, tuple[str, dict[str, Any], Callable[[str, Sample], Outcome]]] =
     "open": ("vqa_rad", {"answer_type": "OPEN"}, lambda p, s: open_recall(p, s.answer)),
     "a-okvqa": ("aokvqa", {}, lambda p, s: soft_vqa(p, s.answers)),
     "choice": ("geometry", {"question_type": "multi-choice"}, lambda p, s: p == s.answer),
+    "pictured": ("jsonl", {"answer_kind": "letter"}, lambda p, s: p == s.answer),
     "mathverse": ("geometry", {"question_type": "free-form"}, lambda p, s: equivalent(p, s.answer)),
     "list": ("jsonl", {"answer_kind": "list"}, lambda p, s: None),
 }
@@ -171,13 +172,13 @@ def verdicts(pair: Pair) -> tuple[str, str, str]:
     """(ours, published, reference) as the table writes them."""
     task, _, metric = TASKS[pair.task]
     sample = sample_of(pair)
-    ours = judge(pair.prediction, sample, tolerance=LOADED[task].tolerance)
+    ours = judge(pair.prediction, sample, tolerance=LOADED[task].tolerance if sample.answer_kind == "auto" else 0.0)
     return _ours(ours, sample), _outcome(metric(pair.prediction, sample)), _outcome(reference(pair.prediction, sample))
 
 
 def _ours(judged: Judgement, sample: Sample) -> str:
     verdict = "right" if judged.correct else "wrong"
-    return f"{verdict}, {judged.score:.2f}" if sample.answer_kind in ("open", "vqa") else verdict
+    return f"{verdict}, {judged.score:.2f}" if sample.answer_kind in ("open", "vqa") or judged.score != judged.correct else verdict
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -21,6 +21,7 @@ GOLD: dict[AnswerKind, Sample] = {
     "text": Sample(id="text", question="", answer="the light blue one"),
     "yes_no": Sample(id="yes_no", question="", answer="Yes"),
     "choice": Sample(id="choice", question="", answer="B", choices=CHOICES),
+    "letter": Sample(id="letter", question="", answer="C"),
     "list": Sample(id="list", question="", answer="fig, oat, 12"),
     "math": Sample(id="math", question="", answer=r"x = \frac{3}{2}"),
     "open": Sample(id="open", question="", answer="right upper lobe"),
@@ -33,6 +34,7 @@ OTHER = {
     "text": "the light green one",
     "yes_no": "no",
     "choice": "10 cm",
+    "letter": "A, C",
     "list": "fig, oat",
     "math": "2/3",
     "open": "left lung",
@@ -44,6 +46,7 @@ SAME = {
     "text": "Light-blue one",
     "yes_no": "yes, it is",
     "choice": "(B) 12 cm",
+    "letter": "option C: 40",
     "list": "12, oat and fig",
     "math": "1.5",
     "open": "Right upper lobe.",
@@ -73,7 +76,8 @@ def test_tolerance_is_that_of_numbers() -> None:
 
 def test_a_unit_may_stand_beside_an_automatic_answer() -> None:
     dollars = Sample(id="0", question="", answer="9", unit="$")
-    assert judge("9 dollars", dollars, tolerance=0.0).correct and not judge("9 dollars", replace(dollars, unit=""), tolerance=0.0).correct
+    assert judge("9 dollars", dollars, tolerance=0.0).correct and judge("9 dollars", replace(dollars, unit=""), tolerance=0.0).correct
+    assert not judge("9 cents", dollars, tolerance=0.0).correct
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.answer_kind)
@@ -103,6 +107,7 @@ def test_an_endless_answer_is_wrong_at_once(sample: Sample) -> None:
     [
         ({"answer_kind": "choice", "answer": "B"}, "compared with choices, but it has none"),
         ({"answer_kind": "choice", "answer": "D", "choices": CHOICES}, "'D' is none of its 3 choices"),
+        ({"answer_kind": "letter", "answer": "the first"}, "'the first' is no letter"),
         ({"answer_kind": "vqa"}, "several annotators, but it has none"),
         ({"answer_kind": "vqa", "answer": "fish", "answers": ("dog", "dog")}, r"'fish' is not right by its own answer kind \(vqa\)"),
         ({"answer_kind": "number", "answer": "a few"}, "'a few' is no number"),

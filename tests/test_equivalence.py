@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyme.types import Judgement, Sample
 from dyme.verify import worker
-from dyme.verify.equivalence import readable, same_mathematics, same_symbolically
+from dyme.verify.equivalence import forget, readable, same_mathematics, same_symbolically
 from dyme.verify.words import plain
 
 CHEAP = [
@@ -224,15 +226,38 @@ def test_what_it_may_see(text: str) -> None:
     assert readable(text)
 
 
-def test_an_overrun_is_wrong_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overrun_is_wrong_with_a_reason_and_tried_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Late:
-        def same(self, target: str, prediction: str) -> None:
-            return None
+        replies: ClassVar = [None, True]
+
+        def same(self, target: str, prediction: str) -> bool | None:
+            return self.replies.pop(0)
 
     monkeypatch.setattr(worker, "shared", Late)
-    same_symbolically.cache_clear()
-    assert judged("x+2", "x+1") == Judgement(False, 0.0, "answer takes too long to compare")
-    same_symbolically.cache_clear()
+    forget()
+    late = Judgement(False, 0.0, "answer takes too long to compare")
+    assert judged("x+2", "x+1") == late and judged("x+2", "x+1") == judged("x+2", "x+1") == Judgement(True, 1.0)
+    forget()
+    Late.replies = [None, None]
+    assert judged("x+2", "x+1") == judged("x+2", "x+1") == judged("x+2", "x+1") == late and not Late.replies
+    forget()
+
+
+def test_an_interrupted_comparison_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        interrupts: ClassVar = [True]
+
+        def same(self, target: str, prediction: str) -> bool:
+            if self.interrupts and self.interrupts.pop():
+                raise KeyboardInterrupt
+            return True
+
+    monkeypatch.setattr(worker, "shared", Interrupted)
+    forget()
+    with pytest.raises(KeyboardInterrupt):
+        same_symbolically("x+2", "x+1")
+    assert same_symbolically("x+2", "x+1") is True
+    forget()
 
 
 mathematics = st.text(alphabet="0123456789xyab+-*/^=<>(){}[],. \\", max_size=40)
@@ -249,7 +274,7 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
             return False
 
     monkeypatch.setattr(worker, "shared", No)
-    same_symbolically.cache_clear()
+    forget()
 
 
 @pytest.mark.usefixtures("unheard")
@@ -261,7 +286,7 @@ def test_any_text_is_judged() -> None:
         assert judged(target, target).correct == bool(plain(target))
 
     every()
-    same_symbolically.cache_clear()
+    forget()
 
 
 @given(mathematics)

@@ -170,6 +170,7 @@ GOLD = {
     "text": "the left lung",
     "yes_no": "yes",
     "choice": "B",
+    "letter": "B",
     "list": "1, 2, a",
     "math": r"\frac{15}{8}",
     "open": "left lung",

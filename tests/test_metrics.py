@@ -81,4 +81,5 @@ def test_on_plain_numbers_ours_is_relaxed_accuracy() -> None:
     for target in numbers:
         for prediction in numbers:
             ours, published, _ = verdicts(Pair("chartqa", "", target, prediction))
-            assert ours == published or abs(abs(float(prediction) / float(target) - 1) - 0.05) < 1e-9, (prediction, target)
+            exact = published == "right" and (target, ours) in [("2010", "wrong, 1.00"), ("2100", "wrong, 1.00")]  # years
+            assert ours == published or exact or abs(abs(float(prediction) / float(target) - 1) - 0.05) < 1e-9, (prediction, target)

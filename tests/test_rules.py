@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyme.config import RewardConfig
+from dyme.config import Config, RewardConfig, TaskConfig
 from dyme.errors import ConfigError, DataError
-from dyme.types import Completion, Fact, Group, Sample, Verdict
+from dyme.types import AnswerKind, Completion, Fact, Group, Sample, Verdict
 from dyme.verify import worker
-from dyme.verify.rules import Rules, check, judge_direct, verify, verify_group
+from dyme.verify.rules import Rules, check, judge_direct, rules_of, verify, verify_group
 
 SAMPLE = Sample(
     id="0",
@@ -108,6 +108,15 @@ def test_what_the_thinking_is_held_against() -> None:
 def test_weights() -> None:
     weighted = rules(accuracy_weight=4.0, thinking_weight=2.0, format_weight=0.5)
     assert judge("fig 82, oat 12 Answer: 69", weighted).reward == pytest.approx(4 + 2 * 0.5 + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "prediction"), [("number", "64", "63"), ("math", "64", "63"), ("list", "20, 40", "21, 39"), ("auto", "64", "63")]
+)
+def test_a_task_s_own_tolerance_is_for_kind_auto_and_a_recipe_s_for_all(kind: AnswerKind, target: str, prediction: str) -> None:
+    sample = Sample(id="0", question="", answer=target, answer_kind=kind)
+    own, given = rules_of(Config(task=TaskConfig(name="jsonl"))), rules_of(Config(task=TaskConfig(name="jsonl", tolerance=0.05)))
+    assert judge_direct(prediction, sample, own).correct is (kind == "auto") and judge_direct(prediction, sample, given).correct
 
 
 def test_tolerance_is_that_of_the_rules() -> None:

@@ -111,7 +111,7 @@ def test_mathverse(tmp_path: Path) -> None:
     choice, free, pictured, open_one = splits["test"]
     assert (choice.question, choice.answer) == ("Angle A is 40. Find angle B.\nChoices:\n(A) 40\n(B) 50", "B")
     assert (free.answer_kind, free.answer, free.kind) == ("math", "9\\pi", "Text Lite")
-    assert (pictured.answer_kind, pictured.answer, pictured.choices) == ("text", "A", ())
+    assert (pictured.answer_kind, pictured.answer, pictured.choices) == ("letter", "A", ())
     assert "letter" in pictured.question
     assert (open_one.answer_kind, open_one.question) == ("math", "Answer the question in the picture.")
 

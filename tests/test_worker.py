@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,44 @@ def test_a_dead_process_is_replaced(one: Worker) -> None:
     one._process.kill()
     one._process.wait()
     assert one.same("x", "y") is False and (one.starts, one.overruns) == (2, 0)
+
+
+QUESTIONS = [("x+1", "1+x"), ("x+1", "x"), ("x^2", "x*x"), ("2x", "3x")]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_an_interrupt_between_question_and_reply_shifts_no_verdict(one: Worker) -> None:
+    """The process is halted, so the alarm surely strikes between the two; its reply then waits in the pipe."""
+
+    def ring(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        assert one.same("x", "x") is True and one._process is not None
+        os.kill(one._process.pid, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            one.same("x", "y")
+        os.kill(one._process.pid, signal.SIGCONT)
+        assert [one.same(*pair) for pair in QUESTIONS] == [True, False, True, False]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (one.starts, one.overruns) == (2, 0)
+
+
+def test_a_reply_of_another_number_and_a_line_that_is_none_are_passed_over(one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = "import sys\nfor line in sys.stdin:\n print('{\"number\": 0, \"same\": true}', '[]', 'noise', sep='\\n')\n"
+    late += " import json; n = json.loads(line)['number']; print(json.dumps({'number': n, 'same': n == 1}), flush=True)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(worker.subprocess, "Popen", lambda command, **given: popen([sys.executable, "-c", late], **given))
+    assert [one.same(*pair) for pair in QUESTIONS] == [False] * 4 and one.starts == 1
+
+
+def test_ctrl_c_of_the_terminal_does_not_end_the_process(one: Worker) -> None:
+    assert one.same("x", "x") is True and one._process is not None
+    os.kill(one._process.pid, signal.SIGINT)
+    assert one.same("x+1", "1+x") is True and one.starts == 1
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ class TaskConfig:
     marker: str = "Answer:"
     """Separates thinking from the final answer; must occur exactly once in a completion."""
     tolerance: Annotated[float | None, Bounds(0, below=1)] = None
-    """Relative tolerance of numeric answers, in training and evaluation alike; unset: the task's own (jsonl and chartqa 0.05, else 0)."""
+    """Relative tolerance of numbers, in training and evaluation alike: of answers of kinds auto, number, list and math. Unset: the task's
+    own for kind auto (jsonl and chartqa 0.05, else 0; years and fractions are met exactly), 0 for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

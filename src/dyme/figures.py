@@ -131,7 +131,7 @@ def figures(items: Sequence[Item]) -> dict[str, Any]:
     """
     asked = {style: [i for i in items if i.prompt == style] for style in STYLES}
     found = {f"{style}_accuracy": _accuracy(own) for style, own in asked.items() if own}
-    if any(i.answer_kind in SOFT or i.score not in (0, 1) for i in items):
+    if any(i.answer_kind in SOFT or i.score != i.correct for i in items):
         found |= {f"{style}_score": _score(own) for style, own in asked.items() if own}
     if thought := asked["think"]:
         found |= format_figures(thought) | sampled_figures(thought)

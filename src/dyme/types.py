@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["memorize", "explore", "mixed", "skip"]
 Term = Literal["policy", "imitate"]
-AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "list", "math", "open", "vqa"]
+AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "letter", "list", "math", "open", "vqa"]
 """How an answer is compared; auto: as a number or a list of numbers and texts, whichever it is."""
 Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]

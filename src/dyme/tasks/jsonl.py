@@ -13,9 +13,9 @@ facts        what the picture shows: {name: value, ...}, [[name, value], ...] or
 choices      the options of a multiple-choice question, a list of 2 to 26 texts: the prompt shows them as (A), (B), ...; `answer`
              is then the text of one, or its letter
 answers      a list of all annotators' texts, with repeats, where there are several (`answer`: the commonest unless given)
-answer_kind  how an answer is compared: auto (a number, a list or a text, whichever it is), number, text, yes_no, choice, list,
-             math, open (words recalled), vqa (soft accuracy over `answers`); choice for rows with choices, vqa for rows with
-             answers, else auto unless given
+answer_kind  how an answer is compared: auto (a number, a list or a text, whichever it is), number, text, yes_no, choice, letter (of a
+             choice that the picture shows), list, math, open (words recalled), vqa (soft accuracy over `answers`); choice for rows
+             with choices, vqa for rows with answers, else auto unless given
 unit         the unit that an answer may carry
 kind         question type, for breakdowns
 id           text or number, unique in the file; by default the file's name and the line, "train:12"
@@ -25,8 +25,8 @@ out. Text is taken without surrounding white space, and a question about a pictu
 files by task.train, task.validation and task.test, or their folder by task.path; without a validation file the last tenth of the
 training file serves. task.path takes hub ids and folders of parquet files too, with columns of these names.
 
-Licence: your data's. Metric: by answer_kind; auto: exact match, numbers within 5 %, as ChartQA's relaxed accuracy (Masry et al.,
-2022).
+Licence: your data's. Metric: by answer_kind; auto: exact match, numbers but years within 5 %, as ChartQA's relaxed accuracy (Masry
+et al., 2022); number: exact, for counts.
 """
 
 from __future__ import annotations

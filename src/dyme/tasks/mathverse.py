@@ -36,7 +36,7 @@ def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: question_type is {row.get('question_type')}, but the row has no choices; remove the row")
     if pictured:
         question = _PICTURED_CHOICE if several else _PICTURED
-    answer_kind = "text" if several and pictured else "choice" if several else "math"
+    answer_kind = "letter" if several and pictured else "choice" if several else "math"
     return {
         "id": row.get("sample_index", row.get("id")),
         "image": row.get("image"),

@@ -42,7 +42,7 @@ class Task:
     metric: str
     """One line: how an answer is judged."""
     tolerance: float
-    """Relative tolerance of numeric answers unless the recipe sets task.tolerance."""
+    """Relative tolerance of answers of kind auto unless the recipe sets task.tolerance, which is for the other kinds too."""
     load: Callable[[TaskConfig, Split], list[Sample]]
     """Samples of a split; raises DataError before any long work for rows that cannot be used."""
     status: str

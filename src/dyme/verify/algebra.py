@@ -1,4 +1,4 @@
-"""What `worker.py` runs in a process of its own: a line of JSON in (target, prediction), a line out (same).
+"""What `worker.py` runs in a process of its own: a line of JSON in (number, target, prediction), a line out (number, same).
 
 Only math-verify's LaTeX grammar is used, never its reader of plain expressions, which hands text to SymPy's `parse_expr` and so to
 Python's eval. The grammar itself hands over numerals ("1.875"), so in this process SymPy reads nothing but numerals, and not by
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from typing import Any
 
@@ -50,6 +51,7 @@ def serve() -> None:
     """Answer until the other side closes."""
     from math_verify import LatexExtractionConfig, parse, verify
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to act on
     disarm()
     limit()
     grammar = [LatexExtractionConfig()]
@@ -65,7 +67,7 @@ def serve() -> None:
             same = bool(target and prediction and verify(target, prediction, timeout_seconds=None))
         except (Exception, RecursionError, MemoryError):  # whatever SymPy makes of it: not equal
             same = False
-        print(json.dumps({"same": same}), flush=True)
+        print(json.dumps({"number": request.get("number"), "same": same}), flush=True)
 
 
 if __name__ == "__main__":

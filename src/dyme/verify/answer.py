@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dyme.types import AnswerKind, Judgement, Sample
 from dyme.verify.annotators import as_annotators
 from dyme.verify.auto import matches, number, read
-from dyme.verify.choice import chosen, same_choice
+from dyme.verify.choice import chosen, same_choice, same_letter
 from dyme.verify.equivalence import same_mathematics
 from dyme.verify.lists import same_items
 from dyme.verify.quantity import quantity, same_quantity
 from dyme.verify.recall import recalls
+from dyme.verify.relaxed import same_relaxed
 from dyme.verify.text import same_text
-from dyme.verify.words import plain
 from dyme.verify.yes_no import polarity, same_polarity
 
 __all__ = ["VERIFIERS", "fault", "judge", "matches", "number", "read"]
@@ -28,20 +28,13 @@ Verifier = Callable[[str, Sample, float], Judgement | bool]
 """(prediction, sample, tolerance) -> right or not, with a score of its own where the metric is soft."""
 
 
-def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
-    if matches(prediction, sample.answer, tolerance=tolerance):
-        return True
-    if len(prediction) <= LONGEST and matches(plain(prediction), plain(sample.answer), tolerance=tolerance):
-        return True
-    return bool(sample.unit) and len(prediction) <= LONGEST and same_quantity(prediction, sample, tolerance)
-
-
 VERIFIERS: dict[AnswerKind, Verifier] = {
-    "auto": _same,
+    "auto": same_relaxed,
     "number": same_quantity,
     "text": same_text,
     "yes_no": same_polarity,
     "choice": same_choice,
+    "letter": same_letter,
     "list": same_items,
     "math": same_mathematics,
     "open": recalls,
@@ -71,6 +64,8 @@ def fault(sample: Sample) -> str:
         return "its answers are compared with choices, but it has none; add choices, or use another answer kind"
     if kind == "choice" and not chosen(sample.answer, sample.choices):
         return f"answer {sample.answer!r} is none of its {len(sample.choices)} choices; write the letter, or the text of a choice"
+    if kind == "letter" and not (len(sample.answer) == 1 and sample.answer.isascii() and sample.answer.isalpha()):
+        return f"answer {sample.answer!r} is no letter; write the letter of a choice, or use another answer kind"
     if kind == "vqa" and not sample.answers:
         return "its answers are compared with those of several annotators, but it has none; add answers, or use another answer kind"
     if kind == "number" and quantity(sample.answer, sample.unit) is None:

@@ -1,4 +1,4 @@
-"""Kind `auto`: numbers, lists in order, else text; with a tolerance of 0.05 it is ChartQA's relaxed accuracy (Masry et al., 2022).
+"""Numbers, lists in order, else text: the plain forms that kind `auto` compares first (`relaxed.py`), and all kinds read.
 
 The reference code says "1,000" != "1000", "$5" != "5", "5%" != "5" and "0.0" != "0", and is strict in training but 5 % tolerant
 in evaluation. Here both sides of a comparison are first read the same way, numbers as exact fractions. `docs/metrics.md` says
@@ -19,12 +19,13 @@ _WRAPS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "{": "}"}
 _LAYERS = 4
 """Surrounding quotes and brackets are peeled this often."""
 _CURRENCY = "[$€£¥₹]"
+_SIGN = re.compile("[$€£¥₹%]")
 _NUMBER = re.compile(
     rf"(?:{_CURRENCY} ?)?([+-]?) ?(?:{_CURRENCY} ?)?"
     rf"((?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
     rf" ?(?:%|{_CURRENCY})?"
 )
-_SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
+SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
 """A comma, unless it separates thousands: "1,000" is one number, "1, 000" and "10,20" are lists."""
 
 
@@ -33,21 +34,22 @@ def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:
 
     Case, spacing, a final period and surrounding quotes or brackets do not count. A number p is right for t if
     |p - t| <= tolerance * |t|: `tolerance` is relative and finite (ChartQA's relaxed accuracy: 0.05), 0 asks for equality,
-    and a target of zero asks for exactly zero. Lists are compared item by item, in order; everything else as text.
+    and a target of zero asks for exactly zero. Lists are compared item by item, in order; everything else as text. A currency or
+    percent sign may be left out but not changed.
     """
     predicted, wanted = read(prediction), read(target)
     if predicted == wanted:
-        return bool(prediction.strip())
+        return bool(prediction.strip()) and (prediction == target or not _other_sign(prediction, target))
     if not tolerance > 0 or len(predicted) != len(wanted):
         return False
     limit = Fraction(str(tolerance))
-    return all(_near(p, t, limit) for p, t in zip(predicted, wanted, strict=True))
+    return all(within(p, t, limit) for p, t in zip(predicted, wanted, strict=True)) and not _other_sign(prediction, target)
 
 
 @lru_cache(maxsize=8192)
 def read(text: str) -> tuple[Fraction | str, ...]:
     """The items of an answer, numbers as exact fractions; two texts are the same answer if and only if these are equal."""
-    items = [_peel(item) for item in _SEPARATOR.split(_peel(" ".join(text.translate(_PLAIN).casefold().split())))]
+    items = [_peel(item) for item in SEPARATOR.split(_peel(" ".join(text.translate(_PLAIN).casefold().split())))]
     return tuple(item if (value := number(item)) is None else value for item in items)
 
 
@@ -76,7 +78,14 @@ def _is_pair(text: str) -> bool:
     return closed < 0 or 0 <= opened < closed
 
 
-def _near(prediction: Fraction | str, target: Fraction | str, limit: Fraction) -> bool:
+def _other_sign(one: str, other: str) -> bool:
+    """Whether two answers are in different currencies, or one of them in percent."""
+    signs, others = set(_SIGN.findall(one)), set(_SIGN.findall(other))
+    return bool(signs and others) and signs != others
+
+
+def within(prediction: Fraction | str, target: Fraction | str, limit: Fraction) -> bool:
+    """Whether a number is within `limit` times the target of it; texts must be equal."""
     if isinstance(prediction, str) or isinstance(target, str):
         return prediction == target
     return abs(prediction - target) <= limit * abs(target)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from dyme.types import Sample
 from dyme.verify.arithmetic import Value, value
 from dyme.verify.equivalence import EQUAL
-from dyme.verify.latex import Expression, expression
+from dyme.verify.latex import BLANK, Expression, expression
 from dyme.verify.quantity import quantity
 from dyme.verify.text import alike
 from dyme.verify.words import plain
@@ -32,6 +32,10 @@ _BESIDE = re.compile(r"[(\[]?([A-Za-z])[)\]]?(?: ?\((.+)\)| ?[-,=] ?(.+)| (.+))"
 """A letter and what may be its choice's text: "B 12 cm", "B - 12 cm", "B (12 cm)"."""
 _OPENED = re.compile(r"([(\[]?)([A-Za-z])(?![\w^'])[)\]]?( is(?= ))?(.+)")
 """A letter and all that follows it."""
+_LETTER_BESIDE = re.compile(r"([A-Z]) [-$\\√0-9(][^A-Z]*")
+"""A letter and a value, "C 40", where no text tells whether it belongs to the letter."""
+_PICTURED = ("",) * 26
+"""Choices whose texts are not known."""
 _SINGLE = re.compile(r"(?<![\w$\\])[A-Z](?![\w$'])")
 _SIGNS = re.compile(r"[$\\{}]|\\(?:left|right|mathrm|text)(?![a-z])")
 _MATHEMATICS = re.compile(r"[0-9\\√π]")
@@ -40,6 +44,14 @@ _MATHEMATICS = re.compile(r"[0-9\\√π]")
 def same_choice(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
     """Whether `prediction` chooses what the answer (a letter, letters, or the text of a choice) does; `tolerance` is not used."""
     return bool(found := chosen(prediction, sample.choices)) and found == chosen(sample.answer, sample.choices)
+
+
+def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
+    """Whether `prediction` chooses the answer's letter where the choices are in the picture: so their texts are not compared."""
+    said = plain(prediction)
+    if beside := _LETTER_BESIDE.fullmatch(said):
+        said = beside[1]
+    return bool(found := chosen(said, _PICTURED)) and found == chosen(sample.answer, _PICTURED)
 
 
 @lru_cache(maxsize=8192)
@@ -125,8 +137,8 @@ def _same_letters(text: str, choices: tuple[str, ...]) -> set[int]:
     wanted, texts = text.casefold(), _casefolded(choices)
     if wanted in texts:
         return {index for index, choice in enumerate(texts) if choice == wanted}
-    wanted = wanted.replace(" ", "")
-    return {index for index, choice in enumerate(texts) if choice.replace(" ", "") == wanted}
+    wanted = BLANK.sub("", wanted)
+    return {index for index, choice in enumerate(texts) if BLANK.sub("", choice) == wanted}
 
 
 @lru_cache(maxsize=8192)

@@ -34,6 +34,7 @@ _CHARACTERS = {
     "√": r"\sqrt ",
     "∛": r"\sqrt[3]",
     "≠": r"\neq ",
+    "∅": r"\emptyset ",
     "∠": r"\angle ",
     "±": r"\pm ",
     "½": r"\frac{1}{2}",
@@ -47,42 +48,53 @@ _CHARACTERS = {
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|operatorname|rm|bf)(?![a-zA-Z])\s*(?:\{([^{}]*)\})?")
+_BOXED = re.compile(r"\\(?:boxed|fbox) ?\{")
+_WORDS = re.compile(r"\\(?:text|mathrm|textbf|textrm|mathbf|mathbb|textit|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?")
+_LETTER_UNITS = {"s": "seconds", "h": "hours", "g": "grams", "l": "litres", "L": "litres"}
+"""A unit if it is set upright behind a number; a variable elsewhere."""
 _NOTHING = re.compile(
-    r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad)(?![a-zA-Z])|\\[,;!: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
+    r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad|thinspace)(?![a-zA-Z])"
+    r"|\\[,;: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
 )
 _COMMANDS = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*\*(?!\*)"), lambda found: "^" if found[0] == "**" else "*"),
+    (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*\*(?!\*)|(?<=[0-9]) ?x ?(?=10 ?\^)"), lambda found: "^" if found[0] == "**" else "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
-    (re.compile(r"\\le(?![a-zA-Z])|<=|\\leqslant(?![a-zA-Z])"), r"\\leq "),
-    (re.compile(r"\\ge(?![a-zA-Z])|>=|\\geqslant(?![a-zA-Z])"), r"\\geq "),
-    (re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\bdegrees?\b"), "°"),
+    (re.compile(r"\\(?:le|leqq|leqslant)(?![a-zA-Z])|<=|=<"), r"\\leq "),
+    (re.compile(r"\\(?:ge|geqq|geqslant)(?![a-zA-Z])|>="), r"\\geq "),
+    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    (re.compile(r"\\ne(?![a-zA-Z])|!="), r"\\neq "),
+    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset "),
+    (re.compile(r"\^ ?(?:\{ ?)?(?:\\circ|o)(?![a-zA-Z])(?: ?\})?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\b(?:degrees?|deg)\b"), "°"),
     (re.compile(r"\\%"), "%"),
-    (re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=[({\[0-9])"), r"\\sqrt "),
+    (re.compile(r"(?<![\\a-zA-Z])sqrt ?(?=[({\[0-9])"), r"\\sqrt "),
     (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln)(?![a-zA-Z])"), r"\\\1 "),
-    (re.compile(r"\\sqrt\s*(?:(\[[0-9]{1,2}\])\s*)?\(([^()]*)\)"), r"\\sqrt\1{\2}"),
-    (re.compile(r"\\sqrt\s*([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
-    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+    (re.compile(r"\\sqrt ?(?:(\[[0-9]{1,2}\]) ?)?\(([^()]*)\)"), r"\\sqrt\1{\2}"),
+    (re.compile(r"\\sqrt ?([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
+    (re.compile(r"\\frac ?([0-9])"), r"\\frac{\1}"),
+    (re.compile(r"\\frac ?(\{(?:[^{}]|\{[^{}]*\})*\}) ?([0-9])"), r"\\frac\1{\2}"),
+    (re.compile(r"\^ ?\(([^()]*)\)"), r"^{\1}"),
     (re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)(?= ?(?:[a-zA-Z]{1,2}(?![a-zA-Z])|\\[a-z]|\())"), r"\\frac{\1}{\2}"),
 )
-_THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_THOUSANDS = re.compile(r"(?<![0-9,.])(?<![0-9] )[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?! ?[0-9,/]|\^)")
 _RELATION = re.compile(r"[=<>]|\\leq|\\geq|\\neq")
 _NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
 _VARIABLE = re.compile(r"(?:m *)?\\angle *[A-Z]{1,3}|\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([a-z]\))?")
 _IS = re.compile(r"^(?:(?:the|so|its|answer|final) )*([A-Za-z]+(?: [A-Za-z]+){0,3}) is (?=[-+0-9\\(\[.])", re.IGNORECASE)
 _UNIT = re.compile(
-    r"(?:(?<=[0-9}).°]) ?|(?<=i) |(?<= )(?<!per ))((?:(?:square|sq|cubic|cu) )?"
-    r"(?:(?:units?|centi|milli|kilo|cm|mm|km|dm|in|ft|feet|foot|inch|yd|mi|mile|yard|kg|mg|lb|oz|ml|sec|min|hr|hour|minute|second)"
-    r"[a-z]*|(?<=[ }])[mgshl]|metres?|meters?|° ?T?|%)(?: ?(?:\^ ?)?(?:\{ ?)?[23](?: ?\})?)?(?: (?:squared|cubed))?)$"
+    r"(?:(?<=[0-9}).°]) ?|(?<=i) |(?<= )(?<!per ))((?:(?:square|sq\.?|cubic|cu\.?) )?"
+    r"(?:units?|(?:centi|milli|kilo|deci)?(?:met(?:er|re)|gram|lit(?:er|re))s?|[ckmd]ms?|[km]gs?|ml|ins?|inch(?:es)?|ft|feet|foot|yds?|yards?"
+    r"|mi|miles?|lbs?|oz|secs?|seconds?|mins?|minutes?|hrs?|hours?|(?<= )[mgshl]|° ?T?|%)"
+    r"(?: ?(?:\^ ?)?(?:\{ ?)?[23](?: ?\})?)?(?: (?:squared|cubed))?)$"
 )
 _DOLLARS = re.compile(r"\\?\$ ?(?=[0-9.])|(?<=[0-9]) ?\\?\$$")
 _ABOUT = re.compile(r" ?(?:≈|\\approx(?![a-zA-Z])) ?|^(?:about|approximately|roughly|approx\.?) ", re.IGNORECASE)
 _UNDIVIDED = re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)([a-zA-Z])(?![a-zA-Z])")
 _SINGLE_BRACES = re.compile(r"\{(\w)\}")
+BLANK = re.compile(r"(?<![0-9.]) +| +(?![0-9.])")
+"""One that parts no numbers: "2 1/2" is not 21/2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Expression:
     @property
     def canonical(self) -> str:
         """The body without spaces and needless braces: equal texts are equal mathematics."""
-        return _SINGLE_BRACES.sub(r"\1", self.body.replace(" ", ""))
+        return _SINGLE_BRACES.sub(r"\1", BLANK.sub("", self.body))
 
     @property
     def whole(self) -> str:
@@ -108,7 +120,9 @@ class Expression:
 
 @lru_cache(maxsize=8192)
 def expression(text: str) -> Expression:
-    """`text` in one notation."""
+    """`text` in one notation; nothing of one that is too long."""
+    if len(text) > LONGEST:
+        return Expression("", "", ())
     unit: Unit = ()
     if text.count("$") == 1 and _DOLLARS.search(text):
         text, unit = _DOLLARS.sub("", text), ("dollar",)
@@ -117,8 +131,8 @@ def expression(text: str) -> Expression:
     if found := _UNIT.search(body):
         named = read_unit(re.sub(r"(?<![{}\s^])[{}\s^]+(?=[23])|[{}]", "", found[1]).replace("T", "").lower()) or ()
         body, unit = (body[: found.start()].strip() if named else body), unit + named
-    if not re.search(r"[({\[]", body):
-        body = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), body)
+    if not re.search(r"[(\[]|\\\{", body):
+        body = _THOUSANDS.sub(lambda found: re.sub("[, ]", "", found[0]), body)
     return Expression(variable, body, unit)
 
 
@@ -127,12 +141,20 @@ def notation(text: str) -> str:
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_CHARACTERS.get(character, character) for character in text)
-    if (boxed := _BOXED.search(text)) and (closing := text.rfind("}")) >= boxed.end():
-        text = text[boxed.end() : closing]
-    text = _NOTHING.sub(" ", _WORDS.sub(lambda found: f" {found[1] or ''} ", text))
+    text = " ".join(text.replace("{,}", ",").replace(r"\!", "").split())
+    if (boxed := _BOXED.search(text)) and (end := text.rfind("}")) > boxed.end():
+        text = text[boxed.end() : end]
+    text = " ".join(_NOTHING.sub(" ", _WORDS.sub(_upright, text)).split())
     for pattern, replacement in _COMMANDS:
         text = pattern.sub(replacement, text)
     return " ".join(text.split()).rstrip(".,; ")
+
+
+def _upright(found: re.Match[str]) -> str:
+    """What a command sets upright: words, or a unit of one letter."""
+    word = found[1] or ""
+    behind = found.string[max(0, found.start() - 2) : found.start()].rstrip("~ ")[-1:]
+    return f" {_LETTER_UNITS.get(word.strip(' ~'), word) if behind.isdigit() or behind == '}' else word} "
 
 
 def approximate(text: str) -> tuple[str, str]:

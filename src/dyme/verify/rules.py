@@ -26,9 +26,15 @@ class Rules:
     marker: str
     """Separates thinking from the final answer."""
     tolerance: float
-    """Relative tolerance of numeric answers."""
+    """Relative tolerance of answers of kind auto."""
     reward: RewardConfig
     """Weights and gates of the shaped reward."""
+    other_tolerance: float = 0.0
+    """Relative tolerance of answers of kinds number, list and math."""
+
+    def judge(self, answer: str, sample: Sample) -> Judgement:
+        """Whether `answer` is right, by the tolerance of its kind."""
+        return judge(answer, sample, tolerance=self.tolerance if sample.answer_kind == "auto" else self.other_tolerance)
 
 
 def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
@@ -36,7 +42,7 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
     found = parse(completion.text, marker=rules.marker, min_thinking_words=rules.reward.min_thinking_words)
     parsed = found.formatted and completion.finished
     answer = found.answer if parsed else None
-    judgement = Judgement(False, 0.0) if answer is None else judge(answer, sample, tolerance=rules.tolerance)
+    judgement = Judgement(False, 0.0) if answer is None else rules.judge(answer, sample)
     correct = judgement.correct
     counts = correct if rules.reward.thinking_gate == "correct" else parsed
     rewards = {
@@ -64,7 +70,7 @@ def verify_group(group: Group, rules: Rules) -> Group:
 
 def judge_direct(text: str, sample: Sample, rules: Rules) -> Judgement:
     """The judgement on `text`, an answer given without thinking; it may open with the marker."""
-    return judge(text.strip().removeprefix(rules.marker), sample, tolerance=rules.tolerance)
+    return rules.judge(text.strip().removeprefix(rules.marker), sample)
 
 
 def _thinking_reward(thinking: str, sample: Sample, reward: RewardConfig) -> float:
@@ -82,9 +88,10 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
 
 
 def rules_of(config: Config) -> Rules:
-    """The one verifier of a recipe, for training and evaluation alike."""
-    own = TASKS[config.task.name].tolerance if config.task.tolerance is None else config.task.tolerance
-    return Rules(marker=config.task.marker, tolerance=own, reward=config.reward)
+    """The one verifier of a recipe, for training and evaluation alike: a task's own tolerance is for kind auto, the recipe's for all."""
+    given = config.task.tolerance
+    own = TASKS[config.task.name].tolerance if given is None else given
+    return Rules(marker=config.task.marker, tolerance=own, reward=config.reward, other_tolerance=given or 0.0)
 
 
 def check(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from dyme.verify.scales import SCALES
 from dyme.verify.words import NUMBER_WORDS
 
 Unit = tuple[str, ...]
@@ -15,41 +16,32 @@ _ALIASES = {
     alias: name
     for name, aliases in {
         "centimetre": "cm centimeter", "millimetre": "mm millimeter", "metre": "m meter", "kilometre": "km kilometer", "inch": "in ''",
-        "foot": "ft feet '", "yard": "yd", "mile": "mi", "gram": "g gm", "kilogram": "kg kilo", "milligram": "mg", "pound": "lb £ gbp quid",
+        "foot": "ft feet '", "yard": "yd", "mile": "mi", "gram": "g gm gramme", "kilogram": "kg kilo", "milligram": "mg",
+        "pound": "lb £ gbp quid",
         "ounce": "oz", "litre": "l liter", "millilitre": "ml milliliter", "second": "s sec", "minute": "min", "hour": "h hr",
-        "dollar": "$ usd buck", "euro": "€ eur", "yen": "¥ jpy", "rupee": "₹ inr", "%": "percent pct percentage", "degree": "° deg",
-        "celsius": "c celsius", "fahrenheit": "f",
+        "day": "dy", "week": "wk", "month": "mo mth", "year": "yr", "hectare": "ha", "kilowatt": "kw", "hertz": "hz",
+        "megabyte": "mb", "gigabyte": "gb", "terabyte": "tb", "kilobyte": "kb", "calorie": "cal",
+        "kilocalorie": "kcal", "microgram": "µg μg mcg ug", "micrometre": "µm μm um micrometer", "nanometre": "nm nanometer",
+        "decimetre": "dm decimeter", "centilitre": "cl centiliter", "decilitre": "dl deciliter", "cent": "¢",
+        "dollar": "$ us$ usd buck", "euro": "€ eur", "yen": "¥ jpy", "rupee": "₹ inr rs", "won": "₩ krw", "rouble": "₽ rub ruble",
+        "franc": "chf", "yuan": "cny rmb", "canadian dollar": "ca$ c$ cad", "australian dollar": "au$ a$ aud",
+        "%": "percent pct percentage", "degree": "° deg", "celsius": "c celsius centigrade", "fahrenheit": "f", "point": "pt",
         "unit": "u", "person": "people", "child": "children", "man": "men", "woman": "women", "loaf": "loaves", "scarf": "scarves",
-        "half": "halves", "foul": "fouls", "per": "/ each a an",
+        "half": "halves", "foul": "fouls", "per": "/ each a an", "tooth": "teeth", "mouse": "mice", "goose": "geese",
     }.items()
     for alias in aliases.split()
 }  # fmt: skip
 _KNOWN = set(_ALIASES.values())
 _SPEED = re.compile(r"(?<![a-z])([mk])ph(?![a-z])")
-_NEVER = {
-    "or",
-    "and",
-    "to",
-    "plus",
-    "minus",
-    "times",
-    "x",
-    "divided",
-    "not",
-    "than",
-    "more",
-    "less",
-    "point",
-    "st",
-    "nd",
-    "rd",
-    "th",
-    *NUMBER_WORDS,
-}
+_CONTINUING = (
+    "or and to plus minus times x divided not than more less fewer point st nd rd th nor but except maybe perhaps least most"
+    " approximately between until pi root answer factorial negative sin cos tan log ln und oder ou et y o"
+)
+_NEVER = {*_CONTINUING.split(), *NUMBER_WORDS, *SCALES}
 """Words that continue a number or take it back."""
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
-_UNIT_TEXT = re.compile(r"(?:[a-z'%°$€£¥₹/. -]|(?<=[a-z])\^?[{(]?[23][)}]?(?![0-9]))*")
-_UNIT_TOKEN = re.compile(r"([a-z']+|[%°$€£¥₹/])(?:\^?[{(]?([23])[)}]?)?")
+_UNIT_TEXT = re.compile(r"(?:[^\W\d_]|['%°$€£¥₹₩₽¢/. -]|(?<=[a-z])\^?[{(]?[23][)}]?(?![0-9]))*")
+_UNIT_TOKEN = re.compile(r"((?<![^\W\d_])(?:us|au|ca|[ac])\$|(?:[^\W\d_]|')+|[%°$€£¥₹₩₽¢/])(?:\^?[{(]?([23])[)}]?)?")
 
 
 @lru_cache(maxsize=8192)
@@ -70,10 +62,12 @@ def read_unit(text: str) -> Unit | None:
         elif word in _POWERS:
             waiting = _POWERS[word]
         else:
-            name = _ALIASES.get(word) or _ALIASES.get(singular(word)) or singular(word)
+            name = _ALIASES.get(word) or _ALIASES.get(word[:-1] if len(word) == 3 and word[-1] == "s" else singular(word)) or singular(word)
+            if len(name) == 1 and name.isalpha():
+                return None  # a variable
             out.append(name + (f"^{power}" if power else waiting))
             waiting = ""
-    return tuple(out) if len(out) <= MOST_WORDS else None
+    return tuple(out) if len(out) <= MOST_WORDS and not waiting and out != ["per"] else None
 
 
 def singular(word: str) -> str:
@@ -94,10 +88,11 @@ def agree(one: Unit, other: Unit) -> bool:
 
 def differ(said: Unit, asked: Unit) -> bool:
     """Whether two units are surely not the same; of one of several words ("feet per second") that takes that all words are known."""
-    if agree(said, asked) or (len(asked) > 1 and not _known(said)):
+    if agree(said, asked) or (len(asked) > 1 and not known(said)):
         return False
-    return len(said) == len(asked) == 1 or _known(asked)
+    return len(said) == len(asked) == 1 or known(asked)
 
 
-def _known(unit: Unit) -> bool:
+def known(unit: Unit) -> bool:
+    """Whether all words of a unit are known to be one."""
     return all(word.partition("^")[0] in _KNOWN for word in unit)

@@ -1,7 +1,9 @@
 """A process that compares expressions with math-verify, and is killed when one takes too long.
 
 SymPy can be made to compute for ever, and a thread cannot be stopped; a process can. It is started once, in a fresh interpreter
-(about a second), answers one line for each line, and knows nothing of this package: `algebra.py` is all it runs.
+(about a second), answers one line for each line, and knows nothing of this package: `algebra.py` is all it runs. Each request has a
+number, which its reply repeats. An exchange that was interrupted (Ctrl-C, an alarm) leaves no one to read its reply, so the process
+is replaced before the next one: no verdict is ever that of another question.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def check_installed() -> None:
 
 
 class Worker:
-    """One process, started at the first comparison, again after an overrun, and again in a fork. Safe to call from several threads."""
+    """One process, started at the first comparison, again after an overrun or an interrupt, and again in a fork.
+
+    Safe to call from several threads.
+    """
 
     def __init__(self, seconds: float = WALL_SECONDS) -> None:
         self.seconds = seconds
@@ -44,12 +49,17 @@ class Worker:
         """Comparisons that were cut off at the wall limit."""
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
+        self._asked = 0
+        self._answered = 0
+        """Numbers of the last request and the last reply; they differ while one is under way, and after one that was interrupted."""
         self._owner = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def same(self, target: str, prediction: str) -> bool | None:
         """Whether two expressions in plain LaTeX are equal; None if that takes longer than `seconds`. Raises ConfigError as above."""
         with self._lock:
+            if self._asked != self._answered:
+                self.stop()
             if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
                 self._start()
             reply = self._ask({"target": target, "prediction": prediction}, self.seconds)
@@ -57,7 +67,6 @@ class Worker:
                 self.overruns += 1
                 message = "comparing %r with %r took over %g s and counts as wrong (%d so far)"
                 _log.warning(message, prediction, target, self.seconds, self.overruns)
-                self._process = None
                 return None
             return bool(reply["same"])
 
@@ -70,6 +79,7 @@ class Worker:
 
     def _start(self) -> None:
         check_installed()
+        self._answered = self._asked
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("algebra.py"))],
@@ -82,7 +92,7 @@ class Worker:
         )
         self._owner = os.getpid()
         self.starts += 1
-        if self._ask({"target": "1", "prediction": "1"}, START_SECONDS) != {"same": True}:
+        if (reply := self._ask({"target": "1", "prediction": "1"}, START_SECONDS)) is None or not reply["same"]:
             self.stop()
             raise ConfigError(f"math-verify cannot be run; {INSTALL} --force-reinstall")
 
@@ -90,23 +100,35 @@ class Worker:
         """The reply, or None if there is none in time or the process has ended; then it is dead."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
+        self._asked += 1
         timer = threading.Timer(seconds, process.kill)
         timer.daemon = True
         timer.start()
+        number, reply = self._asked, dict[str, Any]()
         try:
-            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.write(json.dumps(request | {"number": number}) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            while reply.get("number") != number and (line := process.stdout.readline()).endswith("\n"):
+                reply = _reply(line)
         except OSError:
-            line = ""
+            pass
         finally:
             timer.cancel()
-        if not line.endswith("\n"):
+        if reply.get("number") != number:
             process.kill()
             process.wait()
             return None
-        reply: dict[str, Any] = json.loads(line)
+        self._answered = number
         return reply
+
+
+def _reply(line: str) -> dict[str, Any]:
+    """A line of the process; empty for one that it did not mean as a reply."""
+    try:
+        read = json.loads(line)
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 @cache

@@ -12,9 +12,14 @@ from dyme.types import Sample
 from dyme.verify.text import alike
 from dyme.verify.words import plain
 
-_POLAR = dict.fromkeys(["yes", "yeah", "yep", "yup", "y", "true", "correct", "affirmative"], True) | dict.fromkeys(
-    ["no", "nope", "nah", "n", "false", "incorrect", "negative"], False
+_POLAR = dict.fromkeys(["yes", "yeah", "yep", "yup", "true", "correct", "affirmative"], True) | dict.fromkeys(
+    ["no", "nope", "nah", "false", "incorrect", "negative"], False
 )
+_ALONE = {"y": True, "n": False}
+"""Of a clause of its own, that is not the N of "N/A"."""
+_EVASIVE = "idea clue comment answer information info data doubt question opinion one response preference guess problem"
+_NO_ANSWER = frozenset(_EVASIVE.split())
+"""What follows the "no" of "no idea" and "no doubt", which says neither."""
 _LEAD = {"it", "this", "that", "is", "statement", "the", "i", "think", "believe", "say"}
 """Words that may precede: "it is true", "I think yes"."""
 _CLAUSE = re.compile(r"[,.;:!?/\n()\"]+|\b(?:and|or|but)\b")
@@ -37,17 +42,24 @@ def polarity(text: str) -> bool | None:
     if not clauses:
         return None
     said = [_opening(clause) for clause in clauses]
-    if len(said[0]) != 1:
+    if len(said[0]) != 1 or clauses[:2] == [["n"], ["a"]]:
         return None
-    everything = set[bool]().union(*said, [_POLAR[word] for word in clauses[-1][-1:] if word in _POLAR])
+    last = clauses[-1][-1]
+    everything = set[bool]().union(*said, [_POLAR[last]] if last in _POLAR and clauses[-1][-2:-1] != ["not"] else [])
     return everything.pop() if len(everything) == 1 else None
 
 
 def _opening(clause: list[str]) -> set[bool]:
+    if len(clause) == 1 and clause[0] in _ALONE:
+        return {_ALONE[clause[0]]}
     said = set()
-    for word in clause:
+    for word, following in zip(clause, [*clause[1:], ""], strict=True):
+        if word == "no" and (following in _NO_ANSWER or (following == "way" and clause[-1] != "way")):
+            break
         if word in _POLAR:
             said.add(_POLAR[word])
+        elif word == "not" and not said and following in _POLAR:
+            return {not _POLAR[following]}
         elif said or word not in _LEAD:
             break
     return said
