@@ -10,7 +10,11 @@ LLM := build/llm
 # vLLM, in an environment of its own: it wants a transformers below the project's. About 4 GB.
 VLLM := build/vllm
 
-.PHONY: demo test test-llm test-vllm lint clean setup setup-test
+# Both ends of what pyproject.toml allows, in environments of their own; where no CPU build of an end's torch can be had, some 5 GB each.
+OLDEST := build/oldest
+NEWEST := build/newest
+
+.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -30,6 +34,26 @@ demo: setup
 
 test: setup-test
 	$(BIN)/python -m pytest
+
+test-wheel: setup-test
+	$(BIN)/python -m pytest tests/whole/real_wheel.py
+
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/venv/bin/python -m pytest
+
+$(OLDEST)/.ready: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv $(OLDEST)/venv
+	$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/venv/bin/pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt -e ".[test]"
+	touch $@
+
+test-newest: $(NEWEST)/.ready
+	$(NEWEST)/venv/bin/python -m pytest
+
+$(NEWEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)/venv
+	$(NEWEST)/venv/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e ".[test]"
+	touch $@
 
 test-llm: setup-test $(LLM)/.ready
 	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real_llm.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -57,6 +58,14 @@ def generate(policy: Policy, prompt: Prompt, longest: int) -> tuple[int, ...]:
         suppress_tokens=policy.forbidden.nonzero()[:, 0].tolist(),
     )  # fmt: skip
     return tuple(out[0, len(prompt.token_ids) :].tolist())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_model_is_called_as_this_transformers_asks(family: str, policies: Load) -> None:
+    policy = policies(family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        hf.sample(policy, prompts(policy, 2), SEEDS[:2], RolloutConfig(num_generations=2, max_completion_length=3))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

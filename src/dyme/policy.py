@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers import Cache
 
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
@@ -141,6 +142,10 @@ class Policy(torch.nn.Module):
     def types(self, types: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Those per-token inputs that the model's forward takes."""
         return {k: v for k, v in types.items() if k in self._accepted}
+
+    def cached(self, cache: Cache) -> dict[str, Cache]:
+        """The cache under the name that the model's forward takes it by: `cache` since transformers 5.24, before `past_key_values`."""
+        return {"cache" if "cache" in self._accepted else "past_key_values": cache}
 
     def _reference(self, batch: TreeBatch, temperature: float) -> torch.Tensor:
         """The model's own forward, mask, positions and head: what `layout.py` holds the layouts against."""

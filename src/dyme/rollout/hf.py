@@ -122,7 +122,7 @@ def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device:
     with policy.tower.serving([p.images for p in prompts if p.vision]):
         logits = policy.model(
             input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=(positions[0] if axes == 1 else positions).to(device),
-            past_key_values=cache, use_cache=True, logits_to_keep=1,
+            use_cache=True, logits_to_keep=1, **policy.cached(cache),
             **({} if axes > 1 else {k: v.to(device) for k, v in policy.types(types).items()}), **vision,
         ).logits[:, -1]  # fmt: skip
     if per_prompt > 1:  # by index, since layers of convolutions know no other way
@@ -145,7 +145,7 @@ def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.
     rows.logits_RV = policy.model(
         input_ids=token_R[:, None], attention_mask=rows.mask_RL,
         position_ids=rows.position_R[:, None] if rows.axes == 1 else rows.position_R[:, None].expand(rows.axes, -1, 1),
-        past_key_values=rows.cache, use_cache=True,
+        use_cache=True, **policy.cached(rows.cache),
     ).logits[:, -1]  # fmt: skip
     rows.position_R = rows.position_R + 1
 

@@ -92,7 +92,7 @@ class Connection:
         try:
             import openai
         except ImportError as error:
-            raise ConfigError("an LLM helper needs the openai package: pip install dyme[llm]") from error
+            raise ConfigError("an LLM helper needs the openai package: pip install 'dyme[llm]'") from error
         self._endpoint, self._key = endpoint, _key(endpoint.api_key_env)
         self._make: Callable[[], openai.AsyncOpenAI] = partial(
             openai.AsyncOpenAI,  # without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone

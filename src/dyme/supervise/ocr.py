@@ -54,7 +54,7 @@ class OcrExtractor:
             import onnxruntime  # noqa: F401  # rapidocr itself would notice its absence only at the first picture
             from rapidocr import RapidOCR
         except ImportError as error:
-            raise ConfigError(f"reading facts from pictures needs rapidocr and onnxruntime ({error}); pip install dyme[ocr]") from error
+            raise ConfigError(f"reading facts from pictures needs rapidocr and onnxruntime ({error}); pip install 'dyme[ocr]'") from error
         engine = "EngineConfig.onnxruntime"
         self._engine: Any = RapidOCR(
             params={

@@ -26,7 +26,7 @@ WALL_SECONDS = 3.0
 """For one comparison; a usual one takes 0.01 to 0.4 s."""
 START_SECONDS = 120.0
 """For starting up, on a busy machine."""
-INSTALL = "comparing mathematical answers needs math-verify; pip install dyme[math]"
+INSTALL = "comparing mathematical answers needs math-verify; pip install 'dyme[math]'"
 
 _log = logging.getLogger(__name__)
 
