@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +16,21 @@ import torch
 from accelerate import Accelerator
 from families import FAMILIES, tokenizer_with
 from tiny import group, samples, step
+from transformers import AutoTokenizer
 
 from dyme import evaluate
 from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
-from dyme.errors import ModelError
-from dyme.model.chat import DATE, Chat
+from dyme.errors import ConfigError, ModelError
+from dyme.model.chat import Chat
 from dyme.policy import Policy
+from dyme.recipe import build
 from dyme.rollout import hf
 from dyme.route import ROUTERS, Context
-from dyme.types import Sample
+from dyme.types import Completion, Sample
 from dyme.update import Updater
 
 Load = Callable[[str], Policy]
+DATE = "26 Jul 2024"
 THINK, DIRECT = "Think step by step, then write Answer:", "Answer briefly."
 CONFIG = Config(task=TaskConfig(think_prompt=THINK, direct_prompt=DIRECT), rollout=RolloutConfig(max_completion_length=2))
 TEXTS = ["It is 12. Answer: 7", "7", "So, 1/2!"]
@@ -131,7 +136,43 @@ def test_the_template_says_which_of_several_ends_is_a_turns() -> None:
     text, turn = tokenizer.convert_tokens_to_ids(["<eos>", "<|im_end|>"])
     chat = Chat(tokenizer)
     assert chat.closing == "<|im_end|>"
-    assert [chat.end(ends) for ends in ([text, turn], [turn, text], [text], [None], [3, 4])] == [turn, turn, text, text, 3]
+    named = ([text, turn], [turn, text], [text], [], [3, 4])
+    assert [chat.ends(ends) for ends in named] == [(turn, text), (turn, text), (text,), (text,), (3, 4)]
+    tokenizer.eos_token = "<|im_end|>"
+    assert [chat.ends(ends) for ends in named] == [(turn, text), (turn, text), (turn, text), (turn,), (turn, 3, 4)]
+
+
+def test_an_end_that_template_and_tokenizer_agree_on_is_believed(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+    """A base that was fine-tuned with ChatML, whose generation config still names the end of a text alone."""
+    folder = shutil.copytree(checkpoints("qwen2"), tmp_path / "chatml")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|endoftext|>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    text, turn = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": text}))
+    policy = Policy.load(ModelConfig(path=str(folder)))
+    assert policy.notes == [
+        "answers end with <|im_end|>, as chat template and tokenizer have it; the generation config names <|endoftext|> alone, "
+        "which ends an answer too"
+    ]
+    assert policy.ends == (turn, text) and policy.target("7")[-1] == turn and not policy.forbidden[[turn, text]].any()
+    prompt = policy.encode(samples(policy, 1)[0], THINK)
+
+    def said(token: int) -> Completion:
+        def force(module: Any, args: Any, out: Any) -> Any:
+            out.logits[..., token] = 99.0
+            return out
+
+        handle = policy.model.register_forward_hook(force)
+        [[completion]] = hf.sample(policy, [prompt], [0], RolloutConfig(max_completion_length=4), greedy=True)
+        handle.remove()
+        return completion
+
+    assert [(said(end).token_ids, said(end).finished) for end in (turn, text)] == [((turn,), True), ((text,), True)]
+    policy.save(tmp_path / "out")
+    again = Policy.load(ModelConfig(path=str(tmp_path / "out")))
+    assert again.model.generation_config.eos_token_id == [turn, text] and again.ends == policy.ends and not again.notes
 
 
 def test_the_lead_is_what_the_template_writes_before_an_answer(policies: Load) -> None:
@@ -157,6 +198,24 @@ def test_a_template_that_reads_the_clock_gets_one_date(policies: Load) -> None:
     policy = policies("llama")
     assert f"Today Date: {DATE}" in policy.tokenizer.decode(policy.encode(samples(policy, 1)[0], THINK).token_ids)
     assert re.search(r"Today Date: \d\d \w+ 20", policy.tokenizer.apply_chat_template([{"role": "user", "content": "q"}], tokenize=False))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "idefics3"])
+def test_strftime_now_gets_the_date_of_the_recipe(family: str, checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+    """As SmolLM3's and Granite's templates ask for it."""
+    folder = shutil.copytree(checkpoints(family), tmp_path / family)
+    file = folder / "chat_template.jinja"
+    file.write_text("Today is {{ strftime_now('%d %B %Y') }}.\n" + file.read_text())
+    for settings, day in (({}, "26 July 2024"), ({"date": "2025-02-03"}, "03 February 2025")):
+        policy = Policy.load(ModelConfig(path=str(folder), **settings))
+        prompt = policy.tokenizer.decode(policy.encode(samples(policy, 1)[0], THINK).token_ids)
+        assert prompt.startswith(f"Today is {day}.")
+        [told] = policy.notes
+        assert told == f"the chat template writes today's date; it gets {settings.get('date', '2024-07-26')} (model.date) on all days"
+    assert not Policy.load(ModelConfig(path=str(checkpoints(family)))).notes
+    for wrong in ("today", "2024-7-26", "20240726", ""):
+        with pytest.raises(ConfigError, match="model.date must be a day such as 2024-07-26"):
+            build({}, ["--model.date", wrong])
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen2_vl"])

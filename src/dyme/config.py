@@ -84,6 +84,8 @@ class ModelConfig:
     """System message before each question; empty: what the chat template adds by itself, if anything."""
     enable_thinking: bool = False
     """Leave a model's own thinking (Qwen3's <think>) open; off: the template closes it, and DyME's thinking is all there is."""
+    date: str = "2024-07-26"
+    """What a chat template that writes today's date gets for it, so that a run reads the same prompt every day."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"
     """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
     attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"

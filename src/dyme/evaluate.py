@@ -61,12 +61,19 @@ def evaluate(
 
 
 def run_evaluation(
-    config: Config, samples: Sequence[Sample], plan: Plan, *, folder: ItemFolder | None = None, progress: Progress | None = None
+    config: Config,
+    samples: Sequence[Sample],
+    plan: Plan,
+    *,
+    folder: ItemFolder | None = None,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """`evaluate`'s figures of the checkpoint `config.model.path`, by all processes of the launch, each of which gets them.
 
     With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
-    loaded where there is something to ask. Raises ModelError where a batch does not fit in the device's memory.
+    loaded where there is something to ask; `note` gets what a user should know of how it is read. Raises ModelError where a batch does
+    not fit in the device's memory.
     """
     together(lambda: check(config))
     launch = state()
@@ -79,6 +86,9 @@ def run_evaluation(
         if not (wanted := share - held.keys()):
             return new
         policy = Policy.load(config.model).requires_grad_(False).to(launch.device)
+        if note:
+            for line in policy.notes:
+                note(line)
         check_placeholders(policy, samples)
         what = "completions" if launch.num_processes == 1 else f"completions, process 1 of {launch.num_processes}"
         done = sum(1 + plan.draws(*key) for key in share & held.keys())

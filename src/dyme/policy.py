@@ -42,7 +42,10 @@ class Policy(torch.nn.Module):
         self.processor = processor
         self.chat = chat or Chat(processor)
         self.tokenizer, self.takes_images = self.chat.tokenizer, self.chat.takes_images
-        self.eos = self._eos()
+        self.notes: list[str] = []
+        """What a user should know of how this checkpoint is read."""
+        self.ends = self._ends()
+        self.eos = self.ends[0]
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
         self.forbidden = self._forbidden()
         self.tower = Tower(model, shelf)
@@ -52,7 +55,7 @@ class Policy(torch.nn.Module):
     def load(cls, config: ModelConfig) -> Policy:
         """Load weights, adapter and processor; raises ModelError in one line for a checkpoint that cannot be used."""
         model, processor = open_checkpoint(config)
-        policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking))
+        policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking, config.date))
         if config.freeze_vision:
             policy.freeze_vision()
         return policy
@@ -183,13 +186,24 @@ class Policy(torch.nn.Module):
             self.model.save_pretrained(folder, state_dict=own)
         self.processor.save_pretrained(folder)
 
-    def _eos(self) -> int:
-        ends = self.model.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
-        end = self.chat.end(ends)
-        if end is None:
+    def _ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer, the one of targets first; the generation config is told of all, for those who sample elsewhere."""
+        settings = self.model.generation_config
+        named = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+        named = [int(token) for token in named if token is not None]
+        ends = self.chat.ends(named)
+        if not ends:
             raise ModelError(f"{type(self.model).__name__}: neither the tokenizer nor the generation config names an end token")
-        return int(end)
+        if named and ends[0] not in named:
+            first, *others = self.tokenizer.convert_ids_to_tokens(ends)
+            self.notes.append(
+                f"answers end with {first}, as chat template and tokenizer have it; the generation config names {', '.join(others)} alone, "
+                "which ends an answer too"
+            )
+            settings.eos_token_id = list(ends)
+        if self.chat.dated:
+            self.notes.append(f"the chat template writes today's date; it gets {self.chat.day} (model.date) on all days")
+        return ends
 
     def _forbidden(self) -> torch.Tensor:
         """[V] True for tokens that must never be sampled: image placeholders, other special tokens, padded vocabulary."""
@@ -200,7 +214,7 @@ class Policy(torch.nn.Module):
         placeholders = [getattr(config, f"{kind}_token_{word}", None) for kind in ("image", "video") for word in ("id", "index")]
         special = [token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special]  # <row_1_col_1> and its like
         for token in [*self.tokenizer.all_special_ids, *special, *placeholders]:
-            if token is not None and token != self.eos and token < size:
+            if token is not None and token not in self.ends and token < size:
                 mask[token] = True
         return mask
 

@@ -13,6 +13,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,11 +109,19 @@ def check(config: Config) -> None:
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
         "model.image_min_pixels must be at most model.image_max_pixels": not model.image_max_pixels
         or model.image_min_pixels <= model.image_max_pixels,
+        "model.date must be a day such as 2024-07-26": _is_day(model.date),
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),
     }
     if broken := [message for message, holds in rules.items() if not holds]:
         raise ConfigError(broken[0])
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _check_value(value: Any, hint: Any, where: str) -> None:

@@ -64,7 +64,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     sampler = Sampler(policy, supervisor, config, samples, accelerator)
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
-    for warning in (tight, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
+    for warning in (*policy.notes, tight, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             note(warning)
     ahead: Work | None = None

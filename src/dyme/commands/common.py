@@ -77,7 +77,7 @@ def evaluate_model(
 
     config = replace(config, model=replace(config.model, path=model))
     with progress_bars(display) as progress:
-        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress)
+        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress, note=display.note)
 
 
 @contextmanager

@@ -4,21 +4,23 @@ A prompt is one user turn and the template's generation prompt, as `apply_chat_t
 transformers has it. What the template adds by itself, such as a system prompt, stays. Three things are decided here:
 
 - Thinking of a model's own (Qwen3's `<think>`) is off, since DyME teaches its own; the template then closes it in the prompt.
-- A date that a template would read off the clock (Llama 3's) is fixed, so that a run reads the same prompt every day.
-- An answer ends with the token that the template writes after it, if the model's generation config names that as an end.
+- A date that a template would read off the clock (those of Llama 3, SmolLM3, Granite) is `model.date`, so that a run, its resumes and
+  its evaluations read the same prompt every day.
+- An answer ends with the token that the template writes after it, if the tokenizer or the model's generation config names that as an
+  end; whatever the generation config names ends an answer too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from jinja2 import TemplateError
 
+from dyme.config import ModelConfig
 from dyme.errors import ModelError
 
-DATE = "26 Jul 2024"
-"""The date for templates that write one; Llama 3 has this one where the clock cannot be read."""
 _MARK = "\u241f"
 
 
@@ -28,14 +30,20 @@ class Chat:
     Raises ModelError for a template that refuses or drops the system prompt.
     """
 
-    def __init__(self, processor: Any, system_prompt: str = "", enable_thinking: bool = False) -> None:
+    def __init__(self, processor: Any, system_prompt: str = "", enable_thinking: bool = False, day: str = ModelConfig.date) -> None:
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.takes_images = self.tokenizer is not processor
         self.system = [{"role": "system", "content": self._content(system_prompt)}] if system_prompt else []
-        wanted = {"enable_thinking": enable_thinking, "date_string": DATE}
-        self.options = {name: value for name, value in wanted.items() if name in str(processor.chat_template)}
+        today = date.fromisoformat(day)
+        template = str(processor.chat_template)
+        wanted = {"enable_thinking": enable_thinking, "date_string": today.strftime("%d %b %Y")}
+        self.options: dict[str, Any] = {name: value for name, value in wanted.items() if name in template}
         """Variables of the template that are set; a template without them is rendered as it is."""
+        self.day, self.dated = day, "date_string" in template or "strftime_now" in template
+        if "strftime_now" in template:
+            own = processor.chat_template
+            self.options["chat_template"] = _clock(today) + (own["default"] if isinstance(own, dict) else own)
         opening, whole = self.prompt("q"), self._render([self._turn("user", "q"), self._turn("assistant", f"{_MARK}x")], generate=False)
         if system_prompt and system_prompt.strip() not in opening:
             raise ModelError("the model's chat template drops model.system_prompt; put the text into task.think_prompt")
@@ -59,13 +67,15 @@ class Chat:
         bos = self.tokenizer.bos_token
         return bos is None or not rendered.startswith(bos)
 
-    def end(self, ends: Sequence[int | None]) -> int | None:
-        """The token that ends an answer, given those of the generation config: the template's, the tokenizer's, or the first."""
-        own = self.tokenizer.eos_token_id
-        written = self.tokenize(self.closing)[:1]
-        if written and written[0] in ends:
-            return written[0]
-        return own if own in ends or ends[0] is None else ends[0]
+    def ends(self, named: Sequence[int]) -> tuple[int, ...]:
+        """The tokens that end an answer, given those that the generation config names; the first is what targets end with.
+
+        That is the template's, if the tokenizer or the config names it too; else the tokenizer's, if the config does; else the config's.
+        """
+        own, written = self.tokenizer.eos_token_id, self.tokenize(self.closing)[:1]
+        known = [token for token in (*written, own) if token in named]
+        first = written if own is not None and written == [own] else known[:1] or list(named[:1]) or ([] if own is None else [own])
+        return tuple(dict.fromkeys([*first, *named]))
 
     def _turn(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
         return {"role": role, "content": self._content(text, images)}
@@ -81,3 +91,14 @@ class Chat:
         except TemplateError as error:
             raise ModelError(f"the model's chat template cannot be used: {error}") from error
         return text
+
+
+def _clock(day: date) -> str:
+    """A macro of Jinja that takes the place of transformers' clock: `strftime_now` at the first hour of a day.
+
+    A template may be handed plain values alone. The line end after the macro is no part of what is rendered.
+    """
+    told = {f"%{letter}": day.strftime(f"%{letter}") for letter in "aAbBdDeFHIjmMpRSTuUwWyY"}
+    told |= {"%-d": str(day.day), "%-m": str(day.month), "%%": "%"}
+    written = "".join(f" | replace({directive!r}, {value!r})" for directive, value in told.items())
+    return f"{{% macro strftime_now(format) %}}{{{{ format{written} }}}}{{% endmacro %}}\n"

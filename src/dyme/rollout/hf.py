@@ -85,7 +85,7 @@ def _sample_chunk(
     lengths = torch.zeros(total, dtype=torch.long, device=device)
     ended = torch.zeros(total, dtype=torch.bool, device=device)
     uniform = None if greedy else _uniforms(seeds, per_prompt, longest).to(device)
-    forbidden = policy.forbidden.to(device)
+    forbidden, ends = policy.forbidden.to(device), torch.tensor(policy.ends, device=device)
     for t in range(longest):
         scores = rows.logits_RV.float().masked_fill(forbidden, -torch.inf)
         token_R = scores.argmax(-1) if uniform is None else _draw(scores, uniform[rows.index_R, t], config)
@@ -95,7 +95,7 @@ def _sample_chunk(
         ids[index, t] = token_R[writing_R]
         logprobs[index, t] = logprob_RV.gather(1, token_R[:, None])[writing_R, 0]
         lengths[index] = t + 1
-        alive_R = writing_R & (token_R != policy.eos)
+        alive_R = writing_R & ~torch.isin(token_R, ends)
         ended[rows.index_R[~alive_R]] = True
         if t + 1 == longest or not alive_R.any():
             break
