@@ -56,6 +56,9 @@ CHEAP = [
     ("6m", "6 m"),
     ("2/3", "2/3 apples"),
     ("6 cm^2", "6 square cm"),
+    ("32349", r"32,\! 349"),
+    ("125 miles", r"125\textnormal{ miles}"),
+    (r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}", r"\begin{bmatrix}1&0\\0&1\end{bmatrix}"),
 ]
 ALGEBRA = [
     ("$72 x-2 x^3$", "2x(36-x^2)"),
@@ -89,6 +92,9 @@ WRONG = [
     (r"\frac{2}{3}x", "2/(3x)"),
     (r"\frac{2}{3x}", "2/3 x"),
     ("40_9", "40_8"),
+    ("12", "11 6/6"),
+    ("73/6", "11 7/6"),
+    (r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}", r"\begin{bmatrix}1&0\\0&2\end{bmatrix}"),
     (r"2\sqrt{3}", "3.46 ≈ 4"),
     (r"2\sqrt{3}", "2√3 ≈ 5"),
     (r"2\sqrt{3} cm", "2√3 ≈ 3.46 kg"),

@@ -34,6 +34,12 @@ def test_the_table_is_the_computed_one(peers: ModuleType, judged: list[Any]) -> 
     assert peers.fill(document, peers.table(judged)) == document, "python benchmarks/peers.py --write docs/metrics.md"
 
 
+def test_every_false_accept_has_its_reason_and_no_reason_is_left_over(judged: list[Any]) -> None:
+    accepted = [case for suite in judged for case in suite.false_accepts]
+    assert [(case.gold, case.prediction) for case in accepted if not case.defended] == []
+    assert [case for suite in judged for case in suite.cases if case.defended and case not in accepted] == []
+
+
 def test_the_suites_are_many_and_judge_both_ways(judged: list[Any]) -> None:
     assert len(judged) >= 20 and sum(len(suite.cases) for suite in judged) >= 800
     assert {case.kind for suite in judged for case in suite.cases} <= set(VERIFIERS)

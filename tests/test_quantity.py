@@ -87,6 +87,9 @@ def test_a_number(prediction: str, value: Fraction) -> None:
         "--5",
         "5!",
         "5²",
+        "5abc",
+        "3d",
+        "11 6/6",
     ],
 )
 def test_no_number(text: str) -> None:

@@ -9,7 +9,10 @@ _FRACTION = re.compile(rf"\\[dtc]?frac{_DIGITS}{_DIGITS}")
 _MATHEMATICS = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$(?! ?[0-9])")
 """Between signs of mathematics, which the dollars of "$5-$7" are not."""
 _REPLACED = (
-    (re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"), r" \1 "),
+    (
+        re.compile(r"\\(?:text|textnormal|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"),
+        r" \1 ",
+    ),
     (re.compile(r"\\!|\\(?:left|right|displaystyle)(?![a-zA-Z])"), ""),
     (re.compile(r"\\(?:quad|qquad|thinspace)(?![a-zA-Z])|\\[,;: ]|(?<=[0-9}])~"), " "),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "x"),

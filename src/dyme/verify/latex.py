@@ -49,17 +49,20 @@ _CHARACTERS = {
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _BOXED = re.compile(r"\\(?:boxed|fbox) ?\{")
-_WORDS = re.compile(r"\\(?:text|mathrm|textbf|textrm|mathbf|mathbb|textit|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?")
+_WORDS = re.compile(
+    r"\\(?:text|textnormal|mathrm|textbf|textrm|mathbf|mathbb|textit|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"
+)
 _LETTER_UNITS = {"s": "seconds", "h": "hours", "g": "grams", "l": "litres", "L": "litres"}
 """A unit if it is set upright behind a number; a variable elsewhere."""
 _NOTHING = re.compile(
     r"\\(?:left|right|big|Big|displaystyle|hline|quad|qquad|thinspace)(?![a-zA-Z])"
-    r"|\\[,;: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
+    r"|(?<!\\)\\[,;: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
 )
 _COMMANDS = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*\*(?!\*)|(?<=[0-9]) ?x ?(?=10 ?\^)"), lambda found: "^" if found[0] == "**" else "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    (re.compile(r"(?<=\{)bmatrix\}"), "pmatrix}"),
     (re.compile(r"\\(?:le|leqq|leqslant)(?![a-zA-Z])|<=|=<"), r"\\leq "),
     (re.compile(r"\\(?:ge|geqq|geqslant)(?![a-zA-Z])|>="), r"\\geq "),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
@@ -141,7 +144,7 @@ def notation(text: str) -> str:
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_CHARACTERS.get(character, character) for character in text)
-    text = " ".join(text.replace("{,}", ",").replace(r"\!", "").split())
+    text = " ".join(text.replace("{,}", ",").replace(r"\! ", "").replace(r"\!", "").split())
     if (boxed := _BOXED.search(text)) and (end := text.rfind("}")) > boxed.end():
         text = text[boxed.end() : end]
     text = " ".join(_NOTHING.sub(" ", _WORDS.sub(_upright, text)).split())

@@ -16,7 +16,7 @@ from dyme.types import Sample
 from dyme.verify.auto import LONGEST_NUMBER, matches
 from dyme.verify.bare import bare
 from dyme.verify.scales import SCALES, and_part, scaled, some_parts, spell_letters, spelled
-from dyme.verify.units import Unit, agree, read_unit
+from dyme.verify.units import Unit, agree, known, read_unit
 from dyme.verify.words import plain
 
 LONGEST_LATEX = 200
@@ -42,6 +42,8 @@ _GROUPED = re.compile(
 )
 """Thousands that are set apart by blanks, apostrophes or points, and Indian groups: "1 234", "1'234", "1.234,5", "12,34,567"."""
 _GROUPS = re.compile(r"[0-9][ ',.][0-9]")
+_ATTACHED = re.compile(r"[a-z]{1,3}(?![a-z])")
+"""What is no unit if it stands right behind a number and is not known as one: "5abc"."""
 _JOINT = re.compile(r" ?- ?| to | through ")
 
 
@@ -138,6 +140,8 @@ def _single(text: str, unit: str) -> tuple[Fraction, Unit] | None:
         return None
     value, rest = multiplied
     named = read_unit(rest) if rest else ()
+    if named and not known(named) and _ATTACHED.match(rest):
+        return None
     return None if named is None else (value, tuple(dict.fromkeys(currency + named)))
 
 
@@ -145,7 +149,8 @@ def _value(text: str) -> tuple[Fraction, str] | None:
     """The number without sign that `text` begins with, and what follows it."""
     if "/" in text:
         if found := _MIXED.match(text):
-            return (Fraction(found[1]) + Fraction(int(found[2]), int(found[3])), text[found.end() :]) if int(found[3]) else None
+            part = Fraction(int(found[2]), int(found[3])) if int(found[3]) else 1  # "11 6/6" is no number that people write
+            return (Fraction(found[1]) + part, text[found.end() :]) if part < 1 else None
         if found := _FRACTION.match(text):
             return (Fraction(int(found[1]), int(found[2])), text[found.end() :]) if int(found[2]) else None
     if found := _SCIENTIFIC.match(text) or _POWER.match(text):

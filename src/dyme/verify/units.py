@@ -27,7 +27,7 @@ _ALIASES = {
         "franc": "chf", "yuan": "cny rmb", "canadian dollar": "ca$ c$ cad", "australian dollar": "au$ a$ aud",
         "%": "percent pct percentage", "degree": "° deg", "celsius": "c celsius centigrade", "fahrenheit": "f", "point": "pt",
         "unit": "u", "person": "people", "child": "children", "man": "men", "woman": "women", "loaf": "loaves", "scarf": "scarves",
-        "half": "halves", "foul": "fouls", "per": "/ each a an", "tooth": "teeth", "mouse": "mice", "goose": "geese",
+        "half": "halves", "foul": "fouls", "per": "/ each a an", "tooth": "teeth", "mouse": "mice", "goose": "geese", "piece": "pc",
     }.items()
     for alias in aliases.split()
 }  # fmt: skip

@@ -22,7 +22,7 @@ _PLAIN = str.maketrans(
 _FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
 _BOLD = re.compile(r"(?<![\w)}\]])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w({\[\\])")
 _WRAPPED = re.compile(
-    r"\\(?:boxed|fbox|text|textbf|textrm|textit|mathbf|mathrm|mbox|underline)\s*\{(.+)\}|\$\$([^$]+)\$\$|\$([^$]+)\$"
+    r"\\(?:boxed|fbox|text|textnormal|textbf|textrm|textit|mathbf|mathrm|mbox|underline)\s*\{(.+)\}|\$\$([^$]+)\$\$|\$([^$]+)\$"
     r"|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]|\"([^\"]+)\"|'([^']+)'|__(.+)__"
 )
 _WRAP_STARTS, _WRAP_ENDS = tuple("\\$\"'_"), tuple("}$)]\"'_")
