@@ -13,7 +13,10 @@ from runs import ROOT, lines, recipe
 
 from dyme import commands
 from dyme.cli import main
+from dyme.config import TaskConfig
+from dyme.errors import ConfigError
 from dyme.policy import Policy
+from dyme.recipe import load_recipe
 from dyme.record import RunFolder
 from dyme.rollout import hf
 from dyme.types import Completion
@@ -76,11 +79,50 @@ def test_chartqa_trains_and_evaluates(family: str, tmp_path: Path, checkpoints: 
 # The recipes as they stand
 
 
-def test_own_data_recipe_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
-    assert train("own-data", "--run.output", tmp_path / "run", "--train.max_prompts=4") == 0
-    assert "5 of 22 rows have no rationale: their target is their facts in words and the answer\n" in capsys.readouterr().out
-    assert RunFolder.open(tmp_path / "run").evaluations()[0]["by_kind"]
+@pytest.mark.parametrize("stands", ["checkout", "elsewhere", "copied"])
+def test_own_data_recipe_as_it_stands(
+    stands: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT if stands == "checkout" else tmp_path)
+    if stands == "copied":
+        assert main(["recipes", "own-data", "--out", "mine"]) == 0
+    named = "mine/own-data.toml" if stands == "copied" else "own-data"
+    assert train(named, "--run.output", tmp_path / "run", "--train.max_prompts=4") == 0
+    shown = capsys.readouterr().out
+    assert "5 of 22 rows have no rationale: their target is their facts in words and the answer\n" in shown
+    assert "no test data: the evaluation at the end is on the validation split, 2 rows that are not trained on" in shown
+    (figures,) = RunFolder.open(tmp_path / "run").evaluations()
+    assert figures["name"] == "validation" and figures["by_kind"]
+
+
+def test_own_data_recipe_with_two_lines_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_idefics3: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes", "own-data"]) == 0
+    file = Path("own-data.toml")
+    rows = "".join(f"Question {k}?,{k}\n" for k in range(20))
+    Path("mine.csv").write_text("question,answer\n" + rows, encoding="utf-8")
+    text = file.read_text(encoding="utf-8").replace("own-data/train.jsonl", "mine.csv").replace('"embedded"', f'"{tiny_idefics3}"')
+    file.write_text(text, encoding="utf-8")
+    assert train(file, "--train.max_prompts=4") == 0
+    (figures,) = RunFolder.open("runs/own-data").evaluations()
+    assert (figures["name"], figures["metrics"]["direct_accuracy"]["n"]) == ("validation", 2)
+
+
+def test_a_recipe_names_both_places_of_a_file_that_is_in_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    file = recipe(tmp_path / "there/own.toml", {"task": {"name": "jsonl", "train": "rows.jsonl", "path": "owner/name"}})
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(
+        ConfigError, match=rf"train: rows.jsonl is neither in the working directory, {tmp_path}/here, nor .*{tmp_path}/there;"
+    ):
+        load_recipe(file)
+    assert load_recipe(file, ["--task.train=other.jsonl"]).task.train == "other.jsonl"
+    beside = write(tmp_path / "there", {}, name="rows.jsonl")
+    assert load_recipe(file).task == TaskConfig(name="jsonl", train=str(beside), path="owner/name")
+    write(tmp_path / "here", {}, name="rows.jsonl")
+    assert load_recipe(file).task.train == "rows.jsonl"
 
 
 @pytest.mark.parametrize("name", ["charts-dyme", "charts-sft", "charts-grpo", "charts-two-stage"])
@@ -144,6 +186,7 @@ def test_facts_earn_the_thinking_reward(tmp_path: Path, monkeypatch: pytest.Monk
         return [tuple(Completion(text=text, token_ids=policy.target(text)) for text in texts)] * len(prompts)
 
     monkeypatch.setattr(hf, "sample", sample)
+    monkeypatch.setattr(commands.training, "held_out", lambda task: None)
     rows = [{"facts": {"tea": 1.8, "jam": "3.20"}, "rationale": "Jam is third."}] * 4
     assert train(own(tmp_path, *rows), "--method.all_correct=explore", "--method.name=grpo") == 0
     for row in lines(tmp_path / "run/rollouts.jsonl"):
@@ -168,12 +211,12 @@ def test_a_text_that_is_taken_for_a_picture_is_told_before_the_run(tmp_path: Pat
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     before = {"image": "a.png", "question": "<image>\nHow much?"}
     assert train(own(tmp_path, *[before] * 30)) == 0, "around the question it is left out"
-    rows = [before] * 20 + [before | {"question": "Is <image> it?"}] + [before] * 10
+    rows = [before] * 20 + [before | {"facts": {"<image>": 5}}] + [before] * 10
     assert train(own(tmp_path, *rows), "--run.output", tmp_path / "other") == 2
-    assert "dyme: train:21: the question holds '<image>', which " in capsys.readouterr().err
+    assert "dyme: train:21: the list of facts holds '<image>', which " in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
     assert main(["eval", "embedded", "--task=jsonl", f"--task.test={tmp_path / 'train.jsonl'}"]) == 2
-    assert "train:21: the question holds '<image>'" in capsys.readouterr().err
+    assert "train:21: the list of facts holds '<image>'" in capsys.readouterr().err
 
 
 def pictures(folder: Path) -> dict[str, Image.Image]:

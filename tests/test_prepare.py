@@ -16,7 +16,7 @@ from runs import snapshot
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.supervise import target
-from dyme.tasks import TASKS, has_test, loading, pictures
+from dyme.tasks import TASKS, held_out, loading, pictures
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.prepare import MARK, Report, default_folder, read_manifest
 from dyme.tasks.prepare import prepare as run
@@ -63,7 +63,7 @@ def test_a_prepared_folder_loads(tmp_path: Path) -> None:
         samples = TASKS["slake"].load(config, split)
         assert len(samples) == report.rows[split]
         assert all(sample.images[0].load().size == (48, 32) for sample in samples)
-    assert has_test(config)
+    assert held_out(config) == "test"
 
 
 def test_pictures_are_the_very_files(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         "question is empty": 1,
         "has no picture, and vqa_rad asks about pictures": 1,
         "image is neither a file's name nor a picture": 2,
-        "image cannot be read": 1,
+        "image is not a picture that can be read": 1,
         "repeats the id of an earlier row": 1,
         "answer is a list": 5,
     }
@@ -324,14 +324,14 @@ def test_placeholders_are_left_out_and_told(tmp_path: Path) -> None:
 
 def test_a_picture_in_a_field_that_is_not_read(tmp_path: Path) -> None:
     row = {"question": "What?", "answer": "1"}
-    lines(tmp_path / "src/test.jsonl", [row | {"image_path": "images/1.png"}, row])
+    lines(tmp_path / "src/test.jsonl", [row | {"thumb_image": "images/1.png"}, row])
     report = prepare("jsonl", tmp_path / "src", tmp_path / "out")
     assert counts(report) == {"has no image, but its field looks like one": 1}
 
 
 def test_no_row_can_be_used(tmp_path: Path) -> None:
     source = rows(tmp_path / "src", 4)
-    with pytest.raises(DataError, match=r"no row can be used for task gsm8k \(4 rows: answer has no ####\); expected train\.jsonl"):
+    with pytest.raises(DataError, match=r"no row can be used for task gsm8k \(4 rows: answer has no ####\), e\.g\. train\.jsonl, row 1: "):
         prepare("gsm8k", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     text = published.gsm8k(tmp_path / "text")
@@ -443,7 +443,7 @@ def test_own_rows_are_used_where_they_lie(tmp_path: Path) -> None:
     lines(tmp_path / "train.jsonl", [{"question": "How many?", "answer": "5"}] * 10)
     config = TaskConfig(name="jsonl", path=str(tmp_path))
     assert len(TASKS["jsonl"].load(config, "train")) == 9
-    assert not has_test(config)
+    assert held_out(config) == "validation"
     assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
     with pytest.raises(DataError, match="no test data"):
         TASKS["jsonl"].load(config, "test")

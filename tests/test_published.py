@@ -10,7 +10,8 @@ from published import dump, lines
 
 from dyme.errors import DataError
 from dyme.tasks import published
-from dyme.tasks.published import ROWS, Layout, read_json, read_lines
+from dyme.tasks.published import Layout, read_json, read_lines
+from dyme.tasks.row_files import ROWS
 
 
 def write(folder: Path, text: str) -> Path:

@@ -143,6 +143,16 @@ def test_the_payload_holds_groups_with_pictures_and_advantages(page: str) -> Non
     assert last["completions"][0]["advantage"] == 1.73 and last["completions"][2]["advantage"] is None
 
 
+def test_a_refined_target_is_named_as_such(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=1)
+    row = next(iter(run.rollouts()))
+    own = samples._group(run, {**row, "answer": "3.20", "rationale": "The till says so.", "target": None})
+    refined = samples._group(run, {**row, "answer": "3.20", "rationale": "The till says so.", "target": "Jam is 3.20."})
+    assert (own["answer"], own["rationale"], own["target"]) == ("3.20", "The till says so.", None)
+    assert (refined["rationale"], refined["target"]) == ("The till says so.", "Jam is 3.20.")
+    assert "gold" not in own
+
+
 def test_out_and_a_missing_run(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=1)
     assert write_page(run.path) == run.path / "report.html"
@@ -280,7 +290,7 @@ def test_a_browser_shows_the_samples(tmp_path: Path) -> None:
     shown = dom(write_page(make_run(tmp_path / "run").path), tmp_path / "profile")
     assert shown.count('<article class="group">') == 12 and "Show more (12 left)" in shown and ">24 groups</p>" in shown
     assert shown.count("<li class=") == 48 and '<p class="text">fig is 3 so <b>Answer: 3</b></p>' in shown
-    assert "Memorized: the reference trace" in shown and shown.count('<img src="data:image/png') >= 12
+    assert "Memorized: the rationale" in shown and shown.count('<img src="data:image/png') >= 12
 
 
 @needs_chromium

@@ -103,15 +103,28 @@ def test_pictures_of_a_prepared_folder_are_not_decoded_again(tmp_path: Path) -> 
         ("<image>\nHow much?", "How much?"),
         ("<image> <image>How much?", "How much?"),
         ("How much?\n<image>\n", "How much?"),
-        ("Is <image> larger?", "Is <image> larger?"),
-        ("<image> Is <image> larger?", "<image> Is <image> larger?"),
+        ("Is <image> larger?", "Is the image larger?"),
+        ("<image> Is the <image1> larger?", "Is the image larger?"),
+        ("Compare it with <image 1>", "Compare it with the image"),
     ],
 )
 def test_placeholders_around_a_question(question: str, read: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert one(tmp_path, question=question, image="a.png").question == read
-    told = [f"{tmp_path / 'train.jsonl'}: 1 questions begin or end in <image>, which is left out: pictures precede the question anyway"]
-    assert caplog.messages == (told if read == "How much?" else [])
-    assert one(tmp_path, question=question).question == question.strip(), "no picture goes there"
+    around = "1 questions begin or end in <image>, which is left out: pictures precede the question anyway"
+    within = '1 rows hold <image> within a text, which is written as "the image", or as "image 2" where there are several'
+    told = [around] * ("<image>" in question and not question.startswith("Is")) + [within] * (read != "How much?")
+    assert caplog.messages == [f"{tmp_path / 'train.jsonl'}: {note}" for note in told]
+    with pytest.raises(DataError, match="a place for a picture .<image>., but the row has no picture; name it in image"):
+        one(tmp_path, question=question)
+
+
+def test_placeholders_of_several_pictures(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"images": ["a.png", "b.png"], "choices": ["<image 1>", "<image 2>"], "answer": "B"}
+    sample = one(tmp_path, question="<image 1>Is <image> or <image2> larger?", rationale="Look at <image 2>.", **fields)
+    assert sample.question == "Is image 1 or image 2 larger?\nChoices:\n(A) image 1\n(B) image 2"
+    assert sample.rationale == "Look at image 2."
+    with pytest.raises(DataError, match="the text holds <image3>, but the row has 2 pictures; name all of them"):
+        one(tmp_path, question="Is <image 3> larger?", **fields)
 
 
 @pytest.mark.parametrize("name", ["image_path", "img", "Image", "picture", "file_name"])

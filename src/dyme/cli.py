@@ -104,7 +104,7 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument("--task", help="task (`dyme tasks` lists them); default: the run's own, or charts")
         command.add_argument("--recipe", help="take the other settings from this recipe")
         command.add_argument(
-            "--split", default="test", choices=("train", "validation", "test"), help="which of the task's samples (default: %(default)s)"
+            "--split", choices=("train", "validation", "test"), help="which of the task's samples (default: test, else validation)"
         )
         command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
         command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s; eval: 0 for none)")
@@ -139,9 +139,7 @@ def _add_helpers(add: Callable[..., argparse.ArgumentParser]) -> None:
     for command in (facts, judge):
         command.add_argument("--task", help="task (`dyme tasks` lists them); default: the recipe's, or charts")
         command.add_argument("--recipe", help="take the other settings from this recipe")
-        command.add_argument(
-            "--split", default="test", choices=("train", "validation", "test"), help="which samples (default: %(default)s)"
-        )
+        command.add_argument("--split", choices=("train", "validation", "test"), help="which samples (default: test, else validation)")
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
 
 

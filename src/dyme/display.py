@@ -127,14 +127,14 @@ class Pace:
         self._shown = clock()
 
     def report(self, done: int, total: int) -> str:
-        """ "12.3 a second, 1:05:00 left", or "" until something was done."""
+        """ "12.3 a second, 1:05:00 left", or "" until something was done; without the time left if `total` is 0, unknown."""
         now = self._clock()
         began, before = self._began = self._began or (now, done)
         if done <= before or now <= began:
             return ""
         rate = (done - before) / (now - began)
-        left = timedelta(seconds=round((total - done) / rate))
-        return f"{rate:.3g} a second, {left} left"
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if total else ""
+        return f"{rate:.3g} a second{left}"
 
     def due(self) -> bool:
         """Whether it is time for another line; asking resets the wait."""

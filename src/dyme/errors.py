@@ -30,3 +30,13 @@ class SupervisionError(DymeError, RuntimeError):
         """`passing`: the same question may be answered later, as by a server that is down now."""
         super().__init__(message)
         self.passing = passing
+
+
+LONGEST = 80
+"""Characters of a value that a message quotes."""
+
+
+def quoted(value: object, longest: int = LONGEST) -> str:
+    """`value` as a message quotes it, its middle left out where it is long: a picture in base64 has tens of thousands of characters."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 4 :]} ({len(text) - 2:,} characters)"

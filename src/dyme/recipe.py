@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import logging
 import math
 import operator
 import shutil
@@ -20,6 +21,11 @@ from typing import Any, Literal
 from dyme.config import Config
 from dyme.errors import ConfigError
 
+PATHS = (("task", "path"), ("task", "train"), ("task", "validation"), ("task", "test"), ("model", "path"))
+"""Settings that name what is there already. A relative path starts at the working directory; in a recipe, where nothing lies there,
+at the recipe's own folder. Settings that name what will be made (run.output, task.prepared, caches) start at the working directory."""
+_log = logging.getLogger(__name__)
+
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a recipe, a TOML file or the name of one that ships, and apply overrides ("--section.key", "value", or "--section.key=value").
@@ -33,7 +39,41 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); `dyme recipes` lists those that ship") from error
     except (ValueError, RecursionError) as error:  # broken TOML or UTF-8, a number of thousands of digits, brackets in thousands of others
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
-    return build(tree, overrides, where=str(file))
+    return build(_beside(tree, file, overrides), overrides, where=str(file))
+
+
+def _beside(tree: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """`tree` with the relative paths of `PATHS` that lead nowhere from the working directory, but somewhere from the recipe's folder.
+
+    Raises ConfigError, which names both places, for a file or folder that is in neither, unless an override takes its place.
+    """
+    given = {(section, key) for section, key, _ in _overrides(overrides)}
+    for section, key in PATHS:
+        table = tree.get(section)
+        if not isinstance(table, dict):
+            continue
+        value = table.get(key)
+        if not isinstance(value, str) or not value or Path(value).is_absolute() or (section, key) in given:
+            continue
+        here, there = Path(value), file.parent / value
+        if _exists(here):
+            if _exists(there) and not here.samefile(there):
+                _log.warning("%s: %s is taken from the working directory; there is another one beside the recipe", file, value)
+        elif _exists(there):
+            table[key] = str(there)
+        elif section == "task" and not (key == "path" and value.count("/") == 1):  # owner/name may be on the hub
+            raise ConfigError(
+                f"{file}: [{section}] {key}: {value} is neither in the working directory, {Path.cwd()}, nor beside the recipe, in "
+                f"{file.parent.absolute()}; correct it, or give --{section}.{key}"
+            )
+    return tree
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, a NUL byte
+        return False
 
 
 def shipped() -> dict[str, Path]:

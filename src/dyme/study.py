@@ -29,6 +29,7 @@ from dyme.figures import t95
 from dyme.recipe import build, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
+from dyme.tasks.task import Split
 
 Note = Callable[[str], None]
 
@@ -42,7 +43,7 @@ class Cell:
     seed: int
     learning_rate: float
     sft_learning_rate: float | None = None
-    split: str = "test"
+    split: Split = "test"
 
     @property
     def name(self) -> str:
@@ -62,6 +63,8 @@ class Study:
     rates: tuple[float, ...]
     out: Path
     jobs: int = 1
+    split: Split = "test"
+    """What is reported on."""
 
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
@@ -101,7 +104,9 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
     started = time.time()
     chosen, tried = choose_rates(study, note)
     cells = [
-        Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method][0], sft_learning_rate=chosen[method][1])
+        Cell(
+            method=method, traces=traces, seed=seed, learning_rate=chosen[method][0], sft_learning_rate=chosen[method][1], split=study.split
+        )
         for method in study.methods
         for traces in traces_of(study, method)
         for seed in (study.seeds if method != "base" else study.seeds[:1])

@@ -23,6 +23,7 @@ from dyme.processes import from_main, main_first
 from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
 from dyme.supervise.build import load
+from dyme.tasks import held_out
 from dyme.tasks.task import Split
 from dyme.types import Sample
 
@@ -59,6 +60,16 @@ def samples_of(config: Config, split: Split) -> list[Sample]:
     return samples
 
 
+def split_of(args: argparse.Namespace, config: Config, display: Display) -> Split:
+    """The split that --split names; without it the test split, or, told, the validation split of data that has no test rows."""
+    if args.split:
+        return args.split  # type: ignore[no-any-return]
+    split = from_main(lambda: held_out(config.task)) or "test"
+    if split != "test":
+        display.note("no test data: the validation split is taken")
+    return split
+
+
 def train_model(config: Config, resume: str | None, display: Display) -> Path:
     """Train by `config`, or go on with the run that it names, and return the folder of the model."""
     if not resume:
@@ -92,10 +103,10 @@ def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]
             pace = paces.setdefault(what, Pace())
             words = pace.report(done, total)
             if what not in bars:
-                bars[what] = bar.add_task(what, total=total, pace=words)
+                bars[what] = bar.add_task(what, total=total or None, pace=words)
             bar.update(bars[what], completed=done, pace=words)
             if not display.console.is_terminal and pace.due():
-                display.note(f"{what}: {done} of {total}, {words}")
+                display.note(f"{what}: {done}{f' of {total}' if total else ''}, {words}")
 
         yield progress
 

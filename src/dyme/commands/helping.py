@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from dyme.commands.common import helper_config, new_display, progress_bars, write_json
+from dyme.commands.common import helper_config, new_display, progress_bars, split_of, write_json
 from dyme.display import show_listing
 from dyme.errors import ConfigError
 from dyme.recipe import check
@@ -23,6 +23,7 @@ def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
     check(config)
     display = new_display()
+    args.split = split_of(args, config, display)
     loaded = TASKS[config.task.name].load(config.task, args.split)
     with progress_bars(display) as progress:
         samples, counts = gather_facts(loaded, config, progress)
@@ -46,6 +47,7 @@ def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
         config = replace(config, supervision=replace(config.supervision, checker="llm", url=args.checker))
         check(config)
     display = new_display()
+    args.split = split_of(args, config, display)
     items = judging.labelled(judging.material(config.task, args.split, args.traces), random.Random(config.run.seed), args.traces)
     reports = {"local": judging.evaluate(LocalChecker(marker=config.task.marker), items)}
     if args.checker != "local":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dyme.advice import advice
-from dyme.commands.common import eval_config, evaluate_model, new_display, samples_of, write_json
+from dyme.commands.common import eval_config, evaluate_model, new_display, samples_of, split_of, write_json
 from dyme.config import Config
 from dyme.display import Display, show_answer_kinds, show_kinds, show_results
 from dyme.items import STYLES, ItemFolder, Plan, fingerprint
@@ -23,10 +23,11 @@ from dyme.types import Sample
 def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate a model; with --out, keep each item and go on where an earlier call stopped."""
     config = together(lambda: eval_config(args, rest))
+    display = new_display()
+    args.split = split_of(args, config, display)
     if out := _out(args, config):
         check_shared(out, "--out")
         from_main(lambda: ItemFolder.check(out))
-    display = new_display()
     chosen = samples_of(config, args.split)[: args.samples or None]
     plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
     folder = ItemFolder(out) if out else None
@@ -77,6 +78,7 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Sample from a model and say what that means for SFT, GRPO and DyME."""
     config = together(lambda: eval_config(args, rest))
     display = new_display()
+    args.split = split_of(args, config, display)
     chosen = samples_of(config, args.split)[: args.samples or 200]
     result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
     if not is_main():

@@ -21,7 +21,8 @@ from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
 from dyme.report.comparison import write_comparison, write_table
 from dyme.report.page import write_page
-from dyme.tasks import has_test
+from dyme.tasks import held_out
+from dyme.tasks.task import Split
 
 DEMO_PROMPTS = 2560
 """Prompts that `dyme demo` trains on."""
@@ -61,7 +62,7 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Train, evaluate on the held-out split if there is one, write the page; a run that was stopped has status 130."""
+    """Train, evaluate on the test split, else on the validation split, write the page; a run that was stopped has status 130."""
     if args.resume:
         check_shared(Path(args.resume), "--resume")
     config = together(lambda: _settings(args, rest))
@@ -69,21 +70,24 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     display = new_display()
     if not args.resume:
         from_main(lambda: check_fresh(config))
-    test = samples_of(config, "test") if has_test(config.task) else []
+    split = from_main(lambda: held_out(config.task))
+    held = samples_of(config, split) if split else []
+    if split == "validation":
+        display.note(f"no test data: the evaluation at the end is on the validation split, {len(held)} rows that are not trained on")
     folder = train_model(config, args.resume, display)
     run = RunFolder(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED
     done = {e["name"]: e for e in from_main(run.evaluations)}
-    fresh = bool(test) and "test" not in done
-    if fresh:
-        done["test"] = evaluate_model(config, str(folder), test, display)
+    fresh = split is not None and split not in done
+    if split and fresh:
+        done[split] = evaluate_model(config, str(folder), held, display)
     if is_main():
-        if fresh:
-            run.log_evaluation(run.steps()[-1].step, "test", done["test"])
+        if split and fresh:
+            run.log_evaluation(run.steps()[-1].step, split, done[split])
         card.write(run, folder)
-        if "test" in done:
-            show_results(display.console, {config.method.name: done["test"]})
+        if split:
+            show_results(display.console, {f"{config.method.name}, {split}": done[split]})
         display.note(f"model  {folder}\npage   {write_page(run.path)}")
         if config.run.push_to_hub:
             display.note(f"pushed {upload.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
@@ -120,9 +124,13 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
         jobs=args.jobs,
     )
     plan.check()
-    for split in ("train", "test", "validation") if len(plan.rates) > 1 else ("train", "test"):
-        samples_of(config, split)
     display = new_display()
+    if held_out(config.task) == "validation" and len(plan.rates) == 1:  # a grid is chosen on it
+        display.note("no test data: the validation split is reported on")
+        plan = replace(plan, split="validation")
+    splits: set[Split] = {"validation", "test"} if len(plan.rates) > 1 else {plan.split}
+    for split in ("train", *sorted(splits)):
+        samples_of(config, split)
     try:
         result = study.run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
     except KeyboardInterrupt:

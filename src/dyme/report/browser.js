@@ -66,11 +66,13 @@
   }
 
   function target(group) {
-    if (group.rationale === null && !group.facts.length) return null;
+    const texts = [["rationale", group.rationale], ["refined target", group.target]].filter(([, text]) => text !== null);
+    if (!texts.length && !group.facts.length) return null;
     const facts = group.facts.map(([subject, value]) => `${subject} ${value}`).join(", ");
     const learnt = group.mode === "memorize" || group.mode === "mixed";
-    const box = el("details", "target", el("summary", "", learnt ? "Memorized: the reference trace" : "Reference trace"),
-      group.rationale === null ? null : el("p", "text", group.rationale),
+    const last = texts.length ? texts[texts.length - 1][0] : "facts";
+    const box = el("details", "target", el("summary", "", learnt ? `Memorized: the ${last}` : `The row's own: ${texts.length ? "rationale" : "facts"}`),
+      ...texts.map(([name, text]) => el("p", "text", el("span", "quiet", `${name} `), text)),
       facts ? el("p", "quiet", `Facts: ${facts}`) : null);
     box.open = learnt;
     return box;
@@ -86,7 +88,7 @@
       el("span", "quiet id", group.id));
     const question = el("div", "",
       el("h3", "question", group.question),
-      el("p", "", el("span", "quiet", "gold "), el("b", "", group.gold)),
+      el("p", "", el("span", "quiet", "answer "), el("b", "", group.answer)),
       group.reason ? el("p", "quiet", `Why: ${group.reason}`) : null,
       target(group));
     const answers = total ? el("ol", "completions", ...group.completions.map(completion)) : null;
@@ -94,7 +96,7 @@
   }
 
   const haystack = new Map(data.groups.map((group) => [group,
-    [group.id, group.question, group.gold, group.reason, group.rationale || "", ...group.completions.map((c) => c.text)].join("\n").toLowerCase()]));
+    [group.id, group.question, group.answer, group.reason, group.rationale || "", group.target || "", ...group.completions.map((c) => c.text)].join("\n").toLowerCase()]));
 
   function filter() {
     const want = Object.fromEntries(new FormData(form));

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean, median
 
+from dyme.supervise.chart_doubt import MOST, credible, faithful, is_name, shifted, unambiguous
 from dyme.supervise.chart_text import (
     Colour,
     Text,
@@ -84,15 +85,19 @@ def chart_facts(texts: Iterable[Text]) -> tuple[Fact, ...]:
     scales = [scale for scale in scales if scale[0] not in years]
     ticks = [t for scale in scales for t in scale]
     numbers = [t for t in upright if is_value(t.text) and t not in ticks and t not in years and within(t, scales)]
+    numbers = credible(numbers, scales)
     legend = _legend([t for t in upright if t not in ticks], numbers)
     values = [t for t in numbers if t not in legend]
     axis = _label_axis([t for t in whole if t not in ticks and t not in legend], values)
+    axis = None if axis and not axis.across and _captioned(values, upright) else axis
     pairs = _axis_pairs(axis, values, legend, upright) if axis else []
     paired = {id(value) for value, _ in pairs}
     labels = list(axis.labels) if axis else []
-    pairs += _neighbours([v for v in values if id(v) not in paired and v not in labels], [t for t in upright if t not in legend])
+    settled = len(pairs) > MOST * len(values) or len({subject for _, subject in pairs}) > len(labels)
+    free = [] if settled else [v for v in values if id(v) not in paired and v not in labels and not is_year(v.text)]
+    pairs = unambiguous([*pairs, *_neighbours(free, [t for t in upright if t not in legend and is_name(t.text)])])
     found = [Fact(subject, value.text) for value, subject in pairs]
-    found += [Fact(*named) for t in upright if (named := named_value(t.text))]
+    found += [Fact(*named) for t in upright if (named := named_value(t.text)) and is_name(named[0]) and not is_year(named[1])]
     found += _roles(whole, {id(value) for value, _ in pairs}, ticks, legend, labels)
     return tuple(dict.fromkeys(fact for fact in found if fact.subject and fact.value))
 
@@ -170,14 +175,21 @@ def _axis_pairs(axis: _Axis, values: Sequence[Text], legend: Sequence[Text], tex
     """Each value in a slot of `axis` with its subject: the label, behind the name of the series if there are several."""
     slots = [(v, *found) for v in values if v not in axis.labels and axis.before(v) and (found := axis.slot(v))]
     heads = {} if legend else _heads(axis, [value for value, _, _ in slots], texts)
-    named = []
+    read = []
     for value, label, near in slots:
-        name = _year_between(axis, value) or (label.text if near > 0.05 else "")
-        if not name:
-            continue  # midway between two labels
-        series = _series(value, legend, axis.across) or heads.get(id(value), "")
-        away = 1 - near if axis.across else value.left - label.right
-        named.append((away, value, f"{series} {name}".strip()))
+        year = _year_between(axis, value)
+        name = (label.text if near > 0.05 else "") if year is None else label.text if near > 0.9 else year
+        if name:  # else midway between two labels
+            read.append((value, label, 1 - near, _series(value, legend, axis.across) or heads.get(id(value), ""), name))
+    if (legend or heads) and sum(bool(series) for _, _, _, series, _ in read) >= len(read) / 2:
+        read = [entry for entry in read if entry[3]]  # others' series is not known, beside those whose is
+    kept = faithful([(value, series) for value, _, _, series, _ in read], axis.across)
+    kept -= shifted([(value, label.x) for value, label, *_ in read]) if axis.across else set()
+    named = [
+        (away if axis.across else value.left - label.right, value, f"{series} {name}".strip())
+        for value, label, away, series, name in read
+        if id(value) in kept
+    ]
     counts = Counter(subject for _, _, subject in named)
     usual = median(counts.values()) if counts else 0
     if usual > MOST_VALUES:
@@ -206,38 +218,64 @@ def _heads(axis: _Axis, values: Sequence[Text], texts: Sequence[Text]) -> dict[i
     heads: dict[int, str] = {}
     for column in groups_of(values, lambda v: v.x, 0.8):
         x = mean(v.x for v in column)
-        over = [t for t in above if t.left <= x <= t.right]
+        beside = [v for v in values for w in column if v is not w and abs(v.y - w.y) < 0.5 * w.height]
+        over = [t for t in above if t.left <= x <= t.right and not any(t.left < v.x < t.right for v in beside)]
         if over:
             heads |= dict.fromkeys((id(v) for v in column), max(over, key=lambda t: t.bottom).text)
     return heads if len(set(heads.values())) > 1 else {}
 
 
-def _year_between(axis: _Axis, value: Text) -> str:
-    """The year at the place of `value` on an axis that names only every second year, or fewer; "" if it is not such an axis."""
+def _year_between(axis: _Axis, value: Text) -> str | None:
+    """The year at the place of `value` on an axis that names only every second year, or fewer; None if it is not such an axis.
+
+    "" for a place between two years, beyond the axis, or on one whose years are not evenly spaced.
+    """
     years = sorted((label for label in axis.labels if is_year(label.text)), key=axis.at)
     if len(years) < 3 or len(years) < len(axis.labels):
-        return ""
+        return None
     first, last = years[0], years[-1]
     rate = (year_of(last) - year_of(first)) / (axis.at(last) - axis.at(first))
     if abs(rate) * (axis.at(years[1]) - axis.at(first)) < 1.5:
-        return ""
-    exact = year_of(first) + rate * (axis.at(value) - axis.at(first))
-    return str(round(exact)) if abs(exact - round(exact)) < 0.25 else ""
+        return None
+
+    def read(t: Text) -> float:
+        return year_of(first) + rate * (axis.at(t) - axis.at(first))
+
+    even = all(abs(read(year) - year_of(year)) < 0.25 for year in years)
+    exact = read(value)
+    inside = min(map(year_of, years)) <= round(exact) <= max(map(year_of, years))
+    return str(round(exact)) if even and inside and abs(exact - round(exact)) < 0.25 else ""
+
+
+def _captioned(values: Sequence[Text], texts: Sequence[Text]) -> bool:
+    """Whether most values stand centred right above or below words of their own, as in a pie: they belong to no axis."""
+
+    def caption(value: Text) -> int:
+        close = [t for t in texts if t is not value and abs(t.x - value.x) < value.height and _gap(value, t) < value.height]
+        return id(min(close, key=lambda t: _gap(value, t))) if close and is_words(min(close, key=lambda t: _gap(value, t))) else 0
+
+    captions = {found for value in values if (found := caption(value))}
+    return len(captions) > 1 and len(captions) >= 0.6 * len(values)
+
+
+def _gap(a: Text, b: Text) -> float:
+    """Pixels between two boxes, across and down together."""
+    return max(b.left - a.right, a.left - b.right, 0.0) + max(b.top - a.bottom, a.top - b.bottom, 0.0)
 
 
 def _neighbours(values: Sequence[Text], texts: Sequence[Text]) -> list[tuple[Text, str]]:
-    """Values off the axis with the words directly above, below or beside them, as in a pie; a name takes its nearest value only."""
+    """Values off the axis with the words directly above, below or beside them, as in a pie; none that could be another's.
 
-    def gap(value: Text, words: Text) -> float:
-        across = max(words.left - value.right, value.left - words.right, 0.0)
-        down = max(words.top - value.bottom, value.top - words.bottom, 0.0)
-        return across + down
-
+    A name takes its nearest value only, a value its nearest name unless the next one is nearly as near.
+    """
     near: dict[int, tuple[float, Text, Text]] = {}
     for value in values:
-        words = min((t for t in texts if is_words(t)), key=lambda t: gap(value, t), default=None)
-        if words is not None and (distance := gap(value, words)) < value.height:
-            near[id(words)] = min(near.get(id(words), (distance, value, words)), (distance, value, words), key=lambda entry: entry[0])
+        words = sorted((t for t in texts if is_words(t)), key=lambda t: _gap(value, t))[:2]
+        if words and (distance := _gap(value, words[0])) < value.height:
+            if len(words) > 1 and _gap(value, words[1]) < distance + 0.3 * value.height:
+                continue
+            entry = (distance, value, words[0])
+            near[id(words[0])] = min(near.get(id(words[0]), entry), entry, key=lambda entry: entry[0])
     return [(value, words.text) for _, value, words in near.values()]
 
 

@@ -20,10 +20,14 @@ Colour = tuple[int, int, int]
 LONGEST = 200
 """Characters of a text that is read as a name and its value."""
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)")
+_GLUED = re.compile(r"(?<![\d.,])(?=\d+ \d)\d{1,3}(?: ?\d{3})+(?!\d)")
+"""The same with a space that was not read, "8070 486"; only where others of the picture have theirs."""
 _NUMBER = r"(?:[$€£¥₹] ?)?[+\-−–]? ?(?:[$€£¥₹] ?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _UNIT = (
     r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp"
-    r"|hours?|days?|months?|years?|minutes?|seconds?|people|kg|tonnes?|km|[tgmk]wh)"
+    r"|hours?|days?|months?|years?|minutes?|seconds?|hrs?|mins?|secs?|people|pts?|points?|euros?|dollars?|pounds?|eur|usd|gbp|ppm"
+    r"|[mk]?g|lbs?|oz|tonnes?|[mk]?t|[mck]?m[²³23]?|mi|ft[²2]?|in|ha|m?l|litres?|liters?|gallons?|barrels?"
+    r"|[tgmk]?wh?|[tgmke]j|k?cal|[tgmk]b|[mg]bps|k?hz|mph|°[cf]?)"
 )
 _VALUE = re.compile(rf"[~<>]? ?({_NUMBER}) ?{_UNIT}?\**(?: \(\d{{4}}\))?", re.IGNORECASE)
 _NAMED = re.compile(
@@ -97,9 +101,10 @@ def bare_number(text: str) -> str | None:
 
 def cleaned(texts: Iterable[Text]) -> list[Text]:
     """Without empty texts, with "2 500" as "2500"; several numbers in one box are split in proportion to their characters."""
-    out: list[Text] = []
+    texts, out = list(texts), []
+    thousands = _GLUED if any(_THOUSANDS.fullmatch(t.text.strip()) for t in texts) else _THOUSANDS
     for t in texts:
-        words = _THOUSANDS.sub(lambda m: m[0].replace(" ", ""), " ".join(t.text.split()))
+        words = thousands.sub(lambda m: m[0].replace(" ", ""), " ".join(t.text.split()))
         parts = [part for word in words.split(" ") for part in _unglued(word)]
         words = " ".join(parts)
         if len(parts) > 1 and all(is_value(part) for part in parts):
@@ -171,7 +176,8 @@ def columns_of(texts: Sequence[Text]) -> list[list[Text]]:
     return [sorted(column, key=lambda t: t.y) for edge in edges for column in groups_of(texts, edge, 0.5)]
 
 
-def _amount(text: str) -> float | None:
+def amount_of(text: str) -> float | None:
+    """The number of a value, without its unit; None if `text` is no value."""
     bare = bare_number(text)
     value = None if bare is None else number(bare.replace("−", "-").replace("–", "-").replace(" ", ""))
     return None if value is None else float(value)
@@ -192,14 +198,14 @@ def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
 
     Three numbers make a scale if 0 is among them, else four. Those that have a name in their row are values.
     """
-    names = [t for t in texts if not is_value(t.text)]
+    names = [t for t in texts if not is_value(t.text) and any(map(str.isalpha, t.text))]
     numbers = [t for t in texts if is_value(t.text) and not any(abs(name.y - t.y) < 0.3 * t.height for name in names)]
     rows = [(row, _x) for row in rows_of(numbers)]
     columns = [(column, up) for column in columns_of(numbers)]
     found: list[list[Text]] = []
     for group, at in sorted([*rows, *columns], key=lambda entry: -len(entry[0])):
         even = _even([t for t in group if not any(t in scale for scale in found)], at)
-        if len(even) >= (3 if any(_amount(t.text) == 0 for t in even) or all(is_year(t.text) for t in even) else 4):
+        if len(even) >= (3 if any(amount_of(t.text) == 0 for t in even) or all(is_year(t.text) for t in even) else 4):
             found.append(even)
     return found
 
@@ -207,7 +213,7 @@ def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
 def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
     """Whether `value` lies where the scales have room for it, give or take a step: signs read as digits often lie elsewhere."""
     for scale in scales:
-        row = _is_row(scale)
+        row = is_row(scale)
         places = sorted(t.x if row else t.y for t in scale)
         step = (places[-1] - places[0]) / (len(places) - 1)
         if not places[0] - step <= (value.left if row else value.y) <= places[-1] + step:
@@ -215,7 +221,8 @@ def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
     return True
 
 
-def _is_row(scale: Sequence[Text]) -> bool:
+def is_row(scale: Sequence[Text]) -> bool:
+    """Whether a scale lies along the horizontal."""
     return abs(scale[0].y - scale[-1].y) < abs(scale[0].x - scale[-1].x)
 
 
@@ -230,7 +237,7 @@ def up(t: Text) -> float:
 
 def _even(group: Sequence[Text], at: Callable[[Text], float]) -> list[Text]:
     """The members of `group` on the straight line of number against position, if these are nearly all; else none."""
-    points = sorted((at(t), amount, k) for k, t in enumerate(group) if (amount := _amount(t.text)) is not None)
+    points = sorted((at(t), amount, k) for k, t in enumerate(group) if (amount := amount_of(t.text)) is not None)
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if a[0] != b[0]]
     if len(points) < 3 or not slopes or (slope := median(slopes)) <= 0:
         return []

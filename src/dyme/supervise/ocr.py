@@ -19,7 +19,7 @@ from PIL import Image
 
 from dyme.errors import ConfigError, SupervisionError
 from dyme.supervise.chart_layout import chart_facts
-from dyme.supervise.chart_text import Colour, Text
+from dyme.supervise.chart_text import Colour, Text, cleaned
 from dyme.types import Fact, Sample
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-REVISION = 2
+REVISION = 3
 """Raised whenever the same picture can give other facts: stored ones are then extracted anew."""
 MIN_SCORE = 0.5
 """Confidence below which a reading is dropped."""
@@ -41,6 +41,8 @@ _INK = 40
 """A pixel is ink if one of its channels differs from the paper's by more."""
 _COLOURED = 60
 """Letters are coloured if their channels differ by more."""
+_PALE = 90
+"""A sign whose ink differs from its paper by less is no number that a reader is meant to see."""
 _LINE = 48
 """Height in pixels at which one line is recognised."""
 
@@ -96,7 +98,7 @@ class OcrExtractor:
             raise SupervisionError(f"the OCR engine failed ({type(error).__name__}: {error})") from error
         size = 3 * median(min(line.width, line.height) for line in lines) if lines else 0.0
         letters = [line for line in lines if len(line.text) > 2 or min(line.width, line.height) < size]  # a whole bar can pass for a "1"
-        return [_coloured(line, rgb) for line in letters]
+        return [_coloured(line, rgb) for line in cleaned(letters) if not _is_sign(line, rgb)]  # each of several numbers has its own mark
 
     def _lines(self, rgb: Pixels) -> list[Text]:
         bgr = np.ascontiguousarray(rgb[:, :, ::-1])
@@ -120,6 +122,15 @@ class OcrExtractor:
             if result.txts:
                 readings.append((result.txts[0], float(result.scores[0])))
         return max(readings, key=lambda reading: reading[1] if reading[0].strip() else 0.0)
+
+
+def _is_sign(line: Text, rgb: Pixels) -> bool:
+    """Whether a reading of one or two letters is a pale sign in the margin: a toolbar's quotation mark is read as 99."""
+    width = rgb.shape[1]
+    if len(line.text) > 2 or 0.1 * width < line.x < 0.9 * width:
+        return False
+    inside = rgb[int(line.top) : int(line.bottom) + 1, int(line.left) : int(line.right) + 1]
+    return int(np.abs(inside.astype(np.int16) - np.array(_commonest(inside), dtype=np.int16)).max()) < _PALE
 
 
 def _widened(rgb: Pixels) -> Pixels:

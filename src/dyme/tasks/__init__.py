@@ -6,7 +6,8 @@ To add one, write a file like `charts.py` (drawn here) or `gsm8k.py` (a publishe
 from __future__ import annotations
 
 from dyme.config import TaskConfig
-from dyme.tasks import aokvqa, chartqa, charts, geometry, gsm8k, jsonl, loading, slake, tabmwp, vqa_rad
+from dyme.tasks import aokvqa, chartqa, charts, geometry, gsm8k, jsonl, loading, rows, slake, tabmwp, vqa_rad
+from dyme.tasks.published import Split
 from dyme.tasks.task import Task
 
 TASKS: dict[str, Task] = {
@@ -17,7 +18,13 @@ TASKS: dict[str, Task] = {
 }  # fmt: skip
 
 
-def has_test(config: TaskConfig) -> bool:
-    """Whether the settings name data to report on; task.path is prepared for that if it has to be."""
+def held_out(config: TaskConfig) -> Split | None:
+    """The split to report on: test, validation where there is no test data, None where nothing is held out.
+
+    task.path is prepared for that if it has to be.
+    """
     published = TASKS[config.name].published
-    return published is None or bool(loading.with_path(published, config).test)
+    if published is None:
+        return "test"
+    named = loading.with_path(published, config)
+    return "test" if named.test else "validation" if rows.has_validation(named) else None

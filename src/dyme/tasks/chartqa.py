@@ -5,8 +5,10 @@ One row, in the published fields (made up here), of train/train_human.json, with
 
     {"imgname": "412.png", "query": "What is the difference between the two bars in 2019?", "label": "14"}
 
-Rows as {"image", "question", "answer", "subset"} and as in HuggingFaceM4/ChartQA (image, query, label, human_or_machine) are taken
-too. Facts come from the chart's table where there is one: ("2019, Exports", "62"). `kind` is human or augmented.
+Rows as {"image", "question", "answer", "subset"} and as in HuggingFaceM4/ChartQA (image, query, label, human_or_machine) or
+lmms-lab/ChartQA (image, question, answer, type) are taken too.
+
+Facts come from the chart's table where there is one: ("2019, Exports", "62"). `kind` is human or augmented.
 
 Licence: GPL-3.0, over charts of third parties; not shipped. Metric: relaxed accuracy (section 5.1 of the paper): numbers within 5 %
 of the target, everything else exactly; it holds for years too.
@@ -27,7 +29,7 @@ from dyme.tasks.published import Layout, read_json, read_text
 from dyme.tasks.task import Published, Task
 from dyme.types import Fact
 
-_SUBSETS = {0: "human", 1: "augmented", "machine": "augmented"}
+_SUBSETS = {0: "human", 1: "augmented", "machine": "augmented", "human_test": "human", "augmented_test": "augmented"}
 
 
 def table_facts(table: str) -> tuple[Fact, ...]:
@@ -43,7 +45,7 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
         if not all(isinstance(part, str) for part in answer):
             raise DataError(f"{where}: label is not a list of texts; ChartQA rows have it as a text or a list of texts")
         answer = ", ".join(answer)
-    table, subset = row.get("table"), row.get("subset", row.get("human_or_machine"))
+    table, subset = row.get("table"), row.get("subset", row.get("human_or_machine", row.get("type")))
     return {
         "id": row.get("id"),
         "image": row.get("image") or row.get("imgname"),

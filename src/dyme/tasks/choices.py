@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
+from dyme.errors import quoted
+
 LETTERS = ascii_uppercase
 _LABEL = r"\(?([A-Z])\)?\s*[:.)]\s*"
 _HEAD = re.compile(r"\n[^\S\n]*(?:Choices|Options)\s*:", re.IGNORECASE)
@@ -38,15 +40,15 @@ def letter_of(answer: str, choices: Sequence[str]) -> str:
     found = _ONE.fullmatch(answer)
     letter = found[1].upper() if found and found[1].upper() <= last else ""
     if len(same) > 1 and not letter:
-        raise ValueError(f"answer {answer!r} is the text of two choices; write its letter")
+        raise ValueError(f"answer {quoted(answer)} is the text of two choices; write its letter")
     if same and letter and same != [LETTERS.index(letter)]:
-        raise ValueError(f"answer {answer!r} is the letter of one choice and the text of another; change the texts")
+        raise ValueError(f"answer {quoted(answer)} is the letter of one choice and the text of another; change the texts")
     if letter or same:
         return letter or LETTERS[same[0]]
     several = re.findall(r"\b[A-Z]\b", answer) if _SEVERAL.fullmatch(answer) else []
     if several and max(several) <= last:
         return " and ".join(several)
-    raise ValueError(f"answer {answer!r} is neither a letter from A to {last} nor one of the choices; correct one of them")
+    raise ValueError(f"answer {quoted(answer)} is neither a letter from A to {last} nor one of the choices; correct one of them")
 
 
 def split(text: str) -> tuple[str, list[str]]:

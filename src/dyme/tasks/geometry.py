@@ -9,7 +9,9 @@ One row, in Geometry3K's published fields (made up here), of train/7/data.json, 
      "Equals(LengthOf(Line(A, C)), x)", "Perpendicular(Line(A, B), Line(B, C))"]}}
 
 Rows as {"image", "question", "answer", "image_cdl", "construction_cdl", ...} (FormalGeo) and as in hiyouga/geometry3k (images,
-problem, answer) are taken too: their answers are free. Facts come from the formal statements about the diagram ("length of AB", "3").
+problem, answer; choices and ground_truth are what the answer was made from) are taken too: their answers are free.
+
+Facts come from the formal statements about the diagram ("length of AB", "3").
 `kind` is what is asked for, the data set, or MathVerse's version.
 
 Licence: Geometry3K and MathVerse MIT, Geo170K see its owners; not shipped. Metric: accuracy (Geometry3K: section 6 of its paper,
@@ -26,6 +28,7 @@ from typing import Any
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import geo170k, geometry_facts, mathverse
+from dyme.tasks.choices import LETTERS
 from dyme.tasks.loading import loader
 from dyme.tasks.published import Layout
 from dyme.tasks.task import Published, Task
@@ -37,20 +40,32 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
         return geo170k.normalise(row, where)
     if "question_type" in row or "problem_version" in row:
         return mathverse.normalise(row, where)
-    choices, images = row.get("choices") or None, row.get("images")
+    images = row.get("images")
+    answer, choices = _free_answer(row) if "problem" in row else (row.get("answer"), row.get("choices") or None)
     question = row.get("problem_text", row.get("question", row.get("problem")))
     goal = row.get("problem_type_goal")
     return {
         "id": row.get("id"),
         "image": None if images else row.get("image"),
         "images": images or None,
-        "question": question.replace("<image>", "").strip() if isinstance(question, str) else question,
-        "answer": row.get("answer"),
+        "question": question,
+        "answer": answer,
         "choices": choices,
         "answer_kind": "choice" if choices else "math",
         "facts": [[fact.subject, fact.value] for fact in geometry_facts.facts(_statements(row, where))],
         "kind": str(goal[0]) if isinstance(goal, list) and goal else "Geometry3K",
     }
+
+
+def _free_answer(row: Mapping[str, Any]) -> tuple[Any, list[Any] | None]:
+    """hiyouga/geometry3k's answer, which is free: the text of the right choice, whose letter is `ground_truth`; with the choices if
+    there is a letter alone and no text of it.
+    """
+    answer, letter, choices = row.get("answer"), row.get("ground_truth"), row.get("choices") or []
+    if answer is None and isinstance(letter, str) and len(letter) == 1 and letter in LETTERS[: len(choices)]:
+        return choices[LETTERS.index(letter)], None
+    answer = letter if answer is None else answer
+    return answer, list(choices) if choices and isinstance(answer, str) and answer in LETTERS[: len(choices)] else None
 
 
 def _statements(row: Mapping[str, Any], where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data sets as the datasets library has them: saved to disk, folders of parquet files, or ids on the Hugging Face hub.
+"""Data sets as the datasets library has them: saved to disk, or ids on the Hugging Face hub; and the splits of folders of parquet files.
 
 Rows are iterated, never held; pictures stay the bytes that they are in the data set and are decoded only where they are checked.
 """
@@ -73,17 +73,15 @@ def parts_of(source: str, configuration: str, *, streaming: bool) -> list[Part]:
     try:
         if not folder.is_dir():
             loaded = datasets.load_dataset(name, own or configuration or None, streaming=streaming)
-        elif is_saved(folder):
-            loaded = datasets.load_from_disk(str(folder))
         else:
-            files = {part: [str(file) for file in paths] for part, paths in parquet_files(folder, configuration).items()}
-            loaded = datasets.load_dataset("parquet", data_files=files, streaming=True)
+            loaded = datasets.load_from_disk(str(folder))
     except DataError:
         raise
     except Exception as error:  # network, missing id, gated, configuration, broken file: the library has a class for each
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        here = "" if folder.is_dir() else f" (there is none of that name in {Path.cwd()})"
         raise DataError(
-            f"{source}: the datasets library cannot load it ({reason}); check the id, or give a folder with the files"
+            f"{source}: the datasets library cannot load it ({reason}); check the id, or give a folder with the files{here}"
         ) from error
     return [Part(str(part), data) for part, data in (loaded.items() if isinstance(loaded, dict) else [(loaded.split or "train", loaded)])]
 
@@ -91,6 +89,11 @@ def parts_of(source: str, configuration: str, *, streaming: bool) -> list[Part]:
 def split_of(name: str) -> Split | None:
     """Ours for a split of that name, or None."""
     return _SPLITS.get(name)
+
+
+def left_out(name: str) -> str:
+    """What there is to tell of a split of another name."""
+    return f"split {name} is left out: it is neither for training nor for validation nor a test"
 
 
 def rows(part: Part, split: Split, folders: tuple[Path, ...]) -> Iterator[Raw]:
@@ -108,6 +111,6 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError("hub ids, parquet files and saved data sets need the datasets library; pip install 'dyme[data]'") from error
+        raise DataError("hub ids and saved data sets need the datasets library; pip install 'dyme[data]'") from error
     datasets.disable_progress_bars()
     return datasets

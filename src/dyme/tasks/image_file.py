@@ -19,12 +19,17 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dyme.errors import DataError
+from dyme.errors import DataError, quoted
 
 MAX_PIXELS = 80_000_000
 """Largest picture, width times height in pixels."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """Pillow's names of the raster formats that are read; none of them runs another program, as EPS would."""
+
+
+LONGEST_PATH = 300
+"""Characters of a path that a message quotes."""
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ class ImageFile:
         try:
             status = self.path.stat()
         except FileNotFoundError as error:
-            raise self._fault("does not exist", "correct the path (relative to the JSON-lines file), or remove the row") from error
+            todo = _unpack(self.path) or "correct the path (relative to the file of rows), or remove the row"
+            raise self._fault("does not exist", todo) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL byte, or text that no file name can hold
             raise self._unreadable(error) from error
         if not stat.S_ISREG(status.st_mode):
@@ -121,7 +127,14 @@ class ImageFile:
         return self._fault(f"is too large ({detail})", f"resize it to at most {MAX_PIXELS // 1_000_000} megapixels, or remove the row")
 
     def _fault(self, what: str, todo: str) -> DataError:
-        return DataError(f"{self.row}: image {str(self.path)!r} {what}; {todo}".removeprefix(": "))
+        return DataError(f"{self.row}: image {quoted(str(self.path), LONGEST_PATH)} {what}; {todo}".removeprefix(": "))
+
+
+def _unpack(missing: Path) -> str:
+    """What to do where a picture is not there but an archive lies in a folder above it, as in copies of hub data sets; else ""."""
+    above = [folder for folder in Path(os.path.abspath(missing)).parents if folder.is_dir()][:2]  # noqa: PTH100
+    archives = [file for folder in above for file in sorted(folder.iterdir()) if file.name.lower().endswith(_ARCHIVES)]
+    return f"if it is in {archives[0]}, unpack that there first" if archives else ""
 
 
 @lru_cache(maxsize=65_536)

@@ -1,4 +1,4 @@
-"""Your own data: one JSON object a line, pictures in files beside it.
+"""Your own data: questions, answers and pictures, in files of any of the usual shapes (docs/data.md has an example of each).
 
 One row of train.jsonl, on one line in the file:
 
@@ -20,10 +20,15 @@ unit         the unit that an answer may carry
 kind         question type, for breakdowns
 id           text or number, unique in the file; by default the file's name and the line, "train:12"
 
-Other fields are ignored (one that names the picture of a row without `image` is an error), and null is the same as leaving a field
-out. Text is taken without surrounding white space, and a question about a picture without LLaVA's <image> before or after it. Name the
-files by task.train, task.validation and task.test, or their folder by task.path; without a validation file the last tenth of the
-training file serves. task.path takes hub ids and folders of parquet files too, with columns of these names.
+Fields under other usual names are read too, and said to be: options or columns A, B, C for choices; solution, reasoning, explanation
+... for the rationale; query, problem, prompt for the question; file_name for the image (`fields.py`). TRL's, LLaVA's and ShareGPT's
+turns are read (`conversations.py`). Other fields are ignored; one that looks like ours is told, and one that names the picture of a row
+without `image` is an error. null is the same as leaving a field out. Text is taken without surrounding white space, and with places of
+pictures (<image>) in words (`placeholders.py`).
+
+Name the files by task.train, task.validation and task.test, or their folder by task.path; without a validation file the last tenth of
+the training file serves. They may be JSON lines, a JSON list, CSV, TSV, parquet, an imagefolder, or a hub id; parquet and whatever has
+pictures in its rows are prepared once.
 
 Licence: your data's. Metric: by answer_kind; auto: exact match, numbers but years within 5 %, as ChartQA's relaxed accuracy (Masry
 et al., 2022); number: exact, for counts.
@@ -35,19 +40,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from dyme.config import TaskConfig
+from dyme.tasks import fields
 from dyme.tasks.loading import loader
 from dyme.tasks.task import Published, Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row as it is."""
-    return dict(row)
+    """The row in our fields, whatever its own are called (`fields.py`)."""
+    return fields.ours(row, where, config.marker)
 
 
 PUBLISHED = Published(normalise=normalise, direct=True)
 TASK = Task(
     name="jsonl",
-    summary="your own questions, with or without pictures, one JSON object a line (task.train and task.test, or task.path)",
+    summary="your own questions, with or without pictures: JSON lines, CSV, parquet ... (task.train and task.test, or task.path)",
     metric="by answer kind; exact match, numbers within 5 %",
     tolerance=0.05,
     load=loader(PUBLISHED),

@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from dyme.errors import DataError
+from dyme.tasks.embedded import content_of, is_embedded
 from dyme.tasks.image_file import FORMATS, ImageFile
 from dyme.tasks.published import Raw
 from dyme.tasks.rows import CHECK_THREADS
@@ -64,7 +65,7 @@ class Pictures:
     def _claim(self, picture: Any, raw: Raw) -> str:
         """The path that a file will have in the folder; "": one by its content. Whoever comes first has the name."""
         try:
-            file = None if _bytes(picture) is not None else _file(picture, raw)
+            file = None if is_embedded(picture) else _file(picture, raw)
         except DataError:
             return ""
         name = _own_name(file, raw.folders) if file else ""
@@ -73,7 +74,7 @@ class Pictures:
 
     def _attempt(self, picture: Any, raw: Raw, name: str) -> str | DataError:
         try:
-            found = _bytes(picture)
+            found = content_of(picture)
             return self._write(found, raw) if found is not None else self._link(_file(picture, raw), raw, name)
         except DataError as error:
             return DataError(str(error).removeprefix(f"{raw.where}: "))
@@ -138,11 +139,6 @@ def _part(target: Path) -> Path:
     return part
 
 
-def _bytes(picture: Any) -> bytes | None:
-    """The bytes of a picture as the datasets library hands it over, or None if it is a file."""
-    return picture["bytes"] if isinstance(picture, dict) else None
-
-
 def _file(picture: Any, raw: Raw) -> Path:
     """The file that a picture is: an absolute path, or a name in one of the row's folders."""
     name = picture.get("path") if isinstance(picture, dict) else picture
@@ -156,13 +152,11 @@ def _file(picture: Any, raw: Raw) -> Path:
 
 def _key(picture: Any, raw: Raw) -> str:
     """What makes two pictures of a source the same one."""
-    content = _bytes(picture)
-    if content is not None:
-        return hashlib.sha256(content).hexdigest()
     try:
-        return str(_file(picture, raw))
+        content = content_of(picture)
+        return str(_file(picture, raw)) if content is None else hashlib.sha256(content).hexdigest()
     except DataError:
-        return f"{raw.where}: {picture!r}"
+        return f"{raw.where}: {hashlib.sha256(repr(picture).encode(errors='replace')).hexdigest()}"
 
 
 def _same(copy: Path, file: Path) -> bool:

@@ -18,17 +18,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from dyme.config import TaskConfig
-from dyme.errors import DataError
+from dyme.errors import DataError, quoted
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.pictures import Pictures
-from dyme.tasks.published import SPLITS, Raw, Split
-from dyme.tasks.rows import FIELDS, MANIFEST, check_named, placeholder_note, sample_of, without_placeholder
+from dyme.tasks.placeholders import in_words
+from dyme.tasks.published import NOTES, SPLITS, Raw, Split
+from dyme.tasks.rows import FIELDS, MANIFEST, check_named, notes_of, sample_of
 from dyme.tasks.source import Source, open_source
 from dyme.tasks.task import Published
 from dyme.types import Sample
@@ -37,13 +38,13 @@ from dyme.verify.format import parse
 
 MARK = "preparing"
 """In a folder that is being prepared, or was when a call was cut short: the next one goes on."""
-VERSION = 2
+VERSION = 3
 """Of what is written; folders of another version are prepared again."""
 BATCH = 64
 """Rows whose pictures are checked at a time."""
 EXAMPLES = 3
 """Rows named for each reason."""
-LONGEST = 300
+LONGEST = 500
 """Characters of what is said about each of them."""
 Progress = Callable[[str, int, int], None]
 
@@ -77,22 +78,31 @@ class Report:
     """Whether it was there before this call."""
 
 
-def default_folder(config: TaskConfig, source: str, limit: int = 0) -> Path:
+def default_folder(config: TaskConfig, source: str, limit: int = 0, split: Split | None = None) -> Path:
     """Where `source` is prepared unless another folder is named; the same source and settings give the same folder."""
-    return Path(config.prepared) / f"{config.name}-{_digest(_key(config, source, limit))[:8]}"
+    return Path(config.prepared) / f"{config.name}-{_digest(_key(config, source, limit, split))[:8]}"
 
 
 def prepare(
-    published: Published, config: TaskConfig, source: str, folder: Path | None = None, *, limit: int = 0, progress: Progress | None = None
+    published: Published,
+    config: TaskConfig,
+    source: str,
+    folder: Path | None = None,
+    *,
+    limit: int = 0,
+    split: Split | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Prepare `source` for task `config.name` in `folder`, at most `limit` rows a split (0: all), unless that is done already.
+
+    `split` is the one that the rows of a source with a single split are for.
 
     Raises DataError for a source that is not what the task publishes or of which no row can be used, and for a folder that holds
     something else.
     """
-    folder = folder or default_folder(config, source, limit)
+    folder = folder or default_folder(config, source, limit, split)
     opened = open_source(published, config, source)
-    key, fingerprint = _key(config, source, limit), _digest({"version": VERSION, "files": opened.fingerprint})
+    key, fingerprint = _key(config, source, limit, split), _digest({"version": VERSION, "files": opened.fingerprint})
     if found := _earlier(folder, key, fingerprint):
         return found
     try:
@@ -103,7 +113,10 @@ def prepare(
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     work = _Preparation(published, config, folder, limit)
     try:
-        work.run(opened.rows(work.full, streaming=bool(limit)), progress, opened.count() if progress else 0)
+        raws = opened.rows(work.full, streaming=bool(limit))
+        if split and len(opened.splits) == 1:
+            raws = (replace(raw, split=split) for raw in raws)
+        work.run(raws, progress, opened.count() if progress and not limit else 0)
         report = work.finish(opened)
     finally:
         work.close()
@@ -133,7 +146,7 @@ class _Preparation:
         self.pictures = Pictures(folder)
         self.ids: dict[Split, set[str]] = {split: set() for split in SPLITS}
         self.kinds: Counter[str] = Counter()
-        self.placeholders = 0
+        self.notes: Counter[str] = Counter()
         self.files: dict[Split, TextIO] = {}
 
     def run(self, raws: Iterator[Raw], progress: Progress | None, total: int) -> None:
@@ -146,7 +159,7 @@ class _Preparation:
                 self._write(raw, row)
             done += len(batch)
             if progress:
-                progress("rows", done, max(done, total))
+                progress("rows", done, total)
 
     def full(self, split: Split) -> bool:
         """Whether a split has all the rows that are wanted; those of a batch on its way are not counted yet."""
@@ -156,7 +169,8 @@ class _Preparation:
         """The row in our fields, checked but for its pictures, or None if it is dropped."""
         try:
             given = normalised(self.published, raw.row, raw.where, self.config)
-            row = without_placeholder(given)
+            notes = [*given.pop(NOTES, ())]
+            row, more = in_words(given, raw.where)
             sample = sample_of({name: value for name, value in row.items() if name not in ("image", "images")}, Path(), raw.where, raw.name)
             check_named(row, raw.where)
             self._check(sample, raw)
@@ -167,7 +181,7 @@ class _Preparation:
             self._drop(raw, f"{raw.where}: repeats the id of an earlier row; keep one of them")
             return None
         self.ids[raw.split].add(sample.id)
-        self.placeholders += row is not given
+        self.notes.update([*notes, *more])
         known = {name: row[name] for name in FIELDS if row.get(name) is not None}
         return known | {"id": sample.id, "answer_kind": sample.answer_kind}
 
@@ -180,10 +194,10 @@ class _Preparation:
         if trouble := fault(sample):
             raise DataError(f"{raw.where}: {trouble}")
         if reason := parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason:
-            raise DataError(f"{raw.where}: answer {sample.answer!r} cannot be given after the marker: {reason}; write it on one line")
+            raise DataError(f"{raw.where}: answer {quoted(sample.answer)} cannot be given after the marker: {reason}; write it on one line")
         if raw.split == "train" and marker in (sample.rationale or ""):
             raise DataError(
-                f"{raw.where}: the rationale holds the marker {marker!r}; leave the answer out of it, or choose another task.marker"
+                f"{raw.where}: the rationale holds the marker {quoted(marker)}; leave the answer out of it, or choose another task.marker"
             )
 
     def _write(self, raw: Raw, row: dict[str, Any]) -> None:
@@ -215,11 +229,14 @@ class _Preparation:
         """Put the files in their places, the validation split made if there is none."""
         report = self.report
         if not report.rows:
-            reasons = "; ".join(f"{one.count} rows: {reason}" for reason, one in report.dropped.items()) or "it has no rows"
-            raise DataError(f"{source.shown}: no row can be used for task {self.config.name} ({reasons}); {source.expects}")
+            reasons = "; ".join(f"{one.count} rows: {reason}" for reason, one in report.dropped.items())
+            if not reasons:
+                raise DataError(f"{source.shown}: has no rows for task {self.config.name}; {source.expects}")
+            first = next(iter(report.dropped.values())).examples[0]
+            raise DataError(f"{source.shown}: no row can be used for task {self.config.name} ({reasons}), e.g. {first}")
         report.images, report.kinds = self.pictures.count, dict(self.kinds)
         report.notes += source.notes
-        report.notes += [placeholder_note(self.placeholders)] if self.placeholders else []
+        report.notes += notes_of(self.notes)
         parts = {split: Path(stream.name) for split, stream in self.files.items()}
         for stream in self.files.values():
             stream.close()
@@ -301,10 +318,10 @@ def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report |
     return report if manifest["fingerprint"] == fingerprint else None
 
 
-def _key(config: TaskConfig, source: str, limit: int) -> dict[str, Any]:
+def _key(config: TaskConfig, source: str, limit: int, split: Split | None) -> dict[str, Any]:
     """What decides which rows come out."""
     place = str(Path(source).resolve()) if Path(source).exists() else source
-    settings = {"language": config.language, "form": config.form, "marker": config.marker}
+    settings = {"language": config.language, "form": config.form, "marker": config.marker} | ({"split": split} if split else {})
     return {"task": config.name, "source": place, "limit": limit, **settings}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from dyme.errors import DataError
+from dyme.errors import DataError, quoted
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -39,6 +39,8 @@ class Raw:
 Reader = Callable[[Path, Path], Iterator[tuple[str, dict[str, Any]]]]
 """(annotation file, folder of the data set) -> (position or key, row) of each row; `SPLIT` in a row overrides the file's split."""
 SPLIT = "dyme_split"
+NOTES = "dyme_notes"
+"""In a normalised row: what there is to tell of it, a tuple of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ def _elements(file: Path) -> Iterator[tuple[str, Any]]:
             count += 1
             key = str(count) if opened == "[" else str(window.value())
             if opened == "{" and window.sign() != ":":
-                raise window.broken(f"no value for {key!r}")
+                raise window.broken(f"no value for {quoted(key)}")
             yield key, window.value()
             before = window.sign()
             if before not in (",", "]", "}"):
@@ -188,11 +190,3 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 def _stem(shown: Path) -> str:
     return "/".join(shown.with_suffix("").parts)
-
-
-ROWS = Layout(
-    expects="train.jsonl, validation.jsonl and test.jsonl (one of them is enough) beside images/",
-    files={"train": ("train.jsonl",), "validation": ("validation.jsonl", "val.jsonl", "dev.jsonl"), "test": ("test.jsonl", "eval.jsonl")},
-    read=read_lines,
-)
-"""What every task takes: JSON-lines files in the data set's own fields."""

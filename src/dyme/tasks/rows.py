@@ -8,16 +8,19 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from dyme.config import TaskConfig
-from dyme.errors import DataError
+from dyme.errors import LONGEST, DataError, quoted
 from dyme.tasks import choices as options
+from dyme.tasks import embedded
 from dyme.tasks.image_file import ImageFile
-from dyme.tasks.published import Split
+from dyme.tasks.placeholders import AROUND, WITHIN, in_words
+from dyme.tasks.published import NOTES, Split
+from dyme.tasks.row_files import READERS, format_of
 from dyme.types import AnswerKind, Fact, Sample
 
 Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]
@@ -28,21 +31,21 @@ FIELDS = (
     "id", "question", "answer", "image", "images", "rationale", "facts", "choices", "answers", "answer_kind", "unit", "kind",
 )  # fmt: skip
 """What a row may have; other fields are ignored."""
-PLACEHOLDER = "<image>"
-"""What LLaVA's data sets write into a question where the picture goes."""
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 EXAMPLE = '{"question": "...", "answer": "...", "image": "images/1.png"}'
 CHECK_THREADS = 4
 """Pictures decoded at a time when a split is checked, at most: the largest that are allowed take about 1 GB each meanwhile."""
-_AROUND = re.compile(rf"\A\s*(?:{PLACEHOLDER}\s*)+|\s*(?:{PLACEHOLDER}\s*)+\Z")
 _PICTURE_NAME = re.compile(r"image|img|pic|photo|figure|file|path|screenshot", re.IGNORECASE)
-_PICTURE_FILE = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z", re.IGNORECASE)
 _NOUNS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 _log = logging.getLogger(__name__)
 
 
+class EmbeddedPicture(DataError):
+    """A row holds a picture itself rather than the name of its file; `loading` prepares such files."""
+
+
 def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
-    """All rows of a JSON-lines file, in order; pictures are named, not opened.
+    """All rows of a file, in order; pictures are named, not opened. JSON lines are what is checked most closely (`row_files`: the others).
 
     `normalise` is for rows in another data set's fields; those of a folder that `dyme prepare` made have been through it.
 
@@ -50,34 +53,54 @@ def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
     a row that is not a JSON object, lacks question or answer, has a field of the wrong type, names a picture in a field that is
     not read, or repeats an id.
     """
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{path}: cannot read the data ({reason}); name an existing JSON-lines file") from error
     normalise = None if is_prepared(path) else normalise
     rows: list[Sample] = []
-    lines: dict[str, int] = {}
-    placeholders = 0
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        row = _parse(line, where)
-        row = normalise(row, where) if normalise else row
-        plain = without_placeholder(row)
-        placeholders += plain is not row
-        sample = sample_of(plain, path.parent, where, f"{path.stem}:{number}")
+    places: dict[str, str] = {}
+    notes: Counter[str] = Counter()
+    for place, where, given in _rows_in(path):
+        named = normalise(given, where) if normalise else given
+        notes.update(named.pop(NOTES, ()))
+        row, more = in_words(named, where)
+        notes.update(more)
+        sample = sample_of(row, path.parent, where, f"{path.stem}:{place}")
         check_named(row, where)
-        if sample.id in lines:
-            raise DataError(f"{where}: id {sample.id!r} is also that of line {lines[sample.id]}; give each row its own, or none")
-        lines[sample.id] = number
+        if sample.id in places:
+            raise DataError(f"{where}: id {quoted(sample.id)} is also that of line {places[sample.id]}; give each row its own, or none")
+        places[sample.id] = place
         rows.append(sample)
     if not rows:
         raise DataError(f"{path}: has no rows; write one JSON object a line: {EXAMPLE}")
-    if placeholders:
-        _log.warning("%s: %s", path, placeholder_note(placeholders))
+    for note in notes_of(notes):
+        _log.warning("%s: %s", path, note)
     return rows
+
+
+def notes_of(counts: Mapping[str, int]) -> list[str]:
+    """What there is to tell of rows, each with how many rows it is true of."""
+    return [f"{count} {note}" if note in (AROUND, WITHIN) else f"{note} ({count} rows)" for note, count in counts.items()]
+
+
+def _rows_in(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each row of a file with its line or number, and with its place for messages."""
+    try:
+        if (form := format_of(path)) != "lines":
+            for key, row in READERS[form](path, path.parent):
+                yield key, f"{path}:{key}" if form == "delimited" else f"{path}, row {key}", row
+            return
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        if isinstance(error, DataError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"{path}: cannot read the data ({reason}){_from_here(path)}; name an existing file of rows") from error
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            yield str(number), f"{path}:{number}", _parse(line, f"{path}:{number}")
+
+
+def _from_here(path: Path) -> str:
+    """Where a relative path was looked for, for messages."""
+    return "" if path.is_absolute() else f" from the working directory {Path.cwd()}"
 
 
 def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) -> list[Sample]:
@@ -94,7 +117,8 @@ def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) 
     if not file:
         key = "test" if split == "test" else "train"
         raise DataError(
-            f"task {config.name} has no {split} data; set task.{key} to a JSON-lines file, e.g. --task.{key} my/{key}.jsonl, or task.path"
+            f"task {config.name} has no {split} data; set task.{key} to a file of rows, e.g. --task.{key} my/{key}.jsonl, or task.path"
+            + (", or take the validation split" if split == "test" and has_validation(config) else "")
         )
     prepared = is_prepared(Path(file))
     if split == "validation" and prepared and not validation:
@@ -104,6 +128,12 @@ def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) 
     rows = rows[:size] if size else rows
     check_images(rows, decode=not prepared)
     return rows
+
+
+def has_validation(config: TaskConfig) -> bool:
+    """Whether there are rows for validation: a file of them, or a training file whose last tenth serves."""
+    file = Path(config.train)
+    return bool(config.validation or _beside(config.train)) or (bool(config.train) and not is_prepared(file))
 
 
 def _beside(train: str) -> str:
@@ -165,23 +195,6 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def without_placeholder(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row without <image> before and after its question, as pictures precede a question anyway; else the row itself.
-
-    It stays where it stands within the question, and where the row has no picture: `capacity.check` finds it there.
-    """
-    question = row.get("question")
-    if not isinstance(question, str) or not (row.get("image") or row.get("images")):
-        return row
-    plain = _AROUND.sub("", question)
-    return row if plain == question or PLACEHOLDER in plain else {**row, "question": plain}
-
-
-def placeholder_note(count: int) -> str:
-    """What was left out of `count` questions."""
-    return f"{count} questions begin or end in {PLACEHOLDER}, which is left out: pictures precede the question anyway"
-
-
 def check_named(row: Mapping[str, Any], where: str) -> None:
     """Raise DataError for a row without a picture that has one in a field of another name: it would be asked about no picture."""
     if row.get("image") is not None or row.get("images") is not None:
@@ -189,8 +202,8 @@ def check_named(row: Mapping[str, Any], where: str) -> None:
     for name, value in row.items():
         one = value[0] if isinstance(value, list) and value else value
         loaded = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # as the datasets library has it
-        if name not in FIELDS and (loaded or (isinstance(one, str) and _PICTURE_FILE.search(one) and _PICTURE_NAME.search(name))):
-            raise DataError(f"{where}: has no image, but its field {name!r} looks like one; name that field image, or remove it")
+        if name not in FIELDS and (loaded or (isinstance(one, str) and embedded.NAME.search(one) and _PICTURE_NAME.search(name))):
+            raise DataError(f"{where}: has no image, but its field {quoted(name)} looks like one; name that field image, or remove it")
 
 
 def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sample:
@@ -204,9 +217,9 @@ def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sa
         given["answer"] = Counter(answers).most_common(1)[0][0]
     for key in ("question", "answer"):
         if key not in given:
-            raise DataError(f"{where}: {key} is missing; add the field (the row has {', '.join(map(repr, row)) or 'none'})")
+            raise DataError(f"{where}: {key} is missing; add the field (the row has {_listed(row)})")
     name = _scalar(given["id"], f"{where}: id") if "id" in given else name
-    label = f"{where} (id {name if name.isprintable() else repr(name)})"
+    label = f"{where} (id {name if name.isprintable() and len(name) <= LONGEST else quoted(name)})"
     choices = options.unlettered(_texts(given.get("choices", []), f"{where}: choices"))
     kind = _answer_kind(given, where, choices, answers)
     return Sample(
@@ -229,7 +242,7 @@ def _answer_kind(row: Mapping[str, Any], where: str, choices: list[str], answers
     implied: AnswerKind = "choice" if choices else "vqa" if answers else "auto"
     kind = row.get("answer_kind", implied)
     if kind not in KINDS:
-        raise DataError(f"{where}: answer_kind is {kind!r}; choose from {', '.join(KINDS)}")
+        raise DataError(f"{where}: answer_kind is {quoted(kind)}; choose from {', '.join(KINDS)}")
     for name, field, given in (("choice", "choices", choices), ("vqa", "answers", answers)):
         if kind == name and not given:
             raise DataError(f"{where}: answer_kind {name} needs {field}; add a list of texts")
@@ -241,9 +254,9 @@ def _answer_kind(row: Mapping[str, Any], where: str, choices: list[str], answers
 def _answer(value: object, where: str, kind: AnswerKind, choices: list[str]) -> str:
     answer = _scalar(value, f"{where}: answer")
     if kind == "yes_no" and answer.rstrip(".").casefold() not in ("yes", "no"):
-        raise DataError(f"{where}: answer {answer!r} is neither yes nor no; correct it, or use another answer_kind")
+        raise DataError(f"{where}: answer {quoted(answer)} is neither yes nor no; correct it, or use another answer_kind")
     if kind == "number" and not any(character.isdigit() for character in answer):
-        raise DataError(f"{where}: answer {answer!r} is no number; correct it, or use another answer_kind")
+        raise DataError(f"{where}: answer {quoted(answer)} is no number; correct it, or use another answer_kind")
     if kind != "choice":
         return answer
     try:
@@ -287,13 +300,30 @@ def _noun(value: object) -> str:
 
 
 def _images(row: Mapping[str, Any], folder: Path, label: str, where: str) -> tuple[ImageFile, ...]:
+    """The files that a row names. Raises EmbeddedPicture for a picture that stands in the row itself."""
     if "image" in row and "images" in row:
         raise DataError(f"{where}: has both image and images; keep one of them")
     names = row.get("images", [row["image"]] if "image" in row else [])
     if not isinstance(names, list):
         raise DataError(f"{where}: images is {_noun(names)}; write a list of paths")
     field = "images" if "images" in row else "image"
-    return tuple(ImageFile(folder / _text(name, f"{where}: {field}"), label) for name in names)
+    files = []
+    for name in names:
+        if embedded.is_embedded(name):
+            raise EmbeddedPicture(f"{where}: {field} holds a picture itself ({quoted(name)}); dyme prepare writes each as a file")
+        text = _text(name, f"{where}: {field}")
+        try:
+            embedded.refuse_address(text)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        files.append(ImageFile(folder / text, label))
+    return tuple(files)
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    """The names of a row's fields, for messages, the first twenty."""
+    names = [quoted(name) for name in row]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"
 
 
 def _facts(value: object, where: str) -> tuple[Fact, ...]:

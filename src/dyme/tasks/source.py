@@ -11,10 +11,14 @@ from typing import Protocol
 from dyme.config import TaskConfig
 from dyme.errors import DataError
 from dyme.tasks import hub_rows
-from dyme.tasks.published import ROWS, Layout, Raw, Split
+from dyme.tasks.parquet import count_rows, read_parquet
+from dyme.tasks.published import SPLITS, Layout, Raw, Split
+from dyme.tasks.row_files import IMAGE_FOLDER, ROWS, format_of, read_file, split_named
 from dyme.tasks.rows import MANIFEST
 from dyme.tasks.task import Published
 
+FILE = Layout(expects="a file of rows", files={}, read=read_file)
+"""What a single file is, whichever format it has."""
 Full = Callable[[Split], bool]
 """Whether a split has all the rows that are wanted."""
 
@@ -32,6 +36,11 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> list[tuple[str, int, int]]:
         """Annotation files with their sizes and times; empty for the hub, whose id must do."""
+        ...
+
+    @property
+    def splits(self) -> set[Split]:
+        """The splits that it has rows of."""
         ...
 
     def count(self) -> int:
@@ -59,6 +68,22 @@ class Folder:
         """See `Source`."""
         return _stats(self.base, [file for files in self.files.values() for file in files])
 
+    @property
+    def splits(self) -> set[Split]:
+        """See `Source`."""
+        return set(SPLITS) if self.layout.mixed else set(self.files)
+
+    def has_pictures(self, published: Published, config: TaskConfig) -> bool:
+        """Whether the picture of the first row that can be used is there."""
+        for raw in self.rows(lambda split: False, streaming=True):
+            try:
+                named = published.normalise(raw.row, raw.where, config)
+            except DataError:
+                continue
+            picture = (named.get("images") or [named.get("image")])[0]
+            return not isinstance(picture, str) or any((folder / picture).is_file() for folder in raw.folders)
+        return False
+
     def count(self) -> int:
         """See `Source`; the annotation files are read once more for it, which pictures outweigh by far."""
         return sum(1 for files in self.files.values() for file in files for _ in self.layout.read(file, self.base))
@@ -75,8 +100,47 @@ class Folder:
 
 
 @dataclass(slots=True, kw_only=True)
+class Parquet:
+    """A folder of parquet files, its splits by the names of the files."""
+
+    shown: str
+    expects: str
+    base: Path
+    files: dict[str, list[Path]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> list[tuple[str, int, int]]:
+        """See `Source`."""
+        return _stats(self.base, sorted(file for files in self.files.values() for file in files))
+
+    @property
+    def splits(self) -> set[Split]:
+        """See `Source`."""
+        return {split for name in self.files if (split := hub_rows.split_of(name))}
+
+    def count(self) -> int:
+        """See `Source`; the files know it."""
+        return sum(count_rows(file) for name, files in self.files.items() if hub_rows.split_of(name) for file in files)
+
+    def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
+        """See `Source`."""
+        for name, files in self.files.items():
+            split = hub_rows.split_of(name)
+            if split is None:
+                self.notes.append(hub_rows.left_out(name))
+                continue
+            numbered = enumerate((row for file in files for _, row in read_parquet(file)), start=1)
+            for number, row in numbered:
+                if full(split):
+                    break
+                folders = (self.base, self.base / "images")
+                yield Raw(where=f"{name}, row {number}", row=row, name=f"{name}-{number}", split=split, folders=folders)
+
+
+@dataclass(slots=True, kw_only=True)
 class Loaded:
-    """What the datasets library loads."""
+    """What the datasets library loads: a hub id, or what its save_to_disk wrote."""
 
     shown: str
     expects: str
@@ -87,8 +151,12 @@ class Loaded:
     def fingerprint(self) -> list[tuple[str, int, int]]:
         """See `Source`."""
         folder = Path(self.shown)
-        files = [*folder.rglob("*.parquet"), *folder.rglob("*.arrow")] if folder.is_dir() else []
-        return _stats(folder, sorted(files))
+        return _stats(folder, sorted(folder.rglob("*.arrow")) if folder.is_dir() else [])
+
+    @property
+    def splits(self) -> set[Split]:
+        """See `Source`."""
+        return set(SPLITS)
 
     def count(self) -> int:
         """See `Source`."""
@@ -96,12 +164,12 @@ class Loaded:
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
         """See `Source`."""
-        folder = Path(self.shown)
+        folder = Path(os.path.abspath(self.shown))  # noqa: PTH100
         folders = (folder, folder / "images") if folder.is_dir() else ()
         for part in hub_rows.parts_of(self.shown, self.configuration, streaming=streaming):
             split = hub_rows.split_of(part.name)
             if split is None:
-                self.notes.append(f"split {part.name} is left out: it is neither for training nor for validation nor a test")
+                self.notes.append(hub_rows.left_out(part.name))
                 continue
             for raw in hub_rows.rows(part, split, folders):
                 if full(split):
@@ -110,30 +178,37 @@ class Loaded:
 
 
 def open_source(published: Published, config: TaskConfig, source: str) -> Source:
-    """The source that `source` names: a folder, or a hub id.
+    """The source that `source` names: a folder, a file, or a hub id. Relative paths start at the working directory.
 
     Raises DataError, one line that says what was expected there, if it is neither.
     """
-    expects = f"expected {'; or '.join(layout.expects for layout in (*published.layouts, ROWS))}; or parquet files, or a hub id"
-    folder = Path(source)
-    configuration = published.configurations.get(source.partition(":")[0], "")
+    layouts = (*published.layouts, ROWS, IMAGE_FOLDER)
+    expects = f"expected {'; or '.join(layout.expects for layout in layouts)}; or parquet files, or a hub id"
     if hub_rows.is_id(source):
-        return Loaded(shown=source, expects=expects, configuration=configuration)
+        return Loaded(shown=source, expects=expects, configuration=published.configurations.get(source.partition(":")[0], ""))
+    folder = Path(os.path.abspath(source))  # noqa: PTH100  (rows name pictures from here, wherever the working directory is later)
+    if folder.is_file():
+        format_of(folder)  # or the error that says what it is
+        files = {split_named(folder): [folder]}
+        return Folder(shown=source, expects=expects, layout=FILE, base=folder.parent, files=files)
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist, and is no hub id (owner/name)"
-        raise DataError(f"{source}: {what}; {expects}")
+        raise DataError(f"{source}: does not exist in {Path.cwd()}, and is no hub id (owner/name); {expects}")
     if (folder / MANIFEST).is_file():
         raise _prepared(source, config.name)
+    configuration = next(iter(published.configurations.values()), "")
     if hub_rows.is_saved(folder):
         return Loaded(shown=source, expects=expects, configuration=configuration)
-    if found := _find((*published.layouts, ROWS), folder, config.name):
+    found = _find(layouts, folder, config.name)
+    if found:
         layout, base, files = found
-        return Folder(shown=source, expects=expects, layout=layout, base=base, files=files, notes=_told(folder, base))
-    configuration = next(iter(published.configurations.values()), "")
+        opened = Folder(shown=source, expects=expects, layout=layout, base=base, files=files, notes=_told(folder, base))
+        if not list(folder.rglob("*.parquet")) or opened.has_pictures(published, config):
+            return opened
     if parts := hub_rows.parquet_files(folder, configuration):
         base = Path(os.path.commonpath([file.parent for files in parts.values() for file in files]))
-        notes = [] if base.parent == folder and base.name in ("data", *parts) else _told(folder, base)
-        return Loaded(shown=source, expects=expects, configuration=configuration, notes=notes)
+        notes = [] if base == folder or (base.parent == folder and base.name in ("data", *parts)) else _told(folder, base)
+        notes += [f"the pictures of {found[0].expects} are not there: the parquet files are taken"] if found else []
+        return Parquet(shown=source, expects=expects, base=folder, files=parts, notes=notes)
     raise DataError(f"{source}: is not a data set of task {config.name}; {expects}")
 
 

@@ -12,8 +12,18 @@ _YEAR = re.compile(r"(?:19|20)\d\d$")
 _LABEL = re.compile(r"\$?[\d.,]+$")
 
 
+_BLANKS = frozenset(("", "?", "nan", "n/a", "n.a.", "n.a", "#n/a", "na", "nil", "null", "inf", "infinity", "*", ".", "..", "...", "\u2026"))
+_DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212+"
+
+
+def is_blank(cell: str) -> bool:
+    """Whether a cell says that there is no value: empty, nan, inf, n/a, a dash; "Na" may be sodium."""
+    text = cell.strip()
+    return text.strip(_DASHES).casefold() in _BLANKS and text != "Na"
+
+
 def facts(header: Sequence[str], body: Sequence[Sequence[str]], *, heading: bool = True) -> tuple[Fact, ...]:
-    """The cells of a table; empty cells and "?" are no facts.
+    """The cells of a table; cells without a value (`is_blank`) are no facts.
 
     With `heading`, a row that is labelled by a number takes the first column's heading with it ("Stem 3"). Leading columns of
     words only, which describe the row, are part of its label. No header: [].
@@ -29,7 +39,7 @@ def facts(header: Sequence[str], body: Sequence[Sequence[str]], *, heading: bool
             label = f"{header[0]} {label}".strip()
         for k, cell in enumerate(row[labels:], start=labels):
             column = header[k] if k < len(header) else ""
-            if label and cell and cell != "?":
+            if label and not is_blank(cell):
                 found.append(Fact(f"{label}, {column}" if column and width - labels > 1 else label, cell))
     return tuple(found)
 
