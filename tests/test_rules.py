@@ -171,7 +171,7 @@ def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) 
         check([SAMPLE, dataclasses.replace(SAMPLE, id="b:7", answer_kind="choice")])
     monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
     check([SAMPLE])
-    with pytest.raises(ConfigError, match=r"pip install dyme\[math\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'dyme\[math\]'"):
         check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
 
 

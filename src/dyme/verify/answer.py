@@ -22,7 +22,7 @@ from dyme.verify.yes_no import polarity, same_polarity
 __all__ = ["VERIFIERS", "fault", "judge", "matches", "number", "read"]
 
 LONGEST = 2000
-"""Characters; a longer answer is right only if it is the target to the letter (kind auto reads any length)."""
+"""Characters; a longer answer is right only if it is the target to the letter (kind auto reads it up to twice the target's length)."""
 
 Verifier = Callable[[str, Sample, float], Judgement | bool]
 """(prediction, sample, tolerance) -> right or not, with a score of its own where the metric is soft."""
@@ -50,7 +50,7 @@ def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
     """
     if not prediction.strip():
         return Judgement(False, 0.0)
-    if sample.answer_kind != "auto" and len(prediction) > LONGEST:
+    if len(prediction) > LONGEST and (sample.answer_kind != "auto" or len(prediction) > 2 * len(sample.answer)):
         same = prediction.strip() == sample.answer.strip()
         return Judgement(same, float(same), "" if same else "answer too long")
     judged = VERIFIERS[sample.answer_kind](prediction, sample, tolerance)

@@ -15,7 +15,7 @@ from dyme.verify.quantity import Quantity, near, quantity, same_quantity
 from dyme.verify.words import plain
 
 LONGEST = 2000
-"""Characters; a longer answer is right only if its plain forms are the target's."""
+"""Characters; a longer answer is right only if its plain forms are the target's (`answer.LONGEST` ends what is read at all)."""
 _YEAR = re.compile(r"(?<![0-9.,$€£¥₹+-])(?:1[4-9][0-9]{2}|20[0-9]{2}|2100)(?![0-9%]|[.,][0-9])")
 _AMOUNT = re.compile(r"how (?:many|much)", re.IGNORECASE)
 """What no year answers, however it is written."""
