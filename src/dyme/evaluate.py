@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from dyme.capacity import check_placeholders
 from dyme.checks import check
 from dyme.config import Config
+from dyme.encoding import Ahead
 from dyme.errors import ModelError
 from dyme.figures import figures
 from dyme.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
@@ -31,6 +32,8 @@ from dyme.verify.thinking import true_statements
 
 BATCH_ITEMS = 64
 """Items of a batch at most, so that little is lost by a kill."""
+AHEAD = 8
+"""Items that are encoded at a time, and as many while the model answers others."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
@@ -129,19 +132,23 @@ def batches(
 ) -> Iterator[list[Asked]]:  # fmt: skip
     """Items in order, as many at a time as fit in the plan's tokens with one completion each; at least one."""
     instructions = {"think": config.task.think_prompt, "direct": config.task.direct_prompt}
+    own = [(k, styles) for k in range(len(samples)) if (styles := [style for style in plan.prompts if (k, style) in wanted])]
+
+    def encode(item: tuple[int, list[PromptStyle]]) -> Asked:
+        index, styles = item
+        return Asked(index, samples[index], {style: policy.encode(samples[index], instructions[style]) for style in styles})
+
     batch: list[Asked] = []
     longest = 0
-    for index, sample in enumerate(samples):
-        styles = [style for style in plan.prompts if (index, style) in wanted]
-        if not styles:
-            continue
-        asked = Asked(index, sample, {style: policy.encode(sample, instructions[style]) for style in styles})
-        longest = max(longest, asked.longest)
-        full = len(batch) == BATCH_ITEMS or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
-        if batch and full:
-            yield batch
-            batch, longest = [], asked.longest
-        batch.append(asked)
+    with Ahead(encode) as encoder:
+        for start in range(0, len(own), AHEAD):
+            for asked in encoder.take(own[start : start + AHEAD], own[start + AHEAD : start + 2 * AHEAD]):
+                longest = max(longest, asked.longest)
+                full = len(batch) == BATCH_ITEMS or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
+                if batch and full:
+                    yield batch
+                    batch, longest = [], asked.longest
+                batch.append(asked)
     if batch:
         yield batch
 

@@ -24,7 +24,8 @@ from dyme.model import adapters
 from dyme.model.attention import NAME, carrier
 from dyme.model.chat import Chat
 from dyme.model.loading import first_line, open_checkpoint
-from dyme.model.vision import Shelf, Tower, fingerprint, tower_of
+from dyme.model.pictures import Pictures, name_of
+from dyme.model.vision import Shelf, Tower, tower_of
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
 from dyme.types import Sample
 
@@ -49,6 +50,7 @@ class Policy(torch.nn.Module):
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
         self.forbidden = self._forbidden()
         self.tower = Tower(model, shelf)
+        self.pictures = Pictures(processor)
         self._accepted = set(inspect.signature(model.forward).parameters)
 
     @classmethod
@@ -75,18 +77,22 @@ class Policy(torch.nn.Module):
             raise DataError(f"{sample.id}: has an image, but {type(self.model).__name__} reads text only; use a vision-language model")
         rendered = self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
         if not self.takes_images:
-            return Prompt(token_ids=tuple(self.chat.tokenize(rendered)), vision={})
-        images = {"images": [[source.load() for source in sample.images]]} if sample.images else {}
-        special = self.chat.adds_special_tokens(rendered)
+            with self.pictures.text:
+                return Prompt(token_ids=tuple(self.chat.tokenize(rendered)), vision={})
         try:
-            out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
+            with self.pictures.serving(sample.images) as loaded:
+                special = self.chat.adds_special_tokens(rendered)
+                images = {"images": [loaded]} if loaded else {}
+                out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
+        except DataError:
+            raise
         except ValueError as error:
             raise DataError(f"{sample.id}: {type(self.processor).__name__} cannot read the prompt: {first_line(error)}") from error
         types = {k: out[k][0].long() for k in _TOKEN_TYPES if k in out}
         vision = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels", *_TOKEN_TYPES)}
         ids = out["input_ids"]
         return Prompt(
-            token_ids=tuple(ids[0].tolist()), vision=vision, images=fingerprint(vision), types=types,
+            token_ids=tuple(ids[0].tolist()), vision=vision, images=name_of(sample.images), types=types,
             positions_CP=self._positions(ids, types, vision),
         )  # fmt: skip
 
@@ -102,11 +108,13 @@ class Policy(torch.nn.Module):
 
     def target(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template places it, with the end token."""
-        return (*self.chat.tokenize(self.chat.lead + text), self.eos)
+        with self.pictures.text:
+            return (*self.chat.tokenize(self.chat.lead + text), self.eos)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a completion, special tokens left out."""
-        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        with self.pictures.text:
+            text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return text
 
     def forward(self, batch: TreeBatch, temperature: float = 1.0) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from accelerate.utils import gather_object
 
 from dyme import checkpoint, schedule
 from dyme.config import Config
+from dyme.encoding import Ahead
 from dyme.policy import Policy
 from dyme.processes import together
 from dyme.record import completion_figures
@@ -45,17 +47,30 @@ class Sampler:
     config: Config
     samples: Sequence[Sample]
     accelerator: Accelerator
+    encoder: Ahead[Sample, Prompt]
 
     def draw(self, position: Position, stage: Stage) -> Work:
         """The step at a position; this process samples its share of the prompts."""
         started, config = time.perf_counter(), self.config
-        batch = list(schedule.next_samples(self.samples, position, config))
-        share = batch[self.accelerator.process_index :: self.accelerator.num_processes]
-        prompts = together(lambda: [self.policy.encode(sample, config.task.think_prompt) for sample in share])
-        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, stage, config, position.step)]
+        share, seeds = self._share(position)
+        following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
+        prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
+        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, seeds, stage, config)]
         routes = routes_of(groups, stage, config, ungraded=self.supervisor.checker is not None)
         helped = self.supervisor.start(groups, routes, position.step)
-        return Work(stage, prompts, helped, len(batch), time.perf_counter() - started)
+        return Work(stage, prompts, helped, config.train.prompts_per_step, time.perf_counter() - started)
+
+    def _share(self, position: Position) -> tuple[list[Sample], list[int]]:
+        """This process's samples of the step at a position, with the seeds of their rollouts; one that comes again has another seed."""
+        batch = list(schedule.next_samples(self.samples, position, self.config))
+        seen: Counter[str] = Counter()
+        seeds = []
+        for sample in batch:
+            again = (seen[sample.id],) if seen[sample.id] else ()
+            seeds.append(hf.seed_of(self.config.run.seed, position.step, sample.id, *again))
+            seen[sample.id] += 1
+        first, every = self.accelerator.process_index, self.accelerator.num_processes
+        return batch[first::every], seeds[first::every]
 
     def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
         """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
@@ -70,11 +85,12 @@ class Sampler:
         return None if over else self.draw(position, stage)
 
 
-def roll_out(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], stage: Stage, config: Config, step: int) -> list[Group]:
+def roll_out(
+    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage, config: Config
+) -> list[Group]:
     """A group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:
         return [Group(sample=sample) for sample in samples]
-    seeds = [hf.seed_of(config.run.seed, step, sample.id) for sample in samples]
     completions = hf.sample(policy, prompts, seeds, config.rollout)
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -22,6 +23,7 @@ from dyme import capacity, checkpoint, schedule
 from dyme.checks import check
 from dyme.config import Config
 from dyme.display import Display
+from dyme.encoding import Ahead
 from dyme.policy import Policy
 from dyme.processes import WAIT, from_main, main_first, on_cpu, together
 from dyme.record import RunFolder
@@ -61,7 +63,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     run = checkpoint.open_run(config, accelerator, samples, resume)
     supervisor = together(lambda: build_supervisor(config, run.path, note, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
-    sampler = Sampler(policy, supervisor, config, samples, accelerator)
+    sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
     for warning in (*policy.notes, tight, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
@@ -69,7 +71,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             note(warning)
     ahead: Work | None = None
     stopped = False
-    with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor:
+    with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor, sampler.encoder:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)

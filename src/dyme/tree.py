@@ -35,7 +35,7 @@ class Prompt:
     vision: dict[str, torch.Tensor] = field(default_factory=dict)
     """Inputs about images: pixels, sizes, grids."""
     images: str = ""
-    """Identity of `vision`: equal names mean equal values; empty without an image."""
+    """Identity of the pictures, by their content: equal names mean equal `vision`; empty without one."""
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     """Inputs of one number per token, [P], such as token_type_ids."""
     positions_CP: torch.Tensor | None = None

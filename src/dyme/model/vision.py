@@ -1,14 +1,13 @@
 """The frozen vision tower: each set of images goes through it once, and rollout and update share what came out.
 
 The tower's output is what is kept, before the projector, so that gradients still reach a projector that trains. Images are
-named by a hash that the processor's output was given on the CPU (`fingerprint`), so a look-up never waits for the device.
+named by their content (`pictures.name_of`), so a look-up never waits for the device.
 Outputs are kept within a budget of bytes, the least recently used leave first, in memory or, between steps, on disk.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -30,17 +29,6 @@ def tower_of(model: Any) -> torch.nn.Module | None:
     """The model's vision tower, if it has one."""
     found = (getattr(model.base_model, name, None) for name in TOWERS)
     return next((tower for tower in found if isinstance(tower, torch.nn.Module)), None)
-
-
-def fingerprint(vision: dict[str, torch.Tensor]) -> str:
-    """Name of a prompt's vision inputs: equal names mean equal values, hence the same images and processor settings."""
-    if not vision:
-        return ""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(vision.items()):
-        digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class Shelf:
