@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from tiny import Picture, samples
 
 from dyme import capacity, layout
-from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig, TrainConfig
+from dyme.config import Config, MethodConfig, ModelConfig, RolloutConfig, TaskConfig, TrainConfig
 from dyme.errors import ConfigError, DataError
 from dyme.policy import Policy
 from dyme.recipe import build
+from dyme.supervise.target import target_text
 from dyme.train import train
 from dyme.types import Fact, Sample
 
@@ -123,6 +124,24 @@ def test_pictures_that_fill_the_context(family: str, names: str, policies: Load,
     monkeypatch.setattr(policy.model.config.get_text_config(), "max_position_embeddings", 10)
     with pytest.raises(DataError, match=rf"the model's context is 10; make pictures smaller \({names}\)"):
         sizes_of(policy, CONFIG)
+
+
+def test_targets_that_no_answer_can_reach(policies: Load) -> None:
+    policy, accelerator = policies("llama"), Accelerator(cpu=True)
+    asked = [replace(sample, rationale="It is tall. " * k) for k, sample in enumerate(samples(policy, 20))]
+    lengths = sorted(len(policy.target(target_text(sample, "Answer:"))) for sample in asked)
+
+    def told(limit: int, method: str = "dyme") -> str | None:
+        config = replace(CONFIG, rollout=RolloutConfig(max_completion_length=limit), method=MethodConfig(name=method))
+        return capacity.check_targets(policy, asked, capacity.check(policy, asked, config, accelerator), config)
+
+    assert told(lengths[-1]) is None and told(lengths[9], "grpo") is None
+    for method in ("dyme", "sft", "two_stage"):
+        line = told(lengths[14], method)
+        assert line and line.startswith(f"5 of 20 targets (25%) are longer than rollout.max_completion_length, {lengths[14]} tokens")
+        assert line.endswith(f"set it to {lengths[-1]} for all of them, {lengths[19]} for 95 % of them")
+    line = told(2)
+    assert line and line.startswith("20 of 20 targets (100%)")
 
 
 def test_an_adapter_of_another_rank(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:

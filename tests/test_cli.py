@@ -18,6 +18,8 @@ from runs import ENVIRONMENT, ROOT, SMALL, recipe, run, small, snapshot
 
 from dyme import commands
 from dyme.cli import COMMANDS, build_parser, main, split_overrides
+from dyme.config import Config
+from dyme.errors import RunError
 from dyme.recipe import documentation
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
@@ -344,6 +346,27 @@ def test_eval_takes_a_runs_own_settings(tmp_path: Path, monkeypatch: pytest.Monk
     assert [config.rollout for config, _ in seen[:3]] == [own.rollout] * 3
     assert seen[3][0].rollout.num_generations == 8
     assert [model for _, model in seen] == [str(folder), str(folder / "model"), str(folder / "checkpoints/step-000002/model"), "embedded"]
+
+
+@pytest.mark.parametrize("command", ["eval", "diagnose"])
+def test_samples_outweigh_a_size_that_is_not_theirs(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's test_size is for its own evaluation; where the data hold fewer than were asked for, that is said."""
+    seen: list[int] = []
+
+    def evaluated(config: Config, model: str, samples: Any, *_: Any, **__: Any) -> Any:
+        seen.append(len(samples))
+        raise RunError("enough")
+
+    monkeypatch.setattr(commands.looking, "evaluate_model", evaluated)
+    for words in (["--samples=48", "--task.test_size=8"], ["--samples=5", "--task.test_size=8"], ["--task.test_size=8"]):
+        assert main([command, "embedded", *words]) == 2
+    assert seen == [48, 5, 8] and "asked for" not in capsys.readouterr().out
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"{k} + 1?", "answer": str(k + 1)}) + "\n" for k in range(6)))
+    assert main([command, "embedded", "--samples=48", "--task.name=jsonl", f"--task.test={rows}", "--task.test_size=3"]) == 2
+    assert seen[-1] == 6 and "48 samples were asked for, and jsonl's test split has 6" in " ".join(capsys.readouterr().out.split())
 
 
 def test_eval_and_diagnose_write_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

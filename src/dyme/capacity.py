@@ -23,10 +23,10 @@ from dyme.model import adapters
 from dyme.model.resolution import taken
 from dyme.policy import Policy
 from dyme.rollout.hf import BATCH_ROWS
-from dyme.route import ROUTERS
+from dyme.route import ROUTERS, Context
 from dyme.supervise.target import target_text
 from dyme.tree import Limb, Prompt, Tree, collate
-from dyme.types import Sample
+from dyme.types import Completion, Group, Sample, Verdict
 
 PROBED = 4
 """Samples that are looked at for each reason."""
@@ -64,6 +64,32 @@ def check(policy: Policy, samples: Sequence[Sample], config: Config, accelerator
     check_weights(policy, config, accelerator)
     by_length = sorted(prompts, key=lambda prompt: len(prompt.token_ids))
     return Sizes(len(by_length[-1].token_ids), longest, by_length[0])
+
+
+def check_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config) -> str | None:
+    """One line if a method imitates targets that are longer than any answer may be, with their share and what to set; else None.
+
+    No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
+    """
+    limit = config.rollout.max_completion_length
+    if sizes.target <= limit or not _imitates(config, samples[0]):
+        return None
+    lengths = sorted(len(policy.target(target_text(sample, config.task.marker))) for sample in samples)
+    long, most = sum(length > limit for length in lengths), lengths[int(0.95 * len(lengths))]
+    return (
+        f"{long} of {len(lengths)} targets ({long / len(lengths):.0%}) are longer than rollout.max_completion_length, {limit:,} tokens: "
+        "what is imitated there can never be written in full, and is cut off and wrong; "
+        f"set it to {lengths[-1]:,} for all of them, {most:,} for 95 % of them"
+    )
+
+
+def _imitates(config: Config, sample: Sample) -> bool:
+    """Whether a stage of the method memorizes a prompt that no completion answers."""
+    wrong = Verdict(parsed=False, correct=False, answer=None, thinking="")
+    k = config.rollout.num_generations
+    group = Group(sample=sample, completions=(Completion(text="", token_ids=()),) * k, verdicts=(wrong,) * k)
+    routes = [stage.route(group, Context(config=config)) for stage in ROUTERS[config.method.name].stages(config)]
+    return any(branch.term == "imitate" for route in routes for branch in route.branches)
 
 
 def check_pictures(policy: Policy, samples: Sequence[Sample]) -> None:

@@ -106,7 +106,12 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument(
             "--split", choices=("train", "validation", "test"), help="which of the task's samples (default: test, else validation)"
         )
-        command.add_argument("--samples", type=int, default=0, help="use the first N samples (default: all; diagnose: 200)")
+        command.add_argument(
+            "--samples",
+            type=int,
+            default=0,
+            help="use the first N samples, whatever size the recipe names (default: all that it names; diagnose: 200)",
+        )
         command.add_argument("--k", type=int, default=8, help="samples per prompt for pass@K (default: %(default)s; eval: 0 for none)")
         command.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to FILE")
 

@@ -66,7 +66,8 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
     position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
-    for warning in (*policy.notes, tight, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
+    long = capacity.check_targets(policy, samples, sizes, config)
+    for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             note(warning)
     ahead: Work | None = None

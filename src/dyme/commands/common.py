@@ -144,6 +144,17 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     return config
 
 
+def first_samples(config: Config, args: argparse.Namespace, display: Display, most: int | None = None) -> list[Sample]:
+    """The first `--samples` of a split, or `most`, or all; told where there are fewer than were asked for."""
+    size = f"{args.split}_size"
+    if args.samples > getattr(config.task, size) > 0:  # a run's own size is for its own evaluations
+        config = replace(config, task=replace(config.task, **{size: args.samples}))
+    found = samples_of(config, args.split)[: args.samples or most]
+    if len(found) < args.samples:
+        display.note(f"{args.samples} samples were asked for, and {config.task.name}'s {args.split} split has {len(found)}")
+    return found
+
+
 _MODELS_OWN = ("input", "think_prompt", "direct_prompt", "marker", "prepared")
 """Settings of a task that are kept for another one: how the model is asked, and where to prepare."""
 

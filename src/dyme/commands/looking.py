@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dyme.advice import advice
-from dyme.commands.common import eval_config, evaluate_model, new_display, samples_of, split_of, write_json
+from dyme.commands.common import eval_config, evaluate_model, first_samples, new_display, split_of, write_json
 from dyme.config import Config
 from dyme.display import Display, show_answer_kinds, show_kinds, show_results
 from dyme.items import STYLES, ItemFolder, Plan, fingerprint
@@ -28,7 +28,7 @@ def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if out := _out(args, config):
         check_shared(out, "--out")
         from_main(lambda: ItemFolder.check(out))
-    chosen = samples_of(config, args.split)[: args.samples or None]
+    chosen = first_samples(config, args, display)
     plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
     folder = ItemFolder(out) if out else None
     if folder and (there := from_main(lambda: _held(folder.path, config, args, chosen, plan))):
@@ -79,7 +79,7 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = together(lambda: eval_config(args, rest))
     display = new_display()
     args.split = split_of(args, config, display)
-    chosen = samples_of(config, args.split)[: args.samples or 200]
+    chosen = first_samples(config, args, display, 200)
     result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
     if not is_main():
         return 0
