@@ -6,6 +6,7 @@ that begin with "fault_", and any three-digit number.
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -244,3 +245,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault_deep(self, request: dict[str, Any]) -> None:
         self.say('{"grades":' + "[" * 100_000)
+
+    def fault_gzip_bomb(self, request: dict[str, Any]) -> None:
+        self.send_bytes(200, gzip.compress(b" " * 10_000_000), {"Content-Encoding": "gzip"})
+
+    def fault_gzip_bomb_error(self, request: dict[str, Any]) -> None:
+        self.send_bytes(500, gzip.compress(b" " * 10_000_000), {"Content-Encoding": "gzip"})
+
+    def endless(self, status: int) -> None:
+        """A body without end, as fast as it is read."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while not self.llm.stopping.is_set():
+            self.wfile.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+
+    def fault_endless(self, request: dict[str, Any]) -> None:
+        self.endless(200)
+
+    def fault_endless_error(self, request: dict[str, Any]) -> None:
+        self.endless(503)
+
+    def fault_redirect(self, request: dict[str, Any]) -> None:
+        self.send(307, {}, {"Location": "/v1/elsewhere"})
+
+    def fault_escapes(self, request: dict[str, Any]) -> None:
+        self.send(400, {"error": {"message": "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\x9b31m bad"}})

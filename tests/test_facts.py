@@ -206,7 +206,7 @@ def test_one_process_writes_at_a_time_and_any_reads(tmp_path: Path) -> None:
     other.start()
     try:
         assert ready.wait(20)
-        with pytest.raises(RunError, match="another process is preparing facts there; wait until it is done"):
+        with pytest.raises(RunError, match=rf"another process \({other.pid} on .*\) is at work there; wait until it is done"):
             gather(SAMPLES, "llm", tmp_path, extractor=Fake())
         assert len(FactStore(tmp_path, "llm")) == 0
         other.kill()

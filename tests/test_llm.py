@@ -97,6 +97,41 @@ def test_an_answer_that_trickles_is_given_up_in_time(fault: str) -> None:
         assert asked.ask(QUESTION, GRADES) == GOOD
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("gzip_bomb", "a compressed answer"),
+        ("gzip_bomb_error", "a compressed answer"),
+        ("endless", r"more than 4,194,304 bytes"),
+        ("endless_error", r"more than 4,194,304 bytes"),
+        ("redirect", r"HTTP 307: it sends on to /v1/elsewhere, where nothing is sent; if you trust it, give that address"),
+    ],
+)
+def test_an_answer_is_bounded_and_goes_nowhere_else(fault: str, said: str) -> None:
+    with LLMServer(always=fault) as server:
+        asked, started = client(server, timeout=20), time.monotonic()
+        with pytest.raises(SupervisionError, match=said):
+            asked.ask(QUESTION, GRADES)
+        assert server.count == 1 and sum(asked.stats.failures.values()) == 1, "asked once, and counted"
+        assert time.monotonic() - started < 5
+        server.always = ""
+        assert asked.ask(QUESTION, GRADES) == GOOD
+    assert server.headers[0]["Accept-Encoding"] == "identity"
+
+
+def test_what_a_server_says_cannot_command_a_terminal() -> None:
+    with LLMServer(always="escapes") as server, pytest.raises(SupervisionError) as caught:
+        client(server).ask_text(QUESTION, lambda text: text)
+    assert "]0;owned[2Jgnp.exe31m bad" in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "header", ["Fri, 31 Dec 999999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 +2300", "1e400", "nan", "-5", "soon", "9" * 400]
+)
+def test_a_retry_after_that_is_absurd(header: str) -> None:
+    assert 0 <= endpoint._retry_after(header) < float("inf")
+
+
 def test_closing_ends_what_is_under_way() -> None:
     with LLMServer(always="timeout") as server:
         asked, ends = client(server, timeout=60), []

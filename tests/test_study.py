@@ -279,7 +279,7 @@ def test_cell_trains_and_evaluates_on_its_split_only(trained: Path) -> None:
 def test_cell_that_is_trained_is_only_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(commands.training, "train_model", lambda *_: pytest.fail("trained again"))
-    assert main(cell_words(tmp_path, "test", "--resume")) == 0
+    assert main(cell_words(tmp_path, "test")) == 0
     assert [e["name"] for e in RunFolder.open(tmp_path / "run").evaluations()] == ["validation", "test"]
 
 
@@ -289,7 +289,7 @@ def test_cell_without_or_with_a_checkpoint_goes_on(left: int, trained: Path, tmp
     shutil.rmtree(tmp_path / "run/model")
     for step in range(left + 1, 3):
         shutil.rmtree(tmp_path / f"run/checkpoints/step-{step:06d}")
-    assert main(cell_words(tmp_path, "test", "--resume")) == 0
+    assert main(cell_words(tmp_path, "test")) == 0
     run = RunFolder.open(tmp_path / "run")
     assert [s.step for s in run.steps()] == [1, 2]
     assert [e["name"] for e in run.evaluations()] == ["test"], "the evaluation of the lost model is gone with it"
@@ -298,7 +298,7 @@ def test_cell_without_or_with_a_checkpoint_goes_on(left: int, trained: Path, tmp
 
 def test_cell_of_the_base_may_be_evaluated_again(tmp_path: Path) -> None:
     assert main(cell_words(tmp_path, "validation", "--base")) == 0
-    assert main(cell_words(tmp_path, "test", "--base", "--resume")) == 0
+    assert main(cell_words(tmp_path, "test", "--base")) == 0
     run = RunFolder.open(tmp_path / "run")
     assert [(e["step"], e["name"]) for e in run.evaluations()] == [(0, "validation"), (0, "test")]
     assert run.steps() == []
@@ -307,7 +307,7 @@ def test_cell_of_the_base_may_be_evaluated_again(tmp_path: Path) -> None:
 def test_a_stopped_cell_is_not_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands.training, "train_model", lambda config, *_: Path(config.run.output) / "checkpoints/step-000001/model")
     RunFolder.create(tmp_path / "run", small(tmp_path / "run"))
-    assert main(cell_words(tmp_path, "test", "--resume")) == 130
+    assert main(cell_words(tmp_path, "test")) == 130
     assert RunFolder.open(tmp_path / "run").evaluations() == []
 
 

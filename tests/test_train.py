@@ -19,7 +19,7 @@ from rich.console import Console
 from runs import ROOT, lines, small
 from safetensors.torch import load_file
 
-from dyme import checkpoint, schedule, steps
+from dyme import checkpoint, schedule, signals, steps
 from dyme import train as loop
 from dyme.config import Config
 from dyme.display import Display
@@ -188,13 +188,13 @@ def test_interrupt_ends_the_step_saves_and_says_how_to_go_on(tmp_path: Path, mon
 
 def test_signals_at_once_count_as_one_and_a_later_one_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock)
-    with checkpoint.Interrupt() as interrupt:
+    monkeypatch.setattr(signals.time, "monotonic", lambda: clock)
+    with signals.Interrupt() as interrupt:
         assert not interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt.requested
-        clock += checkpoint.Interrupt.GRACE + 0.1
+        clock += signals.Interrupt.GRACE + 0.1
         with pytest.raises(KeyboardInterrupt, match="last checkpoint is intact"):
             os.kill(os.getpid(), signal.SIGTERM)
 

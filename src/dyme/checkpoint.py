@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
+import torch
 from accelerate import Accelerator, DistributedType
 
 from dyme import card
 from dyme.config import Config
-from dyme.errors import ConfigError, RunError
+from dyme.errors import ConfigError, DymeError, RunError, at, system_error, told
+from dyme.files import whole_folder
 from dyme.processes import check_shared, from_main, together
 from dyme.record import RunFolder, digest
 from dyme.schedule import Position
@@ -68,24 +68,74 @@ def _check_data(run: RunFolder, data: Mapping[str, Any]) -> None:
         )
 
 
-def restore(run: RunFolder, updater: Updater, pool: TemplatePool) -> Position:
-    """Load the last complete checkpoint and drop everything recorded after it; a run without one starts again."""
+class _Damaged(RunError):
+    """A checkpoint that cannot be read."""
 
-    def look() -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
-        found = run.latest_checkpoint()
-        run.truncate(found[0] if found else 0)
-        if found is None:
-            return None
-        position, templates = (json.loads((found[1] / name).read_text(encoding="utf-8")) for name in ("position.json", "templates.json"))
-        return found[1], position, templates
 
-    found = from_main(look)
-    if found is None:
-        return Position()
-    folder, position, templates = found
-    together(lambda: updater.load(folder / "state"))
-    pool.restore(templates)
-    return Position(**position)
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Say how to go on with the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
+    try:
+        yield
+    except DymeError:
+        raise
+    except Exception as error:
+        found = system_error(error)
+        if found is None or not (path / "config.json").exists():
+            raise
+        raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: dyme train --resume {path}") from error
+
+
+def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable[[str], None]) -> Position:
+    """Load the last checkpoint that can be read and drop everything recorded after it; a run without any starts again.
+
+    A damaged one is told and given up for the one before, by all processes alike. Raises RunError if none can be read.
+    """
+    position, damaged = Position(), []
+    folders = from_main(lambda: [folder for _, folder in run.checkpoints()])
+    for folder in folders:
+        try:
+            position = _load(folder, updater, pool)
+            break
+        except _Damaged as error:
+            damaged.append((folder, str(error)))
+    if damaged and len(damaged) == len(folders):
+        raise RunError(f"{damaged[0][0]}: cannot be read ({damaged[0][1]}), nor can any before it; begin again in another folder")
+
+    def go_back() -> None:
+        for folder, trouble in damaged:
+            (folder / "complete.json").unlink()
+            note(f"checkpoint {folder.name} is damaged ({trouble}); going on from step {position.step}")
+        run.truncate(position.step)
+
+    from_main(go_back)
+    return position
+
+
+def _load(folder: Path, updater: Updater, pool: TemplatePool) -> Position:
+    def read() -> list[Any]:
+        with _damage():
+            return [json.loads((folder / name).read_text(encoding="utf-8")) for name in ("position.json", "templates.json")]
+
+    def load() -> Position:
+        with _damage():
+            updater.load(folder / "state")
+            pool.restore(templates)
+            return Position(**position)
+
+    position, templates = from_main(read)
+    return together(load)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Damage takes any form; what may be the machine's fault does not count as such."""
+    try:
+        yield
+    except (MemoryError, PermissionError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _Damaged(f"{type(error).__name__}: {error}".strip().splitlines()[0]) from error
 
 
 def due(config: Config, position: Position) -> bool:
@@ -106,13 +156,18 @@ def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePoo
         return True
 
     def complete() -> None:
-        (folder / "templates.json").write_text(json.dumps(pool.state()), encoding="utf-8")
-        (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-        run.mark_complete(position.step)
-        _prune(run)
+        with _whole(folder):
+            (folder / "templates.json").write_text(json.dumps(pool.state()), encoding="utf-8")
+            (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+            run.mark_complete(position.step)
+            _prune(run)
+
+    def write() -> None:
+        with _whole(folder):
+            updater.save(folder / "state", folder / "model")
 
     if from_main(clear):
-        together(lambda: updater.save(folder / "state", folder / "model"))
+        together(write)
         from_main(complete)
     if not final:
         return folder / "model"
@@ -123,10 +178,20 @@ def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePoo
 def _publish(run: RunFolder, model: Path) -> None:
     """Copy a checkpoint's model to the run's `model` folder, with a card, unless there is one."""
     if not (run.path / "model").exists():
-        shutil.rmtree(run.path / ".model.tmp", ignore_errors=True)
-        shutil.copytree(model, run.path / ".model.tmp")
-        card.write(run, run.path / ".model.tmp")
-        (run.path / ".model.tmp").rename(run.path / "model")
+        with whole_folder(run.path / "model") as folder:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+            card.write(run, folder)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Remove a checkpoint that could not be written: its disk may be full."""
+    try:
+        with at(folder):
+            yield
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _prune(run: RunFolder) -> None:
@@ -136,36 +201,3 @@ def _prune(run: RunFolder) -> None:
     for folder in set(run.path.glob("checkpoints/step-*")) - set(kept):
         (folder / "complete.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
-
-
-class Interrupt:
-    """While open, SIGINT and SIGTERM set `requested` instead of ending the process; another one, later, ends it at once.
-
-    Signals less than GRACE seconds after the first count as one: launchers send on what the terminal has sent to all.
-    """
-
-    GRACE = 2.0
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._since = 0.0
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> Interrupt:
-        """Take over the signals (main thread only; elsewhere they stay as they are)."""
-        try:
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:
-            self._before = {}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.requested:
-            self.requested, self._since = True, time.monotonic()
-        elif time.monotonic() - self._since > self.GRACE:
-            raise KeyboardInterrupt("stopped at once; the last checkpoint is intact")

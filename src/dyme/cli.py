@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from dyme import cpu
-from dyme.errors import ConfigError, DymeError
+from dyme.errors import ConfigError, DymeError, system_error, told
 from dyme.items import BATCH_TOKENS
 from dyme.recipe import documentation, nearest
+from dyme.signals import stopping
+from dyme.terminal import one_line, outlets, status_of
 
 _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026).
 
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
-_EXIT = "Exit status: 0 done; 2 wrong input, with one line that says what to mend; 130 interrupted, saved if training had begun."
+_EXIT = (
+    "Exit status: 0 done; 2 wrong input or a full disk and the like, with one line that says what to mend; 130 interrupted, saved if "
+    "training had begun; 141 done, but the reader of the output (| head) went away."
+)
 COMMANDS = (
     "demo", "prepare", "train", "eval", "diagnose", "facts", "judge", "compare", "report", "export", "push", "tasks", "methods",
     "recipes", "settings",
@@ -80,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     cell.add_argument("recipe", type=Path)
     cell.add_argument("split")
     cell.add_argument("--base", action="store_true")
-    cell.add_argument("--resume", action="store_true")
+    cell.add_argument("--tied", action="store_true", help="end with the process that started it")
     return parser
 
 
@@ -187,31 +191,48 @@ def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words:
-        words = ["--help"]
-    try:
-        if not words[0].startswith("-") and words[0] not in (*COMMANDS, "cell"):
-            raise ConfigError(f"unknown command {words[0]!r}; {nearest(words[0], COMMANDS)}")
-        words, overrides = split_overrides(words)
-        args, rest = build_parser().parse_known_args(words)
-        _refuse(args, rest, overrides)
-        cpu.tune()
-        from dyme import commands
+    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted, 141 if done unread.
 
-        status: int = getattr(commands, args.command)(args, overrides)
-        sys.stdout.flush()
-        return status
+    SystemExit after a help page, as argparse has it.
+    """
+    with outlets() as shown, stopping():
+        status, line = _outcome(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+        shown.flush()
+        status, more = status_of(shown, status)
+        for text in filter(None, (line, more)):
+            print(f"dyme: {one_line(text)}", file=sys.stderr)
+    return status
+
+
+def _outcome(words: list[str]) -> tuple[int, str]:
+    """Exit status of a command, and what there is to say of an error."""
+    try:
+        return _run(words), ""
     except DymeError as error:
-        print("dyme: " + " ".join(str(error).splitlines()), file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `dyme settings | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 2, str(error)
     except KeyboardInterrupt as stop:
-        print(f"dyme: {str(stop) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return 130, str(stop) or "interrupted"
+    except Exception as error:
+        found = system_error(error)
+        if found is None:
+            raise
+        return 2, told(found)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command; its exit status."""
+    if odd := next((word for word in words if "\0" in word), None):
+        raise ConfigError(f"{odd!r} holds a NUL character; remove it")
+    if not words[0].startswith("-") and words[0] not in (*COMMANDS, "cell"):
+        raise ConfigError(f"unknown command {words[0]!r}; {nearest(words[0], COMMANDS)}")
+    words, overrides = split_overrides(words)
+    args, rest = build_parser().parse_known_args(words)
+    _refuse(args, rest, overrides)
+    cpu.tune()
+    from dyme import commands
+
+    status: int = getattr(commands, args.command)(args, overrides)
+    return status
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dyme.config import Config
+from dyme.terminal import PlainConsole
 from dyme.types import StepRecord
 
 _WINDOW = 10
@@ -153,8 +154,8 @@ def _helper(mean: Mapping[str, float]) -> str:
 
 def open_console(*, quiet: bool = False) -> Console:
     """A console for stdout: as wide as the terminal, or wide enough for any table where there is none."""
-    console = Console(quiet=quiet, highlight=False)
-    return console if console.is_terminal else Console(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
+    console = PlainConsole(quiet=quiet, highlight=False)
+    return console if console.is_terminal else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
 
 
 def show_listing(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ What was written is read back and asked before it gets its name: the folder is w
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from dyme.config import ModelConfig
 from dyme.errors import ModelError
+from dyme.files import whole_folder
 from dyme.model import adapters, merging
 from dyme.model.loading import resolve
 from dyme.policy import Policy
@@ -23,10 +24,10 @@ EXACT = 1e-3
 """Largest distance between the logits of a model and of what was written of it, over their norm."""
 
 
-def write(config: ModelConfig, out: Path) -> bool:
+def write(config: ModelConfig, out: Path, finish: Callable[[Path], object] = lambda folder: None) -> bool:
     """Write the checkpoint at `config.path` to the new or empty folder `out`, in `config.dtype`; whether an adapter was merged.
 
-    An adapter is merged in float32 and rounded once. Raises ModelError for a model that cannot be read, merged or read back.
+    `finish` adds to the folder before it gets its name. An adapter is merged in float32 and rounded once. Raises ModelError for a model that cannot be read, merged or read back.
     """
     adapter = (Path(resolve(config)) / adapters.SETTINGS).exists()
     policy = Policy.load(replace(config, dtype="float32", lora_rank=0) if adapter else config)
@@ -35,19 +36,13 @@ def write(config: ModelConfig, out: Path) -> bool:
     for weight in policy.model.parameters():
         weight.data = weight.data.to(getattr(torch, config.dtype))
     expected = logits(policy)
-    made = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
-    try:
+    with whole_folder(out) as made:
         policy.save(made)
         del policy  # two models at a time would take twice the memory
         gap = merging.distance(logits(Policy.load(replace(config, path=str(made), lora_rank=0))), expected)
         if not gap < EXACT:
             raise ModelError(f"{config.path}: cannot be written as a plain checkpoint: read back, its logits differ by {gap:.0%}")
-        if out.exists():
-            out.rmdir()
-        made.rename(out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        finish(made)
     return adapter
 
 

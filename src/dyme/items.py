@@ -19,9 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dyme import lock
 from dyme.config import Config
-from dyme.errors import RunError
-from dyme.record import digest, json_line, read_rows, strict, write_rows, write_whole
+from dyme.errors import RunError, at
+from dyme.files import write_whole
+from dyme.record import digest, json_line, read_rows, strict, write_rows
 from dyme.types import PromptStyle, Sample
 
 STYLES: tuple[PromptStyle, ...] = ("think", "direct")
@@ -113,7 +115,9 @@ class ItemFolder:
         """Raise RunError if `path` holds anything but an evaluation, or cannot be a folder."""
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another --out")
-        if path.exists() and any(path.iterdir()) and not (path / "settings.json").is_file():
+        if (path / "settings.json").is_file() or not path.exists():
+            return
+        if any(entry.name not in (lock.NAME, ".settings.json.tmp") for entry in path.iterdir()):  # the latter: of a killed process
             raise RunError(f"{path} holds files that are not an evaluation; choose another --out")
 
     @classmethod
@@ -149,7 +153,7 @@ class ItemFolder:
         """Write a batch of items at once, to the file of `process` if there are several; a half-written last line is dropped first."""
         file = self.path / ("items.jsonl" if process is None else f"items-{process}.jsonl")
         _drop_half_line(file)
-        with file.open("a", encoding="ascii", newline="\n") as out:
+        with at(file), file.open("a", encoding="ascii", newline="\n") as out:
             out.write("".join(map(json_line, map(_row, items))))
 
     def finish(self, result: Mapping[str, Any]) -> None:

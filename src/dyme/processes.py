@@ -11,11 +11,12 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dyme import lock
 from dyme.errors import ConfigError, DymeError, RunError
 from dyme.launch import is_main, several
 
@@ -75,6 +76,14 @@ def main_first(work: Callable[[], Value]) -> Value:
     """What `work` gives on this process; the main process does it first, and the others find what it has left on disk."""
     done = together(lambda: work() if is_main() else None)
     return together(lambda: work() if done is None else done)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other launches out of a folder: the main process holds its lock (`lock.hold`)."""
+    with contextlib.ExitStack() as held:
+        from_main(lambda: held.enter_context(lock.hold(folder)))
+        yield
 
 
 def check_shared(path: Path, option: str) -> None:

@@ -271,5 +271,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             pass
         raise ConfigError(f"{where}: {_shown(value)} is not {'a whole number' if hint is int else 'a number'}")
     if hint is str and isinstance(value, str):
+        if "\0" in value:
+            raise ConfigError(f"{where}: {value!r} holds a NUL character; remove it")
         return value
     raise ConfigError(f"{where}: {_shown(value)} is not {'a number' if hint in (int, float) else 'text; put it in quotes'}")

@@ -6,7 +6,7 @@
     images/          small copies for the report       events.jsonl       anything else worth a line, with its time
 
 Every line is strict JSON (nan and inf become null) and is flushed as soon as it is written, so a killed run loses at most a
-half-written last line: readers pass over it and `truncate` removes it. Only one process may write.
+half-written last line: readers pass over it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dyme import lock
 from dyme.config import Config
-from dyme.errors import RunError
+from dyme.errors import RunError, at
+from dyme.files import replacing, write_whole
 from dyme.recipe import build
 from dyme.types import Group, ImageSource, Route, Sample, StepRecord
 
@@ -36,6 +38,8 @@ IMAGE_EDGE = 384
 IMAGE_LIMIT = 400
 """Images that the rollouts of a run may leave in its folder."""
 _IMAGES_PER_STEP = IMAGE_LIMIT // 16
+_BEGINNING = (lock.NAME, "versions.json", ".versions.json.tmp", ".config.json.tmp")
+"""Files of a folder that is not a run yet."""
 _PACKAGES = ("dyme", "torch", "transformers", "accelerate", "peft", "pillow")
 
 
@@ -52,7 +56,7 @@ class RunFolder:
     def create(cls, path: str | Path, config: Config, extra: Mapping[str, Any] | None = None) -> RunFolder:
         """Make the folder and write config.json and versions.json; `extra` (hardware, parameter counts, ...) joins the latter.
 
-        Raises RunError if the folder holds anything, or cannot be made.
+        Raises RunError if the folder holds anything but what a process left that was killed here, or cannot be made.
         """
         run = cls(path)
         cls.check_new(run.path)
@@ -60,14 +64,15 @@ class RunFolder:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{run.path}: cannot make the run folder ({error.strerror}); choose another --run.output") from error
-        write_whole(run.path / "config.json", _pretty(config.to_dict()))
+        run.clear()
         write_whole(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
+        write_whole(run.path / "config.json", _pretty(config.to_dict()))  # the last: with it the folder is a run
         return run
 
     @staticmethod
     def check_new(path: Path) -> None:
-        """Raise RunError unless `path` is absent or an empty folder."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        """Raise RunError unless `path` is absent, or a folder without files but those of a run that was killed as it began."""
+        if path.exists() and (not path.is_dir() or any(entry.name not in _BEGINNING for entry in path.iterdir())):
             raise RunError(f"{path} already holds files; choose another --run.output, or continue a run with --resume {path}")
 
     @classmethod
@@ -111,8 +116,15 @@ class RunFolder:
             write_whole(file, buffer.getvalue())
         return name
 
+    def clear(self) -> None:
+        """Remove the half-written files of a killed process."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob("images/.*.tmp")):
+            if file.is_file():
+                file.unlink()
+
     def truncate(self, step: int) -> None:
         """Go back to a checkpoint taken after `step`: drop later lines, and half-written ones, before training goes on."""
+        self.clear()
         for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl", "events.jsonl"):
             file = self.path / name
             if file.exists():
@@ -131,11 +143,14 @@ class RunFolder:
         """Declare a checkpoint whole; until then `latest_checkpoint` passes over it."""
         write_whole(self.checkpoint_dir(step) / "complete.json", _pretty({"step": step, "time": _now()}))
 
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Step and folder of each complete checkpoint, the last one first."""
+        found = (file.parent for file in self.path.glob("checkpoints/step-*/complete.json"))
+        return sorted(((int(folder.name[5:]), folder) for folder in found if folder.name[5:].isdecimal()), reverse=True)
+
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """Step and folder of the last complete checkpoint, if any."""
-        found = (file.parent for file in self.path.glob("checkpoints/step-*/complete.json"))
-        steps = {int(folder.name.removeprefix("step-")): folder for folder in found if folder.name[5:].isdecimal()}
-        return max(steps.items(), default=None)
+        return next(iter(self.checkpoints()), None)
 
     # -- reading
 
@@ -171,7 +186,8 @@ class RunFolder:
     # -- inside
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        with (self.path / name).open("a", encoding="ascii", newline="\n") as file:
+        path = self.path / name
+        with at(path), path.open("a", encoding="ascii", newline="\n") as file:
             for row in rows:
                 file.write(json_line(row))
                 file.flush()
@@ -182,7 +198,7 @@ class RunFolder:
     def _object(self, name: str) -> dict[str, Any]:
         try:
             return dict(json.loads((self.path / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({error})") from error
 
     def _keep_images(self, step: int, groups: Sequence[Group]) -> None:
@@ -346,24 +362,15 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
                 return  # half-written
             try:
                 yield json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RunError(f"{file}, line {number}: not JSON ({error}); remove that line to read the rest") from error
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole JSON-lines file or nothing."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w", encoding="ascii", newline="\n") as out:
+    with replacing(file) as temporary, temporary.open("w", encoding="ascii", newline="\n") as out:
         out.writelines(map(json_line, rows))
-    temporary.replace(file)
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(strict(value), allow_nan=False, indent=2) + "\n").encode()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)

@@ -9,29 +9,36 @@ A method may carry settings of its own, written grpo+reward.thinking_weight=0, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dyme import lock
 from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ConfigError, DymeError
 from dyme.figures import t95
+from dyme.files import write_whole
 from dyme.recipe import build, nearest
 from dyme.record import RunFolder
 from dyme.route import ROUTERS
 from dyme.tasks.task import Split
 
 Note = Callable[[str], None]
+_LONGEST_NAME = 120
+"""Characters of a method in the name of a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,13 @@ class Cell:
     def name(self) -> str:
         """Folder name of the cell."""
         rate = f"-sft{self.sft_learning_rate:g}" if self.sft_learning_rate else ""
-        return f"{self.method}-{self.traces}-lr{self.learning_rate:g}{rate}-seed{self.seed}"
+        return f"{_file_name(self.method)}-{self.traces}-lr{self.learning_rate:g}{rate}-seed{self.seed}"
+
+
+def _file_name(method: str) -> str:
+    """A method as written, if any file system takes it and it is not long; else what can be kept, told apart by its digest."""
+    plain = re.sub(r"[^\w.+=,-]", "_", method, flags=re.ASCII)[:_LONGEST_NAME]
+    return method if plain == method else f"{plain}-{hashlib.sha256(method.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +113,11 @@ def parse_budget(text: str) -> dict[str, Any]:
 def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
     """Train and evaluate every cell that is not done yet; write and return `comparison.json`."""
     study.check()
-    study.out.mkdir(parents=True, exist_ok=True)
+    with lock.hold(study.out):
+        return _run(study, note, command)
+
+
+def _run(study: Study, note: Note, command: str) -> dict[str, Any]:
     started = time.time()
     chosen, tried = choose_rates(study, note)
     cells = [
@@ -123,7 +140,7 @@ def run_study(study: Study, note: Note, command: str) -> dict[str, Any]:
         "rows": rows,
         "summary": summarize(rows),
     }
-    (study.out / "comparison.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_whole(study.out / "comparison.json", json.dumps(result, indent=1).encode())
     return result
 
 
@@ -215,11 +232,9 @@ def run_cells(study: Study, cells: Sequence[Cell], note: Note) -> None:
 
 
 def _check_folder(study: Study, cell: Cell) -> None:
-    """Raise ConfigError if the cell's folder holds a run with other settings; clear what a process killed at birth left."""
+    """Raise ConfigError if the cell's folder holds a run with other settings."""
     folder = study.out / cell.name
     if not (folder / "config.json").exists():
-        for name in ("versions.json", ".versions.json.tmp", ".config.json.tmp"):
-            (folder / name).unlink(missing_ok=True)
         return
     wanted, held = cell_config(study, cell), RunFolder.open(folder).config()
     if replace(held, run=wanted.run) != wanted or held.run.seed != wanted.run.seed:
@@ -228,16 +243,24 @@ def _check_folder(study: Study, cell: Cell) -> None:
 
 def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
     """A process that trains the cell (or goes on with it) and evaluates it on its split."""
-    folder = study.out / cell.name
     recipe = study.out / f"{cell.name}.json"
-    recipe.write_text(json.dumps(cell_config(study, cell).to_dict()), encoding="utf-8")
+    write_whole(recipe, json.dumps(cell_config(study, cell).to_dict()).encode())
     threads = str(max(1, (os.cpu_count() or 1) // study.jobs))
     environment = {"OMP_NUM_THREADS": threads} | os.environ
-    words = [sys.executable, "-m", "dyme.cli", "cell", str(recipe), cell.split, *(["--base"] if cell.method == "base" else [])]
-    if (folder / "config.json").exists():
-        words.append("--resume")
+    words = [sys.executable, "-m", "dyme.cli", "cell", "--tied", str(recipe), cell.split, *(["--base"] if cell.method == "base" else [])]
     with (study.out / f"{cell.name}.log").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.PIPE, env=environment)
+
+
+def end_with_parent() -> None:
+    """End this process, saved, as SIGTERM does, when stdin ends: it is a pipe from a parent that may be killed at any time."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def cell_config(study: Study, cell: Cell) -> Config:

@@ -25,10 +25,11 @@ from dyme.config import Config
 from dyme.display import Display
 from dyme.encoding import Ahead
 from dyme.policy import Policy
-from dyme.processes import WAIT, from_main, main_first, on_cpu, together
+from dyme.processes import WAIT, alone, from_main, main_first, on_cpu, together
 from dyme.record import RunFolder
 from dyme.route import ROUTERS, Stage
 from dyme.schedule import Position
+from dyme.signals import Interrupt
 from dyme.steps import Sampler, Work, routes_of, summarize
 from dyme.supervise import target
 from dyme.supervise.build import build_supervisor, load
@@ -42,11 +43,17 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
 
     With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
-    Ctrl-C and SIGTERM end the step, save a checkpoint and return its folder.
-    Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work.
+    Ctrl-C, SIGTERM and SIGHUP end the step, save a checkpoint and return its folder.
+    Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work; RunError, which says how to go on,
+    for a disk that is full and the like.
     """
+    place = Path(config.run.output)
     together(lambda: check(config))
-    display = display or Display.quiet()
+    with alone(place), checkpoint.resumable(place):
+        return _train(config, samples, resume, display or Display.quiet())
+
+
+def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, display: Display) -> Path:
     samples = samples or main_first(lambda: load(config, "train")[0])
     stages = ROUTERS[config.method.name].stages(config)
     accelerator = accelerator_for(config, samples)
@@ -64,7 +71,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     supervisor = together(lambda: build_supervisor(config, run.path, note, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
-    position = checkpoint.restore(run, updater, supervisor.pool) if resume else Position()
+    position = checkpoint.restore(run, updater, supervisor.pool, note) if resume else Position()
     told = target.warning(samples, config.supervision.refiner)
     long = capacity.check_targets(policy, samples, sizes, config)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
@@ -72,7 +79,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
             note(warning)
     ahead: Work | None = None
     stopped = False
-    with checkpoint.Interrupt() as interrupt, display.training(config, total), supervisor, sampler.encoder:
+    with Interrupt() as interrupt, display.training(config, total), supervisor, sampler.encoder:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from dyme.checks import check
 from dyme.config import Config
 from dyme.display import Display, Pace, open_console
-from dyme.errors import ConfigError, ModelError, RunError
+from dyme.errors import ConfigError, ModelError, RunError, at
 from dyme.items import ItemFolder, Plan
 from dyme.launch import is_main
 from dyme.processes import from_main, main_first
@@ -155,6 +155,8 @@ def first_samples(config: Config, args: argparse.Namespace, display: Display, mo
     return found
 
 
+_ROOM = 65_536
+"""Bytes that figures take at most, roughly."""
 _MODELS_OWN = ("input", "think_prompt", "direct_prompt", "marker", "prepared")
 """Settings of a task that are kept for another one: how the model is asked, and where to prepare."""
 
@@ -192,15 +194,22 @@ def listed(text: str, kind: type, name: str) -> tuple[Any, ...]:
 
 
 def check_writable(path: Path) -> None:
-    """Make the file's folder, so that a long evaluation does not end in an error."""
+    """Make the file's folder and see that the file can be written, so that a long evaluation does not end in an error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
+        if path.is_file() or path.is_dir():
+            path.open("ab").close()
+        elif not path.exists():  # else a pipe or a device, which is left alone
+            try:
+                path.write_bytes(bytes(_ROOM))
+            finally:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--json {path}: cannot be written ({error.strerror})") from error
 
 
 def write_json(path: Path | None, result: dict[str, Any]) -> None:
-    """Write `result`, if a file was asked for."""
+    """Write `result`, if a file was asked for; the caller shows it whether or not that works."""
     if path is not None:
-        path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        with at(path):
+            path.write_text(json.dumps(result, indent=1), encoding="utf-8")

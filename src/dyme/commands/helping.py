@@ -28,11 +28,13 @@ def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
     with progress_bars(display) as progress:
         samples, counts = gather_facts(loaded, config, progress)
     figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}
-    write_json(args.json, figures)
     rows = [(name.replace("_", " "), str(value)) for name, value in figures.items() if name != "failures"]
-    show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
-    for name, reason in counts.failures[:10]:
-        display.note(f"- {name}: {reason}")
+    try:
+        write_json(args.json, figures)
+    finally:
+        show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
+        for name, reason in counts.failures[:10]:
+            display.note(f"- {name}: {reason}")
     return 0
 
 
@@ -55,8 +57,10 @@ def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
     chosen = next(iter(reports.values()))
     missed = [{"kind": i.kind, "question": i.sample.question, "trace": i.trace} for i in chosen.missed]
     figures = {**asdict(replace(chosen, missed=[])), "missed": missed}
-    write_json(args.json, {"checker": args.checker, "task": config.task.name, "split": args.split, **figures})
-    show_listing(display.console, ("", *reports), judging.rows(list(reports.values())))
-    for line in judging.advice(chosen):
-        display.note(f"- {line}")
+    try:
+        write_json(args.json, {"checker": args.checker, "task": config.task.name, "split": args.split, **figures})
+    finally:
+        show_listing(display.console, ("", *reports), judging.rows(list(reports.values())))
+        for line in judging.advice(chosen):
+            display.note(f"- {line}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dyme.config import Config
 from dyme.display import Display, show_answer_kinds, show_kinds, show_results
 from dyme.items import STYLES, ItemFolder, Plan, fingerprint
 from dyme.launch import is_main
-from dyme.processes import check_shared, from_main, together
+from dyme.processes import alone, check_shared, from_main, together
 from dyme.report.page import write_page
 from dyme.types import Sample
 
@@ -30,20 +31,28 @@ def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
         from_main(lambda: ItemFolder.check(out))
     chosen = first_samples(config, args, display)
     plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
+    with alone(out) if out else nullcontext():
+        return _evaluate(args, config, chosen, plan, out, display)
+
+
+def _evaluate(args: argparse.Namespace, config: Config, samples: Sequence[Sample], plan: Plan, out: Path | None, display: Display) -> int:
+    """Ask what `out` does not hold, write the figures and show them, even if the disk is full."""
     folder = ItemFolder(out) if out else None
-    if folder and (there := from_main(lambda: _held(folder.path, config, args, chosen, plan))):
+    if folder and (there := from_main(lambda: _held(folder.path, config, args, samples, plan))):
         display.note(f"going on: {there} answers are in {out} already")
     try:
-        result = evaluate_model(config, args.model, chosen, display, plan=plan, folder=folder)
+        result = evaluate_model(config, args.model, samples, display, plan=plan, folder=folder)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from what is in {out}" if out else "") from None
     if not is_main():
         return 0
     whole = {"model": args.model, "task": config.task.name, "split": args.split, **result}
-    write_json(args.json, whole)  # before anything is shown: whoever reads that may stop, as in `| head -1`
-    if folder:
-        folder.finish(whole)
-    _show(display, args.model, result)
+    try:
+        write_json(args.json, whole)
+        if folder:
+            folder.finish(whole)
+    finally:
+        _show(display, args.model, result)
     if folder:
         display.note(f"items    {folder.path / 'items.jsonl'}\nfigures  {folder.path / 'figures.json'}")
     return 0
@@ -84,14 +93,16 @@ def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if not is_main():
         return 0
     lines = advice({name: figure["value"] for name, figure in result["metrics"].items()}, args.k)
-    write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
-    _show(display, args.model, result, every=True)
-    for line in lines:
-        display.note(f"- {line}")
+    try:
+        write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
+    finally:
+        _show(display, args.model, result, every=True)
+        for line in lines:
+            display.note(f"- {line}")
     return 0
 
 
 def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Write a run's page."""
-    print(write_page(args.run))
+    new_display().note(str(write_page(args.run)))
     return 0

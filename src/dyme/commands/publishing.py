@@ -26,9 +26,11 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = replace(config, dtype=args.dtype) if args.dtype else config
     from dyme.export import write
 
-    merged = write(config, out)
-    if run:
-        card.write(run, out, step=_step(run, Path(args.model)), dtype=config.dtype)
+    def finish(folder: Path) -> None:
+        if run:
+            card.write(run, folder, step=_step(run, Path(args.model)), dtype=config.dtype)
+
+    merged = write(config, out, finish)
     new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{config.dtype})")
     return 0
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme import card, study, upload
+from dyme import card, lock, study, upload
 from dyme.checks import check
 from dyme.commands.common import check_fresh, evaluate_model, listed, new_display, samples_of, train_model
 from dyme.config import Config
-from dyme.display import show_results
+from dyme.display import Display, show_results
 from dyme.errors import ConfigError
 from dyme.launch import is_main
-from dyme.processes import check_shared, from_main, together
+from dyme.processes import alone, check_shared, from_main, together
 from dyme.recipe import build, load_recipe
 from dyme.record import RunFolder
 from dyme.report.comparison import write_comparison, write_table
@@ -39,8 +39,12 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     }
     config = build(recipe, rest)
     check(config)
-    display = new_display()
     check_fresh(config)
+    with alone(Path(config.run.output)):
+        return _demo(config, new_display())
+
+
+def _demo(config: Config, display: Display) -> int:
     test = samples_of(config, "test")
     display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
     before = evaluate_model(config, config.model.path, test, display)
@@ -52,11 +56,12 @@ def demo(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if folder != run.path / "model":
         return INTERRUPTED
     after = evaluate_model(config, str(folder), test, display)
-    last = run.steps()[-1].step
-    run.log_evaluation(0, "base", before)
-    run.log_evaluation(last, "test", after)
-    card.write(run, folder)
-    show_results(display.console, {"base": before, "DyME": after})
+    try:
+        run.log_evaluation(0, "base", before)
+        run.log_evaluation(run.steps()[-1].step, "test", after)
+        card.write(run, folder)
+    finally:
+        show_results(display.console, {"base": before, "DyME": after})
     display.note(f"model  {folder}\npage   {write_page(run.path)}")
     return 0
 
@@ -67,14 +72,18 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         check_shared(Path(args.resume), "--resume")
     config = together(lambda: _settings(args, rest))
     check_shared(Path(config.run.output), "--run.output")
-    display = new_display()
     if not args.resume:
         from_main(lambda: check_fresh(config))
+    with alone(Path(config.run.output)):
+        return _train(config, args.resume, new_display())
+
+
+def _train(config: Config, resume: str | None, display: Display) -> int:
     split = from_main(lambda: held_out(config.task))
     held = samples_of(config, split) if split else []
     if split == "validation":
         display.note(f"no test data: the evaluation at the end is on the validation split, {len(held)} rows that are not trained on")
-    folder = train_model(config, args.resume, display)
+    folder = train_model(config, resume, display)
     run = RunFolder(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED
@@ -83,11 +92,13 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if split and fresh:
         done[split] = evaluate_model(config, str(folder), held, display)
     if is_main():
-        if split and fresh:
-            run.log_evaluation(run.steps()[-1].step, split, done[split])
-        card.write(run, folder)
-        if split:
-            show_results(display.console, {f"{config.method.name}, {split}": done[split]})
+        try:
+            if split and fresh:
+                run.log_evaluation(run.steps()[-1].step, split, done[split])
+            card.write(run, folder)
+        finally:
+            if split:
+                show_results(display.console, {f"{config.method.name}, {split}": done[split]})
         display.note(f"model  {folder}\npage   {write_page(run.path)}")
         if config.run.push_to_hub:
             display.note(f"pushed {upload.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
@@ -145,14 +156,22 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def cell(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """One training of a comparison: train unless it is the base, evaluate on a split."""
     config = study.read_cell(args.recipe)
-    display = new_display()
     path = Path(config.run.output)
+    if args.tied:
+        study.end_with_parent()
+    with lock.hold(path, wait=True):  # for one of a comparison that was killed, which ends after its step
+        return _cell(args, config, path, new_display())
+
+
+def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display) -> int:
+    """Go on with what is in the folder, if it holds a run."""
     samples = samples_of(config, args.split)
+    begun = (path / "config.json").exists()
     if args.base:
-        run, model, step = (RunFolder.open(path) if args.resume else RunFolder.create(path, config, {})), config.model.path, 0
+        run, model, step = (RunFolder.open(path) if begun else RunFolder.create(path, config, {})), config.model.path, 0
     else:
         finished = path / "model"
-        if not finished.exists() and train_model(config, str(path) if args.resume else None, display) != finished:
+        if not finished.exists() and train_model(config, str(path) if begun else None, display) != finished:
             return INTERRUPTED
         run, model = RunFolder.open(path), str(finished)
         step = run.steps()[-1].step

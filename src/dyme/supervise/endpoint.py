@@ -2,6 +2,8 @@
 
 A request is bounded as a whole, since a socket's timeout begins anew with every byte that trickles in: requests run on an event loop
 in a thread of its own, where one that takes too long is cut off; so are those under way when the run ends. No message holds the key.
+So is an answer's size: a body is read up to LONGEST bytes, and a compressed one, which may unpack to anything, is refused. Redirects
+are not followed, since questions hold the user's pictures.
 `openai` is imported when a connection is made, so that a run without an LLM needs no such package.
 """
 
@@ -13,7 +15,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +24,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dyme.errors import ConfigError
+from dyme.terminal import plain
 
 if TYPE_CHECKING:
     import openai
+
+
+LONGEST = 2**22
+"""Bytes of an answer's body at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +101,15 @@ class Connection:
         except ImportError as error:
             raise ConfigError("an LLM helper needs the openai package: pip install 'dyme[llm]'") from error
         self._endpoint, self._key = endpoint, _key(endpoint.api_key_env)
-        self._make: Callable[[], openai.AsyncOpenAI] = partial(
+        self._make: Callable[..., openai.AsyncOpenAI] = partial(
             openai.AsyncOpenAI,  # without its own retries: ours are counted, bounded by the budget, and leave 408 and 409 alone
             base_url=endpoint.url,
             api_key=self._key or "none",
             timeout=endpoint.timeout_seconds,
             max_retries=0,
+            default_headers={"Accept-Encoding": "identity"},
         )
-        self._process, self._openai = os.getpid(), self._make()
+        self._process, self._openai = os.getpid(), self._client()
         self._lock = threading.Lock()
         self._asked: set[Future[bytes]] = set()
         self.closed = threading.Event()
@@ -112,7 +120,7 @@ class Connection:
             if self.closed.is_set():
                 raise Failure("closed", "the run is over")
             if self._process != os.getpid():  # after a fork: the parent's connections and requests belong to its event loop
-                self._process, self._openai, self._asked = os.getpid(), self._make(), set()
+                self._process, self._openai, self._asked = os.getpid(), self._client(), set()
             try:
                 loop = _loop()
             except RuntimeError as error:  # no thread can be started
@@ -139,9 +147,15 @@ class Connection:
             loop = _loop()
             asyncio.run_coroutine_threadsafe(self._openai.close(), loop).result(timeout=5)
 
+    def _client(self) -> openai.AsyncOpenAI:
+        """A client that follows no redirect and bounds what it reads."""
+        import openai
+
+        return self._make(http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks={"response": [_bound]}))
+
     def quoted(self, text: str) -> str:
-        """What a server said, fit for a message: one line of at most 300 characters, without the key."""
-        line = " ".join(text.split()).encode("utf-8", "replace").decode()
+        """What a server said, fit for a message: one plain line of at most 300 characters, without the key."""
+        line = plain(" ".join(text.split()))
         return (line.replace(self._key, "[key]") if self._key else line)[:300]
 
     async def _request(self, body: dict[str, Any]) -> bytes:
@@ -154,6 +168,8 @@ class Connection:
         except (TimeoutError, openai.APITimeoutError) as error:
             raise Failure("timeout", f"no answer within {self._endpoint.timeout_seconds:g} s", passing=True) from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, Failure):
+                raise error.__cause__ from None
             raise Failure("connection", f"no connection ({_cause(error)})", passing=True) from error
         except openai.APIStatusError as error:
             status = error.status_code
@@ -161,11 +177,40 @@ class Connection:
             passing = status == 429 or (status >= 500 and not refusal)
             wait = _retry_after(error.response.headers.get("retry-after"))
             said = self.quoted(str(error))
+            if place := error.response.headers.get("location"):
+                said = f"it sends on to {self.quoted(place)}, where nothing is sent; if you trust it, give that address"
             raise Failure(f"http {status}", f"HTTP {status}: {said}", passing=passing, wait=wait, refusal=refusal) from error
         except openai.OpenAIError as error:
             raise Failure("body", f"an unreadable answer ({self.quoted(str(error))})", passing=True) from error
         except RuntimeError as error:  # asyncio's and httpx's, of a loop or a client that cannot be used
             raise Failure("connection", f"no connection ({self.quoted(str(error))})", passing=True) from error
+
+
+async def _bound(response: Any) -> None:
+    """Refuse a compressed body, and let no more than LONGEST bytes of another be read: the hook of a client of httpx's kind."""
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise Failure("body", "a compressed answer, which was not asked for; have the server, or a proxy before it, send it plain")
+    response.stream = _bounded(response.stream)
+
+
+def _bounded(stream: Any) -> Any:
+    """A response's stream that ends in Failure after LONGEST bytes; its class must be one of the client's own library."""
+    kind: Any = next(cls for cls in type(stream).__mro__ if cls.__name__ == "AsyncByteStream")
+
+    class Bounded(kind):  # type: ignore[misc]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            read = 0
+            async for part in stream:
+                read += len(part)
+                if read > LONGEST:
+                    raise Failure("body", f"an answer of more than {LONGEST:,} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return Bounded()
 
 
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
@@ -210,6 +255,6 @@ def _retry_after(header: str | None) -> float:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header or "").timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError, OSError):  # the latter two: beyond the dates that the system knows
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0

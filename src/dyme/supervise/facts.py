@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from dyme import lock
 from dyme.errors import DataError, DymeError, RunError, SupervisionError
 from dyme.supervise.ocr import OcrExtractor
 from dyme.supervise.roles import Extractor
@@ -75,9 +76,7 @@ class FactStore:
     def writing(self) -> Iterator[None]:
         """Within it, `add` and `add_failure` may be called. Raises RunError if another process is writing, or the folder cannot be used."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                self._lock(file)
+            with lock.hold(self.path.parent), self.path.open("ab") as file:
                 file.truncate(_whole_lines(self.path))
                 self._load()  # what others wrote since
                 self._file = file
@@ -103,14 +102,6 @@ class FactStore:
             raise RuntimeError("facts are stored within `with store.writing():`")
         self._file.write((json.dumps({"source": self.source, "version": self.version, **row}) + "\n").encode("ascii"))
         self._file.flush()
-
-    def _lock(self, file: IO[bytes]) -> None:
-        import fcntl  # here, so that facts can be read where there is no such module (Windows)
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"{self.path}: another process is preparing facts there; wait until it is done, then start again") from error
 
     def _load(self) -> None:
         try:

@@ -23,8 +23,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from dyme import lock
 from dyme.config import TaskConfig
-from dyme.errors import DataError, quoted
+from dyme.errors import DataError, at, quoted
 from dyme.tasks.image_file import ImageFile
 from dyme.tasks.pictures import Pictures
 from dyme.tasks.placeholders import in_words
@@ -105,12 +106,21 @@ def prepare(
     key, fingerprint = _key(config, source, limit, split), _digest({"version": VERSION, "files": opened.fingerprint})
     if found := _earlier(folder, key, fingerprint):
         return found
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with lock.hold(folder, wait=True), at(folder):
+        if found := _earlier(folder, key, fingerprint):  # by the process that was waited for
+            return found
         (folder / MARK).touch()
         (folder / MANIFEST).unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+        for part in folder.rglob("*.part"):  # of a process that was killed: there is no other now
+            part.unlink()
+        return _prepare(published, config, folder, opened, limit, progress, key, fingerprint)
+
+
+def _prepare(
+    published: Published, config: TaskConfig, folder: Path, opened: Source, limit: int, progress: Progress | None,
+    key: Mapping[str, Any], fingerprint: str,
+) -> Report:  # fmt: skip
+    """Fill the folder, which is marked as being prepared, and write its manifest."""
     work = _Preparation(published, config, folder, limit)
     try:
         raws = opened.rows(work.full, streaming=bool(limit))
@@ -287,9 +297,8 @@ class _Preparation:
         folder = self.report.folder
         for part in folder.glob(f"*.{os.getpid()}.part"):
             part.unlink()
-        if [file.name for file in folder.iterdir()] == [MARK]:
+        if {file.name for file in folder.iterdir()} <= {MARK, lock.NAME}:
             (folder / MARK).unlink()
-            folder.rmdir()
 
 
 def normalised(published: Published, row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
@@ -308,7 +317,8 @@ def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report |
     if not (folder / MANIFEST).exists():
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; choose another")
-        if folder.exists() and not (folder / MARK).exists() and (others := sorted(file.name for file in folder.iterdir())):
+        others = sorted(file.name for file in folder.iterdir() if file.name != lock.NAME) if folder.exists() else []
+        if others and not (folder / MARK).exists():
             raise DataError(f"{folder}: holds other files ({others[0]}); choose another folder, or empty it")
         return None
     report = read_manifest(folder)[1]
