@@ -96,7 +96,7 @@ BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
     "unknown task": (lambda f: ["train", plain(f), "--task.name", "chart"], ("did you mean 'charts'",)),
     "unknown task to eval": (lambda f: ["eval", "embedded", "--task", "json"], ("did you mean 'jsonl'",)),
     "unknown method": (lambda f: ["train", plain(f), "--method.name", "twostage"], ("did you mean 'two_stage'",)),
-    "K = 1": (lambda f: ["train", plain(f), "--rollout.num_generations", 1], ("num_generations must be at least 2",)),
+    "K = 1": (lambda f: ["train", plain(f), "--rollout.num_generations", 1], ("num_generations must be from 2 to 4,096",)),
     "K = 1 to diagnose": (lambda f: ["diagnose", "embedded", "--k", 1], ("--k must be at least 2",)),
     "K = 1 to evaluate": (lambda f: ["eval", "embedded", "--k", 1], ("--k must be at least 2, or 0",)),
     "K = 0 to diagnose": (lambda f: ["diagnose", "embedded", "--k", 0], ("--k must be at least 2",)),

@@ -27,7 +27,8 @@ EXACT = 1e-3
 def write(config: ModelConfig, out: Path, finish: Callable[[Path], object] = lambda folder: None) -> bool:
     """Write the checkpoint at `config.path` to the new or empty folder `out`, in `config.dtype`; whether an adapter was merged.
 
-    `finish` adds to the folder before it gets its name. An adapter is merged in float32 and rounded once. Raises ModelError for a model that cannot be read, merged or read back.
+    `finish` adds to the folder before it gets its name. An adapter is merged in float32 and rounded once. Raises ModelError for a model
+    that cannot be read, merged or read back.
     """
     adapter = (Path(resolve(config)) / adapters.SETTINGS).exists()
     policy = Policy.load(replace(config, dtype="float32", lora_rank=0) if adapter else config)
