@@ -113,26 +113,18 @@ def prepare(
         (folder / MANIFEST).unlink(missing_ok=True)
         for part in folder.rglob("*.part"):  # of a process that was killed: there is no other now
             part.unlink()
-        return _prepare(published, config, folder, opened, limit, progress, key, fingerprint)
-
-
-def _prepare(
-    published: Published, config: TaskConfig, folder: Path, opened: Source, limit: int, progress: Progress | None,
-    key: Mapping[str, Any], fingerprint: str,
-) -> Report:  # fmt: skip
-    """Fill the folder, which is marked as being prepared, and write its manifest."""
-    work = _Preparation(published, config, folder, limit)
-    try:
-        raws = opened.rows(work.full, streaming=bool(limit))
-        if split and len(opened.splits) == 1:
-            raws = (replace(raw, split=split) for raw in raws)
-        work.run(raws, progress, opened.count() if progress and not limit else 0)
-        report = work.finish(opened)
-    finally:
-        work.close()
-    manifest = {"task": config.name, "key": key, "fingerprint": fingerprint, "report": asdict(report) | {"folder": ""}}
-    _replace(folder / MANIFEST, json.dumps(manifest, indent=1))
-    (folder / MARK).unlink(missing_ok=True)
+        work = _Preparation(published, config, folder, limit)
+        try:
+            raws = opened.rows(work.full, streaming=bool(limit))
+            if split and len(opened.splits) == 1:
+                raws = (replace(raw, split=split) for raw in raws)
+            work.run(raws, progress, opened.count() if progress and not limit else 0)
+            report = work.finish(opened)
+        finally:
+            work.close()
+        manifest = {"task": config.name, "key": key, "fingerprint": fingerprint, "report": asdict(report) | {"folder": ""}}
+        _replace(folder / MANIFEST, json.dumps(manifest, indent=1))
+        (folder / MARK).unlink(missing_ok=True)
     return report
 
 
