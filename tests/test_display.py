@@ -206,6 +206,12 @@ def test_pace_counts_from_its_first_report() -> None:
     assert [pace.due(), pace.due(), pace.due()] == [True, False, True]
 
 
+def test_pace_of_an_unknown_total_says_no_time_left() -> None:
+    clock = iter([0.0, 100.0, 110.0])
+    pace = Pace(lambda: next(clock))
+    assert [pace.report(0, 0), pace.report(25, 0)] == ["", "2.5 a second"]
+
+
 def test_names_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     shares = {name: {"value": 0.5, "n": 4} for name in ("think_accuracy", "direct_accuracy")}
     show_results(open_console(), {"runs/[red]/[/b]": result(0.5)})

@@ -170,6 +170,53 @@ def test_geometry3k_with_lists_of_pictures(tmp_path: Path) -> None:
     assert (single.question, len(single.images), len(double.images)) == ("Find x.", 1, 2)
 
 
+def test_geometry3k_with_choices_and_letters(tmp_path: Path) -> None:
+    """hiyouga/geometry3k as it is now: the choices and the right one's letter are what the free answer was made from."""
+    (one,) = images(tmp_path / "raw", 1)
+    features = {"images": datasets.List(IMAGE), "problem": TEXT, "answer": TEXT, "choices": TEXTS, "ground_truth": TEXT}
+    row = {"images": [one], "problem": "<image>Find x.", "answer": "5", "choices": ["3", "5", "6", "7"], "ground_truth": "B"}
+    rows = [row, row | {"answer": None}, row | {"answer": None, "ground_truth": "2 \\sqrt 5"}, row | {"answer": "B"}]
+    assert prepare("geometry", shards(tmp_path / "src", test=table(features, *rows)), tmp_path / "out").kinds == {"math": 3, "choice": 1}
+    assert [(s.answer, s.choices) for s in loaded("geometry", tmp_path / "out", "test")] == [
+        ("5", ()), ("5", ()), ("2 \\sqrt 5", ()), ("B", ("3", "5", "6", "7")),
+    ]  # fmt: skip
+
+
+def test_chartqa_with_types(tmp_path: Path) -> None:
+    """lmms-lab/ChartQA."""
+    (one,) = images(tmp_path / "raw", 1)
+    features = {"type": TEXT, "question": TEXT, "answer": TEXT, "image": IMAGE}
+    rows = [{"type": name, "question": "How tall?", "answer": "14", "image": one} for name in ("human_test", "augmented_test")]
+    prepare("chartqa", shards(tmp_path / "src", test=table(features, *rows)), tmp_path / "out")
+    assert [sample.kind for sample in loaded("chartqa", tmp_path / "out", "test")] == ["human", "augmented"]
+
+
+def test_parquet_beside_annotations_whose_pictures_are_in_an_archive(tmp_path: Path) -> None:
+    (one,) = images(tmp_path / "raw", 1)
+    row = {"qid": 1, "img_name": "a/source.jpg", "question": "Is it?", "answer": "Yes", "q_lang": "en", "answer_type": "CLOSED"}
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/test.json").write_text(json.dumps([row]), encoding="utf-8")
+    (tmp_path / "src/imgs.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"does not exist; if it is in .*imgs\.zip, unpack that there first"):
+        prepare("slake", tmp_path / "src", tmp_path / "out")
+    features = {"image": IMAGE, "question": TEXT, "answer": TEXT, "answer_type": TEXT}
+    shards(tmp_path / "src", test=table(features, {"image": one, "question": "Is it?", "answer": "Yes", "answer_type": "CLOSED"}))
+    report = prepare("slake", tmp_path / "src", tmp_path / "out")
+    assert report.rows == {"test": 1}
+    assert any("the parquet files are taken" in note for note in report.notes)
+
+
+def test_the_total_of_parquet_rows_is_known(tmp_path: Path) -> None:
+    source = shards(tmp_path / "src", test=table({"question": TEXT, "answer": TEXT}, *[{"question": "How many?", "answer": "5"}] * 7))
+    told: list[tuple[str, int, int]] = []
+    published = TASKS["jsonl"].published
+    assert published is not None
+    run(published, TaskConfig(name="jsonl"), str(source), tmp_path / "out", progress=lambda *words: told.append(words))
+    assert told == [("rows", 7, 7)]
+    run(published, TaskConfig(name="jsonl"), str(source), tmp_path / "few", limit=3, progress=lambda *words: told.append(words))
+    assert all(total == 0 for _, _, total in told[1:]), "how many of them will be read is not known"
+
+
 def test_geo170k_with_pictures_beside_the_parquet(tmp_path: Path) -> None:
     """Luckyjhg/Geo170K: paths in the rows, pictures in images.zip; the split of captions is not used."""
     turns = datasets.List({"from": TEXT, "value": TEXT})

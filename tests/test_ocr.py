@@ -179,7 +179,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
         return importer(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"No module named 'onnxruntime'\); pip install dyme\[ocr\]"):
+    with pytest.raises(ConfigError, match=r"No module named 'onnxruntime'\); pip install 'dyme\[ocr\]'"):
         OcrExtractor()
 
 

@@ -21,6 +21,7 @@ from dyme.supervise.checker import LocalChecker
 from dyme.supervise.llm import Client, Schema
 from dyme.supervise.prompt import Domain, instructions, one_line, sample_parts, sections
 from dyme.supervise.roles import Template
+from dyme.tasks.tables import is_blank
 from dyme.types import Assessment, Fact, ImageSource, Level, Sample
 
 SCORES: dict[Level, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
@@ -135,12 +136,12 @@ class LLMExtractor:
 
 
 def flatten(answer: dict[str, Any]) -> tuple[Fact, ...]:
-    """The distinct facts of an answer that fits FACTS_SCHEMA; members without a name or a value are left out.
+    """The distinct facts of an answer that fits FACTS_SCHEMA; members without a name or a value ("n/a") are left out.
 
     An attribute called "value" (or not called at all) is the object's own: ("fig", "82"); others join its name: ("fig colour", "red").
     Raises SupervisionError if nothing is left.
     """
-    facts = dict.fromkeys(fact for fact in _facts(answer) if fact.subject and fact.value)
+    facts = dict.fromkeys(fact for fact in _facts(answer) if fact.subject and not is_blank(fact.value))
     if not facts:
         raise SupervisionError("the answer holds no fact")
     return tuple(facts)

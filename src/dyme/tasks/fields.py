@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from dyme.errors import DataError, quoted
@@ -34,6 +35,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "image": ("file_name", "image_path", "img_path", "image_file", "image_name", "img_name", "imgname", "img", "picture", "image_url"),
 }  # fmt: skip
 """Our field -> names that mean it, the surest first."""
+_MEANT = {other: name for name, others in OTHER_NAMES.items() for other in others}
+_KNOWN = frozenset((*FIELDS, *conversations.TURNS, "completion", *_MEANT))
 _INDEX = ("answer_index", "answer_idx", "correct_choice_idx", "correct_index", "correct_option_index")
 """Fields that hold the number of the right choice, counted from 0."""
 _OPTION = re.compile(r"(?:option|choice|opt)[ _-]?([a-z])|([A-Z])", re.IGNORECASE)
@@ -92,12 +95,11 @@ def worked(text: str, marker: str) -> tuple[str, str]:
 
 def _plain_names(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The row with "Question " as "question", unless there is one."""
-    known = {*FIELDS, *conversations.TURNS, "completion", *(other for others in OTHER_NAMES.values() for other in others)}
     out: dict[str, Any] = {}
     notes = []
     for name, value in row.items():
-        plain = str(name).strip().casefold().replace(" ", "_").replace("-", "_")
-        if name not in known and plain in known and plain not in row and plain not in out:
+        plain = _plain(str(name))
+        if name not in _KNOWN and plain in _KNOWN and plain not in row and plain not in out:
             out[plain] = value
             notes += [f"{plain} is read from the field {quoted(name)}"] if value is not None else []
         else:
@@ -108,7 +110,7 @@ def _plain_names(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
     """The row with columns A, B, C ... or option_a, option_b ... as choices, and image_1, image_2 ... as images."""
     taken = any(row.get(name) is not None for name in ("choices", *OTHER_NAMES["choices"]))
-    lettered = {(m[1] or m[2]).upper(): name for name in row if (m := _OPTION.fullmatch(str(name))) and (m[1] or name.isupper())}
+    lettered = {letter: name for name in row if (letter := _option(str(name)))}
     values = [row[lettered[letter]] if letter in lettered else None for letter in LETTERS]
     count = next((k for k, value in enumerate(values) if value is None), len(values))
     out = dict(row)
@@ -116,7 +118,7 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
         for name in lettered.values():
             del out[name]
         out["choices"] = values[:count]
-    numbered = {int(m[1]): name for name in row if (m := _IMAGE.fullmatch(str(name)))}
+    numbered = {number: name for name in row if (number := _picture_number(str(name)))}
     pictures = [row[numbered[k]] for k in sorted(numbered) if row[numbered[k]] is not None]
     if pictures and row.get("image") is None and row.get("images") is None:
         for name in numbered.values():
@@ -211,17 +213,40 @@ def _pictures(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any
 
 def _unread(given: Mapping[str, Any], out: Mapping[str, Any], used: Iterable[str]) -> list[str]:
     """Notes on fields that look like ours and are not read."""
-    names = {other: name for name, others in OTHER_NAMES.items() for other in others}
     notes = []
     for field, value in given.items():
         if field in used or field in FIELDS or value is None or value == "" or value == []:
             continue
-        near = difflib.get_close_matches(str(field).casefold(), FIELDS, n=1, cutoff=0.85)
-        name = names.get(field) or (near[0] if near else "")
+        name = _MEANT.get(field) or _nearest(str(field))
         if name and name not in ("image", "images"):  # pictures in other fields are an error where a row has none
             told = f"{name} is there" if name in out else f"rename it {name} if it is meant"
             notes.append(f"the field {quoted(field)} is not read: {told}")
     return notes
+
+
+@lru_cache(maxsize=1024)
+def _plain(field: str) -> str:
+    return field.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+@lru_cache(maxsize=1024)
+def _option(field: str) -> str:
+    """The letter of the option that a column holds, or ""."""
+    found = _OPTION.fullmatch(field)
+    return (found[1] or found[2]).upper() if found and (found[1] or field.isupper()) else ""
+
+
+@lru_cache(maxsize=1024)
+def _picture_number(field: str) -> int:
+    """Which of several pictures a column holds, counted from 1, or 0."""
+    found = _IMAGE.fullmatch(field)
+    return int(found[1]) if found else 0
+
+
+@lru_cache(maxsize=1024)
+def _nearest(field: str) -> str:
+    """Our field that `field` may be a slip of, or ""."""
+    return next(iter(difflib.get_close_matches(field.casefold(), FIELDS, n=1, cutoff=0.85)), "")
 
 
 def _without_blank_facts(out: dict[str, Any]) -> list[str]:
