@@ -25,7 +25,7 @@ _NUMBER = re.compile(
     rf"((?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
     rf" ?(?:%|{_CURRENCY})?"
 )
-SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
+_SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
 """A comma, unless it separates thousands: "1,000" is one number, "1, 000" and "10,20" are lists."""
 
 
@@ -49,8 +49,12 @@ def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:
 @lru_cache(maxsize=8192)
 def read(text: str) -> tuple[Fraction | str, ...]:
     """The items of an answer, numbers as exact fractions; two texts are the same answer if and only if these are equal."""
-    items = [_peel(item) for item in SEPARATOR.split(_peel(" ".join(text.translate(_PLAIN).casefold().split())))]
-    return tuple(item if (value := number(item)) is None else value for item in items)
+    return tuple(item if (value := number(item)) is None else value for item in split(text))
+
+
+def split(text: str) -> list[str]:
+    """The items of an answer as texts, in lower case, without what does not count."""
+    return [peel(item) for item in _SEPARATOR.split(peel(" ".join(text.translate(_PLAIN).casefold().split())))]
 
 
 def number(text: str) -> Fraction | None:
@@ -60,7 +64,7 @@ def number(text: str) -> Fraction | None:
     return Fraction(found[1] + found[2].replace(",", ""))
 
 
-def _peel(text: str) -> str:
+def peel(text: str) -> str:
     """`text` without a final period and surrounding quotes or brackets, unless that leaves nothing."""
     for _ in range(_LAYERS):
         inner = text.strip().rstrip(". ")

@@ -24,7 +24,7 @@ _REPLACED = (
 
 def bare(text: str) -> str:
     """`text`, which is on one line, without the commands that dress a number; others stay, and make it no number."""
-    text = _MATHEMATICS.sub(r" \1 ", text).replace("{,}", ",")
+    text = _MATHEMATICS.sub(r" \1 ", text).replace("{,}", ",").replace(r"\! ", "")
     text = _FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", text)
     for pattern, replacement in _REPLACED:
         text = pattern.sub(replacement, text)

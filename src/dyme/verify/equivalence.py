@@ -49,7 +49,7 @@ _SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*(?:[-+]\s*)?[0-9]")
 _PER_LETTER = re.compile(r"/ ?[hs](?![A-Za-z])|[°] ?[CF](?![A-Za-z])|(?<=[0-9])e(?=[-+]?[0-9])")
 """Letters that are no variables: of km/h, of 20°C, of 1e3."""
 _VARIABLE = re.compile(rf"(?<![A-Za-z])[A-Za-ln-z](?![A-Za-z])|(?<![A-Za-z])(?:{_GREEK.replace(' ', '|')})(?![A-Za-z])")
-_ATTACHED = re.compile(r"[0-9}][A-Za-z]|(?<![A-Za-z])[A-Za-z]{2}(?![A-Za-z])")
+_ATTACHED = re.compile(r"[0-9}][A-Za-z]|^[^A-Za-z]*[A-Za-z]{2}$")
 _PHRASE = re.compile(r"[a-z]+(?:[ '-]+[a-z]+)*")
 _LONG_NUMBER = re.compile(rf"[0-9.]{{{MOST_DIGITS + 1},}}")
 _BASE = re.compile(r"[0-9] ?_")

@@ -52,6 +52,9 @@ _BOXED = re.compile(r"\\(?:boxed|fbox) ?\{")
 _WORDS = re.compile(
     r"\\(?:text|textnormal|mathrm|textbf|textrm|mathbf|mathbb|textit|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"
 )
+_COMMA = re.compile(r"\{ ?, ?\}|(?<=[0-9])\\! ?(?=[0-9]{3})")
+"""One between thousands, or a thin space in its place."""
+_THIN = re.compile(r"\\! ?")
 _LETTER_UNITS = {"s": "seconds", "h": "hours", "g": "grams", "l": "litres", "L": "litres"}
 """A unit if it is set upright behind a number; a variable elsewhere."""
 _NOTHING = re.compile(
@@ -59,28 +62,36 @@ _NOTHING = re.compile(
     r"|(?<!\\)\\[,;: ]|~|(?<!\\)\$\$?|\\\$|\\[()]|\\\[|\\\]|^\*+|(?<!\*)\*+$|`"
 )
 _COMMANDS = (
-    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*\*(?!\*)|(?<=[0-9]) ?x ?(?=10 ?\^)"), lambda found: "^" if found[0] == "**" else "*"),
-    (re.compile(r"\\div(?![a-zA-Z])"), "/"),
-    (re.compile(r"(?<=\{)bmatrix\}"), "pmatrix}"),
-    (re.compile(r"\\(?:le|leqq|leqslant)(?![a-zA-Z])|<=|=<"), r"\\leq "),
-    (re.compile(r"\\(?:ge|geqq|geqslant)(?![a-zA-Z])|>="), r"\\geq "),
-    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
-    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\ne(?![a-zA-Z])|!="), r"\\neq "),
-    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset "),
-    (re.compile(r"\^ ?(?:\{ ?)?(?:\\circ|o)(?![a-zA-Z])(?: ?\})?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])|\b(?:degrees?|deg)\b"), "°"),
-    (re.compile(r"\\%"), "%"),
-    (re.compile(r"(?<![\\a-zA-Z])sqrt ?(?=[({\[0-9])"), r"\\sqrt "),
-    (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
-    (re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln)(?![a-zA-Z])"), r"\\\1 "),
-    (re.compile(r"\\sqrt ?(?:(\[[0-9]{1,2}\]) ?)?\(([^()]*)\)"), r"\\sqrt\1{\2}"),
-    (re.compile(r"\\sqrt ?([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
-    (re.compile(r"\\frac ?([0-9])"), r"\\frac{\1}"),
-    (re.compile(r"\\frac ?(\{(?:[^{}]|\{[^{}]*\})*\}) ?([0-9])"), r"\\frac\1{\2}"),
-    (re.compile(r"\^ ?\(([^()]*)\)"), r"^{\1}"),
-    (re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)(?= ?(?:[a-zA-Z]{1,2}(?![a-zA-Z])|\\[a-z]|\())"), r"\\frac{\1}{\2}"),
+    ("frac", re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    ("\\", re.compile(r"\\(?:cdot|times)(?![a-zA-Z])"), "*"),
+    ("**", re.compile(r"\*\*(?!\*)"), "^"),
+    ("x", re.compile(r"(?<=[0-9]) ?x ?(?=10 ?\^)"), "*"),
+    ("\\div", re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    ("{bmatrix", re.compile(r"(?<=\{)bmatrix\}"), "pmatrix}"),
+    ("\\le", re.compile(r"\\(?:le|leqq|leqslant)(?![a-zA-Z])"), r"\\leq "),
+    ("<", re.compile(r"<=|=<"), r"\\leq "),
+    ("\\ge", re.compile(r"\\(?:ge|geqq|geqslant)(?![a-zA-Z])"), r"\\geq "),
+    (">=", re.compile(r">="), r"\\geq "),
+    ("\\lt", re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    ("\\gt", re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    ("\\ne", re.compile(r"\\ne(?![a-zA-Z])"), r"\\neq "),
+    ("!=", re.compile(r"!="), r"\\neq "),
+    ("\\varnothing", re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset "),
+    ("\\circ", re.compile(r"(?:\^ ?(?:\{ ?)?)?\\circ(?![a-zA-Z])(?: ?\})?"), "°"),
+    ("^", re.compile(r"\^ ?(?:\{ ?)?o(?![a-zA-Z])(?: ?\})?"), "°"),
+    ("deg", re.compile(r"\\degree(?![a-zA-Z])|\b(?:degrees?|deg)\b"), "°"),
+    ("%", re.compile(r"\\%"), "%"),
+    ("sqrt", re.compile(r"(?<![\\a-zA-Z])sqrt ?(?=[({\[0-9])"), r"\\sqrt "),
+    ("pi", re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),
+    ("", re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln)(?![a-zA-Z])"), r"\\\1 "),
+    ("sqrt", re.compile(r"\\sqrt ?(?:(\[[0-9]{1,2}\]) ?)?\(([^()]*)\)"), r"\\sqrt\1{\2}"),
+    ("sqrt", re.compile(r"\\sqrt ?([0-9]+|[a-zA-Z])"), r"\\sqrt{\1}"),
+    ("frac", re.compile(r"\\frac ?([0-9])"), r"\\frac{\1}"),
+    ("frac", re.compile(r"\\frac ?(\{(?:[^{}]|\{[^{}]*\})*\}) ?([0-9])"), r"\\frac\1{\2}"),
+    ("^", re.compile(r"\^ ?\(([^()]*)\)"), r"^{\1}"),
+    ("/", re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)(?= ?(?:[a-zA-Z]{1,2}(?![a-zA-Z])|\\[a-z]|\())"), r"\\frac{\1}{\2}"),
 )
+"""What a text must hold, what is replaced there, and by what."""
 _THOUSANDS = re.compile(r"(?<![0-9,.])(?<![0-9] )[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?! ?[0-9,/]|\^)")
 _RELATION = re.compile(r"[=<>]|\\leq|\\geq|\\neq")
 _NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
@@ -144,12 +155,14 @@ def notation(text: str) -> str:
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_CHARACTERS.get(character, character) for character in text)
-    text = " ".join(text.replace("{,}", ",").replace(r"\! ", "").replace(r"\!", "").split())
+    if "{" in text or "\\!" in text:
+        text = " ".join(_THIN.sub("", _COMMA.sub(",", text)).split())
     if (boxed := _BOXED.search(text)) and (end := text.rfind("}")) > boxed.end():
         text = text[boxed.end() : end]
     text = " ".join(_NOTHING.sub(" ", _WORDS.sub(_upright, text)).split())
-    for pattern, replacement in _COMMANDS:
-        text = pattern.sub(replacement, text)
+    for sign, pattern, replacement in _COMMANDS:
+        if sign in text:
+            text = pattern.sub(replacement, text)
     return " ".join(text.split()).rstrip(".,; ")
 
 

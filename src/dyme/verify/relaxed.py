@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from dyme.types import Judgement, Sample
-from dyme.verify.auto import SEPARATOR, matches, number, read, within
+from dyme.verify.auto import matches, number, peel, read, split, within
 from dyme.verify.quantity import Quantity, near, quantity, same_quantity
 from dyme.verify.words import plain
 
@@ -19,9 +20,11 @@ LONGEST = 2000
 _YEAR = re.compile(r"(?<![0-9.,$€£¥₹+-])(?:1[4-9][0-9]{2}|20[0-9]{2}|2100)(?![0-9%]|[.,][0-9])")
 _AMOUNT = re.compile(r"how (?:many|much)", re.IGNORECASE)
 """What no year answers, however it is written."""
+_MONEY = re.compile("[$€£¥₹]")
 _MONEY_OR_PERCENT = {"dollar", "euro", "pound", "yen", "rupee", "%"}
 _AND = re.compile(r",? (?:and|&) ", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[[^\[\], ]*,[^\[\] ]*\]")
+_DIGIT = re.compile("[0-9]")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -41,13 +44,18 @@ def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
         return True
     if len(prediction) > LONGEST:
         return False
+    if all(len(read(text)) == 1 and isinstance(read(text)[0], Fraction) for text in (prediction, target)):  # compared already
+        return bool(sample.unit) and same_quantity(prediction, sample, tolerance)
     said, wanted = plain(prediction), plain(target)
-    if matches(said, wanted, tolerance=tolerance) or (sample.unit and same_quantity(prediction, sample, tolerance)):
+    if (said, wanted) != (prediction, target) and matches(said, wanted, tolerance=tolerance):
         return True
-    listed = items(wanted)
-    if len(listed) > 1:
-        return same_order(items(said, apart=True), listed, tolerance)
-    return not sample.unit and not (number(said) and number(wanted)) and _same_number(said, wanted, tolerance)
+    if sample.unit and same_quantity(prediction, sample, tolerance):
+        return True
+    if "," in wanted or ";" in wanted or " and " in wanted:
+        listed = items(wanted)
+        if len(listed) > 1:
+            return same_order(items(said, apart=True), listed, tolerance)
+    return not sample.unit and _same_number(said, wanted, tolerance)
 
 
 def _same_number(said: str, wanted: str, tolerance: float) -> bool:
@@ -60,6 +68,7 @@ def _same_number(said: str, wanted: str, tolerance: float) -> bool:
     return near(found, target, 0.0 if exact else tolerance)
 
 
+@lru_cache(maxsize=8192)
 def items(text: str, *, apart: bool = False) -> tuple[Fraction | str, ...]:
     """The items of a list in order: separated by semicolons if there are any, else by commas and "and"; brackets do not count.
 
@@ -69,11 +78,11 @@ def items(text: str, *, apart: bool = False) -> tuple[Fraction | str, ...]:
     if len(text) > 1 and _BRACKETS.get(text[0]) == text[-1]:
         text = text[1:-1]
     if ";" in text:
-        parts = text.split(";")
+        parts = [peel(part.casefold().strip()) for part in text.split(";")]
     else:
         text = text.replace(",", ", ") if apart and ", " not in text else text
-        parts = SEPARATOR.split(_AND.sub(", ", text))
-    return tuple(_item(part) for part in parts if part.strip())
+        parts = split(_AND.sub(", ", text))
+    return tuple(_item(part) for part in parts if part)
 
 
 def same_order(found: tuple[Fraction | str, ...], wanted: tuple[Fraction | str, ...], tolerance: float) -> bool:
@@ -85,6 +94,8 @@ def same_order(found: tuple[Fraction | str, ...], wanted: tuple[Fraction | str, 
 
 
 def _bare_quantity(text: str) -> Quantity | None:
+    if text[-1:].isdigit() and (value := number(text)) is not None and not _MONEY.search(text):
+        return Quantity(value, value, ())
     return found if (found := quantity(text)) and set(found.unit) <= _MONEY_OR_PERCENT else None
 
 
@@ -95,7 +106,9 @@ def _apart(text: str) -> str:
 
 def _item(text: str) -> Fraction | str:
     """A number, if it is one without a unit of its own; else the text."""
-    item = read(text)[0]
-    if isinstance(item, Fraction) or not (found := _bare_quantity(text)) or found.low != found.high:
-        return item
-    return found.low
+    if not _DIGIT.search(text):
+        return text
+    if (value := number(text)) is not None:
+        return value
+    found = _bare_quantity(text)
+    return found.low if found and found.low == found.high else text

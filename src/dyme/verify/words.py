@@ -41,7 +41,7 @@ _TOKEN = re.compile(
     r"(?:(?<![\w)])[-+])?(?:(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
     rf"|(?:[^\W_]|[{_MARKS}])+"
     r"|[<>!]=|[+#<>=&%^€£¥₹₩₽±∓\u2190-\u22ff]|\$(?= ?[-+]?\.?[0-9])"
-    r"|(?<=[0-9])[-:](?=[0-9])|(?<=[0-9] )[-:](?= [0-9])|(?<= )-(?= [0-9])|(?:(?<=[0-9])|(?<=[0-9] ))[/*]|[/*](?= ?[0-9])"
+    r"|(?=[-:/*])(?:(?<=[0-9])[-:](?=[0-9])|(?<=[0-9] )[-:](?= [0-9])|(?<= )-(?= [0-9])|(?:(?<=[0-9])|(?<=[0-9] ))[/*]|[/*](?= ?[0-9]))"
 )
 """Numbers, words, and the signs that carry a meaning: of currency and mathematics, and those between numbers."""
 _SIGNS = str.maketrans({"≠": "!=", "≥": ">=", "≤": "<=", "×": "*", "÷": "/", "⋅": "*", "∙": "*"})
@@ -75,7 +75,7 @@ def _unwrapped(text: str) -> str:
     """`text` without emphasis, final punctuation and what is wrapped around the whole of it, unless that leaves nothing."""
     for _ in range(_LAYERS):
         before, text = text, text.strip("*` ")
-        text = text.rstrip(".,;: ") or text
+        text = text.rstrip(".,;:\\ ") or text
         if text[-1:] in _CLOSING and sum(map(text.count, _CLOSING)) > sum(map(text.count, "([{")):
             text = text[:-1].rstrip("\\*` ") or text  # the end of "(Answer: 14)"
         found = _WRAPPED.fullmatch(text) if text[-1:] in _WRAP_ENDS and text[:1] in _WRAP_STARTS else None
@@ -108,6 +108,8 @@ def tokens(text: str) -> tuple[str, ...]:
         folded = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded.translate(_SIGNS))))
     if "per" in folded:
         folded = _PERCENT.sub("%", folded)
+    if folded.isascii() and folded.replace(" ", "").isalpha():
+        return tuple(folded.split())
     folded = _DATE.sub(lambda date: _DATE_SIGN.sub("/", date[0]), folded)
     folded = _INITIALS.sub(lambda initials: initials[0].replace(".", ""), folded)
     found = [token if (value := number(token)) is None else str(value) for token in _TOKEN.findall(folded)]

@@ -7,6 +7,7 @@ the answer, calls "yes no" right both times and finds a "no" in "normal".
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dyme.types import Sample
 from dyme.verify.text import alike
@@ -32,6 +33,7 @@ def same_polarity(prediction: str, sample: Sample, tolerance: float = 0.0) -> bo
     return alike(prediction, sample.answer) if wanted is None else polarity(prediction) is wanted
 
 
+@lru_cache(maxsize=8192)
 def polarity(text: str) -> bool | None:
     """True for yes, False for no, None for neither and for both.
 
@@ -53,13 +55,18 @@ def _opening(clause: list[str]) -> set[bool]:
     if len(clause) == 1 and clause[0] in _ALONE:
         return {_ALONE[clause[0]]}
     said = set()
-    for word, following in zip(clause, [*clause[1:], ""], strict=True):
-        if word == "no" and (following in _NO_ANSWER or (following == "way" and clause[-1] != "way")):
-            break
+    for index, word in enumerate(clause):
         if word in _POLAR:
+            if word == "no" and _evades(clause[index + 1 :]):
+                break
             said.add(_POLAR[word])
-        elif word == "not" and not said and following in _POLAR:
-            return {not _POLAR[following]}
+        elif word == "not" and not said and clause[index + 1 : index + 2] and clause[index + 1] in _POLAR:
+            return {not _POLAR[clause[index + 1]]}
         elif said or word not in _LEAD:
             break
     return said
+
+
+def _evades(following: list[str]) -> bool:
+    """Whether the words after a "no" make no answer of it: "idea", "doubt", "way to tell"."""
+    return bool(following) and (following[0] in _NO_ANSWER or (following[0] == "way" and len(following) > 1))
