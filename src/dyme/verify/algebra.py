@@ -11,6 +11,7 @@ import json
 import re
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 MEMORY = 4 * 2**30
@@ -44,7 +45,8 @@ def limit() -> None:
     except ImportError:  # not a Unix system; the allow-list and the wall limit hold there too
         return
     for kind, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+        with suppress(OSError, ValueError):  # macOS takes no limit of addresses
+            resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
 
 
 def serve() -> None:
