@@ -473,7 +473,7 @@ def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
 
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(ConfigError, match=r"pip install dyme\[llm\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'dyme\[llm\]'"):
         client("http://127.0.0.1:1/v1")
 
 

@@ -167,7 +167,7 @@ def test_a_fork_has_a_process_of_its_own(one: Worker) -> None:
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"needs math-verify; pip install dyme\[math\]"):
+    with pytest.raises(ConfigError, match=r"needs math-verify; pip install 'dyme\[math\]'"):
         worker.check_installed()
     with pytest.raises(ConfigError, match="math-verify"):
         Worker().same("x", "y")
