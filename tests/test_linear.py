@@ -32,6 +32,7 @@ from dyme.supervise.llm_roles import LLMRefiner
 from dyme.supervise.reading import Reader
 from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.templates import generalise
+from dyme.tasks.placeholders import in_words
 from dyme.types import AnswerKind, Completion, Fact, Sample
 from dyme.verify.answer import VERIFIERS, judge
 from dyme.verify.format import parse
@@ -47,7 +48,6 @@ BOUNDED = {
     "dyme.tasks.geometry_facts": "names of predicates in annotations, a word each",
     "dyme.tasks.hub_rows._SHARD": "names of files",
     "dyme.tasks.prepare": "our own messages",
-    "dyme.tasks.rows._AROUND": "placeholders around a question; pictures are counted before",
 }
 """Patterns that are not linear, and why what they read is short."""
 BUILT = {
@@ -302,6 +302,12 @@ def test_a_reader_that_is_not_linear_is_found() -> None:
     assert slows(lambda text: [set(text[k:]) for k in range(len(text))], "a", 300)
     assert slows(lambda text: re.search(r"\s+$", text), " ", 1000)
     assert slows(lambda text: text.split(), " a") == ""
+
+
+def test_many_places_of_pictures_are_told_at_once() -> None:
+    """Twenty such places took 5 s, and each further one twice as long."""
+    row = {"image": "a.png", "question": "q" + "\n\n<image1>" * 2000 + "x"}
+    assert in_words(row, "row 1")[0]["question"].endswith("the image" + "x")
 
 
 def test_patterns_of_names_are_linear() -> None:

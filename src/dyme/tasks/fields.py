@@ -41,7 +41,7 @@ _INDEX = ("answer_index", "answer_idx", "correct_choice_idx", "correct_index", "
 """Fields that hold the number of the right choice, counted from 0."""
 _OPTION = re.compile(r"(?:option|choice|opt)[ _-]?([a-z])|([A-Z])", re.IGNORECASE)
 _IMAGE = re.compile(r"image[ _]?([1-9][0-9]?)")
-_LETTERED = re.compile(r"(?:\A|\n)\s*\(?([A-Z])\)?\s*[:.)]\s*")
+_LETTERED = re.compile(r"(?:\A|\n)[^\S\n]*\(?([A-Z])\)?\s*[:.)]\s*")
 _LISTS = ("choices", "answers", "facts", "images")
 
 

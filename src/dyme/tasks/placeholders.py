@@ -14,7 +14,6 @@ from dyme.errors import DataError
 
 _PLACE = re.compile(r"<image[ _]?([1-9][0-9]?)?>")
 _BEFORE = re.compile(rf"\A\s*(?:{_PLACE.pattern}\s*)+")
-_AFTER = re.compile(r"(?:\s*<image>)+\s*\Z|(?:\s*\n\s*<image[ _]?[1-9][0-9]?>)+\s*\Z")
 AROUND = "questions begin or end in <image>, which is left out: pictures precede the question anyway"
 WITHIN = 'rows hold <image> within a text, which is written as "the image", or as "image 2" where there are several'
 
@@ -41,7 +40,8 @@ def in_words(row: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], lis
         raise DataError(f"{where}: the text holds <image{beyond}>, but the row has {have}; name all of them in images")
     out, notes = dict(row), set()
     if "question" in texts:
-        bare = _AFTER.sub("", _BEFORE.sub("", texts["question"])).strip()
+        bare = _BEFORE.sub("", texts["question"])
+        bare = bare[: _end(bare)].strip()
         notes |= {AROUND} if bare != texts["question"].strip() else set()
         texts["question"] = bare
     for name, text in texts.items():
@@ -51,6 +51,20 @@ def in_words(row: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], lis
         out["choices"] = [_named(one, count) if isinstance(one, str) else one for one in choices]
         notes.add(WITHIN)
     return out, sorted(notes)
+
+
+def _end(text: str) -> int:
+    """Where `text` ends without the places behind it: <image>, or numbered ones on lines of their own."""
+    places = [*_PLACE.finditer(text)]
+    end = len(text.rstrip())
+    for k in range(len(places) - 1, -1, -1):
+        begin = places[k - 1].end() if k else 0
+        gap = text[begin : places[k].start()]
+        kept = gap.rstrip()
+        if places[k].end() != end or (places[k][0] != "<image>" and "\n" not in gap[len(kept) :]):
+            break
+        end = begin + len(kept)
+    return end
 
 
 def _named(text: str, count: int) -> str:
