@@ -58,7 +58,6 @@ BUILT = {
     "dyme.supervise.chart_text._unglued",
     "dyme.supervise.judge",
     "dyme.tasks.geometry_facts._fact",
-    "dyme.model.adapters",
 }
 """Where patterns are built of a sample's names, which are escaped."""
 

@@ -188,7 +188,7 @@ def undivided(text: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """(variable, rest) at the only equals sign, at a colon after a word, or after "is"."""
+    """(variable, rest) at the only equals sign, whichever side is which, at a colon after a word, or after "is"."""
     if found := _IS.match(text):
         return "", text[found.end() :]
     for sign in ("=", ":"):
@@ -199,4 +199,6 @@ def _split(text: str) -> tuple[str, str]:
                 return "", right
             if sign == "=" and _VARIABLE.fullmatch(left):
                 return left.replace(" ", ""), right
+            if sign == "=" and left[-1:].isdigit() and _VARIABLE.fullmatch(right) and right != r"\pi":
+                return right.replace(" ", ""), left
     return "", text
