@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from families import FAMILIES, MERGED, SEEING, TREES
 from peft import PeftModel
-from tiny import explore_all, groups, inputs, prompts, samples, step
+from tiny import explore_all, groups, inputs, prompts, step
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
@@ -24,17 +24,15 @@ from dyme.model import adapters, merging
 from dyme.model.vision import TOWERS
 from dyme.policy import Policy
 from dyme.rollout import hf
-from dyme.train import accelerator_for
-from dyme.types import Sample
 from dyme.update import Updater
 
 REWARDS = [[0.9, 0.0, 0.3], [1.5, 0.0, 0.2], [0.1, 0.3, 0.8]]
 Checkpoints = Callable[[str], Path]
 
 
-def adapted(checkpoints: Checkpoints, family: str, **settings: Any) -> Policy:
+def adapted(checkpoints: Checkpoints, family: str, dtype: torch.dtype = torch.float32, **settings: Any) -> Policy:
     torch.manual_seed(0)
-    return Policy.load(ModelConfig(path=str(checkpoints(family)), lora_rank=4, **settings))
+    return Policy.load(ModelConfig(path=str(checkpoints(family)), lora_rank=4, **settings), dtype)
 
 
 def trained(policy: Policy, config: Config | None = None, lr: float = 1e-1) -> Policy:
@@ -173,7 +171,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(beta: float, checkpoints: Check
     config = Config(objective=ObjectiveConfig(beta=beta), model=ModelConfig(lora_rank=4))
     first = Updater(adapted(checkpoints, "idefics3"), config, Accelerator(cpu=True))
     first.begin_stage(rolls_out=True)
-    asked, answered = prompts(first.bare, 3), groups(first.bare, REWARDS)
+    asked, answered = prompts(first.policy, 3), groups(first.policy, REWARDS)
     routes = explore_all(answered, config)
     step(first, asked, answered, routes, lr=1e-2)
     first.save(tmp_path / "state", tmp_path / "model")
@@ -183,7 +181,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(beta: float, checkpoints: Check
     second.load(tmp_path / "state")
     done = [step(one, asked, answered, routes, lr=1e-2) for one in (first, second)]
     assert done[0].metrics == done[1].metrics
-    assert all(torch.equal(weight, snapshot(first.bare)[name]) for name, weight in snapshot(second.bare).items())
+    assert all(torch.equal(weight, snapshot(first.policy)[name]) for name, weight in snapshot(second.policy).items())
 
 
 def test_dropout_is_for_the_update_alone(checkpoints: Checkpoints) -> None:
@@ -194,23 +192,13 @@ def test_dropout_is_for_the_update_alone(checkpoints: Checkpoints) -> None:
 
 
 def test_adapter_weights_are_float32_whatever_the_base(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    policy = trained(adapted(checkpoints, "idefics3", dtype="bfloat16"))
+    bf16 = Config(train=TrainConfig(precision="bf16"))
+    policy = trained(adapted(checkpoints, "idefics3", dtype=torch.bfloat16), bf16)
     kinds = {(("lora_" in name), weight.dtype) for name, weight in policy.named_parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
     policy.save(tmp_path)
-    again = Policy.load(ModelConfig(path=str(tmp_path), dtype="bfloat16")).eval()
+    again = Policy.load(ModelConfig(path=str(tmp_path)), torch.bfloat16).eval()
     assert torch.equal(logits(again.model, again), logits(policy.model, policy))
-
-
-@pytest.mark.parametrize(("freeze", "rank", "pictures", "partial"), [
-    (True, 4, False, False), (True, 4, True, False), (True, 0, False, True), (True, 0, True, False), (False, 4, True, True),
-])  # fmt: skip
-def test_what_data_parallelism_is_told(freeze: bool, rank: int, pictures: bool, partial: bool, policies: Callable[[str], Policy]) -> None:
-    """Without pictures a projector that trains gets no gradient; an adapter of the language model always gets one."""
-    asked = samples(policies("idefics3"), 2)
-    asked = asked if pictures else [asked[0], Sample(id="bare", question="?", answer="1")]
-    accelerator = accelerator_for(Config(model=ModelConfig(freeze_vision=freeze, lora_rank=rank)), asked)
-    assert accelerator.ddp_handler.find_unused_parameters is partial
 
 
 # settings and names

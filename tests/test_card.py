@@ -87,7 +87,7 @@ def test_a_served_model_may_be_a_path(name: str, tmp_path: Path) -> None:
 
 
 def test_figures_are_those_of_the_weights(tmp_path: Path) -> None:
-    made(tmp_path)
+    made(tmp_path, "train.precision=fp32")
     run = RunFolder.open(tmp_path / "run")
 
     def figures(step: int | None, dtype: str = "") -> str:
@@ -100,7 +100,7 @@ def test_figures_are_those_of_the_weights(tmp_path: Path) -> None:
         assert ("These are the weights after step 3 of 9." in text) == (step == 3)
     run.log_evaluation(3, "test", FIGURES)
     assert "32.5 %" in figures(3)
-    assert "Measured in float32; these weights are rounded to bfloat16." in figures(9, "bfloat16")
+    assert "Measured in float32; these weights are in bfloat16." in figures(9, "bfloat16")
     assert "Measured" not in figures(9, "float32")
 
 

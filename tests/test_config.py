@@ -325,7 +325,7 @@ def test_smolvlm_recipe_holds_the_settings_of_the_paper() -> None:
     assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.lr_scheduler_type) == (8e-5, 0.01, 0, "linear")
     assert (train.prompts_per_step, train.num_train_epochs, train.num_iterations) == (32, 10, 1)
     assert (rollout.num_generations, rollout.max_completion_length, rollout.temperature) == (8, 300, 1)
-    assert (config.objective.beta, config.model.dtype, config.model.freeze_vision) == (0, "bfloat16", True)
+    assert (config.objective.beta, config.train.precision, config.model.dtype, config.model.freeze_vision) == (0, "auto", "auto", True)
 
 
 PAPER = [path for path in RECIPES if path.stem.rpartition("-")[2] in ("chartqa", "slake", "geometry", "aokvqa", "gsm8k")]
@@ -341,7 +341,7 @@ def test_recipes_of_published_models_say_what_they_cost_and_where_the_data_is(pa
     assert config.supervision.domain == {"chartqa": "chart", "slake": "medical", "aokvqa": "world", "gsm8k": "text"}.get(task, task)
     if not config.model.lora_rank:
         ours, theirs = config, load_recipe("smolvlm-500m-chartqa")
-        assert (ours.train, ours.rollout, ours.objective, ours.model.dtype) == (theirs.train, theirs.rollout, theirs.objective, "bfloat16")
+        assert (ours.train, ours.rollout, ours.objective, ours.model.dtype) == (theirs.train, theirs.rollout, theirs.objective, "auto")
 
 
 def test_there_is_a_recipe_for_each_model_of_the_paper() -> None:

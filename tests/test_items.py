@@ -125,7 +125,7 @@ def test_fingerprints_of_the_same_evaluation(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [("task", "think_prompt", "Hm."), ("task", "marker", "So:"), ("rollout", "temperature", 0.5), ("run", "seed", 1)]
-    + [("model", "dtype", "bfloat16"), ("reward", "min_thinking_words", 1), ("supervision", "facts", "ocr")],
+    + [("train", "precision", "bf16"), ("reward", "min_thinking_words", 1), ("supervision", "facts", "ocr")],
 )
 def test_fingerprints_of_other_settings(section: str, key: str, value: Any, tmp_path: Path) -> None:
     path = model(tmp_path)

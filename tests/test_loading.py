@@ -125,12 +125,12 @@ def logits_of(folder: Path, ids: list[int]) -> torch.Tensor:
 
 
 def test_a_gguf_file_trains_and_gets_adapters(packed: Path, tmp_path: Path) -> None:
-    policy = Policy.load(ModelConfig(path=str(packed), lora_rank=2, dtype="bfloat16"))
+    policy = Policy.load(ModelConfig(path=str(packed), lora_rank=2), torch.bfloat16)
     asked = [policy.encode(sample, "Think.") for sample in samples(policy, 2)]
     assert len(hf.sample(policy, asked, [0, 1], RolloutConfig(max_completion_length=3))) == 2
     policy.save(tmp_path)
     assert adapters.base_of(tmp_path) == str(packed / "tiny.gguf")
-    again = Policy.load(ModelConfig(path=str(tmp_path), dtype="bfloat16"))
+    again = Policy.load(ModelConfig(path=str(tmp_path)), torch.bfloat16)
     assert torch.equal(logits(again, list(asked[0].token_ids)), logits(policy, list(asked[0].token_ids)))
 
 

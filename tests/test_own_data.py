@@ -137,7 +137,7 @@ def test_charts_recipes_run(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_smolvlm_recipe_runs_on_its_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_idefics3: Path) -> None:
     monkeypatch.chdir(ROOT)
     data = ["--task.name=jsonl", "--task.path=" + str(ROOT / "recipes/own-data"), "--task.test_size=2", "--supervision.facts=data"]
-    words = ["--model.path", tiny_idefics3, "--run.output", tmp_path / "run", "--train.max_prompts=4"]
+    words = ["--model.path", tiny_idefics3, "--run.output", tmp_path / "run", "--train.max_prompts=4", "--train.precision=bf16"]
     assert train("smolvlm-500m-chartqa", *data, *words) == 0
     assert json.loads((tmp_path / "run/model/config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 

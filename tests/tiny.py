@@ -112,7 +112,7 @@ def step(updater: Updater, prompts: Sequence[Prompt], groups: Sequence[Group], r
     gradients: dict[str, torch.Tensor] = {}
 
     def clip(parameters: Any, limit: float) -> torch.Tensor:
-        gradients.update({n: p.grad.clone() for n, p in updater.bare.named_parameters() if p.grad is not None})
+        gradients.update({n: p.grad.clone() for n, p in updater.masters.weights.items() if p.grad is not None})
         return Accelerator.clip_grad_norm_(updater.accelerator, parameters, limit)
 
     updater.accelerator.clip_grad_norm_ = clip  # type: ignore[method-assign]

@@ -3,7 +3,8 @@ context, memory.
 
 Context and memory are checked on a few samples, those with the longest questions, the most pictures and the longest targets.
 Memory is an estimate: weights, gradients and AdamW's moments by size, activations by what a short sequence keeps for its backward
-pass, and the cache of a rollout by the model's shape. Eager attention keeps more than that for long sequences.
+pass, and the cache of a rollout by the model's shape. Eager attention keeps more than that for long sequences. A weight that trains
+takes 16 bytes (its float32 master, gradient and two moments), and 2 more where the model computes in half precision.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dyme.errors import ConfigError, DataError
 from dyme.model import adapters
 from dyme.model.resolution import taken
 from dyme.policy import Policy
+from dyme.precision import DTYPES, settle
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.route import ROUTERS, Context
 from dyme.supervise.target import target_text
@@ -173,17 +175,25 @@ def _check_context(policy: Policy, sample: Sample, prompt: int, target: int, lim
 
 def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> None:
     """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go there."""
-    free, away = layout.free_bytes(accelerator.device), _away(policy, accelerator.device)
-    weights, state = sum(p.nbytes for p in policy.parameters()), _state(policy, config)
-    if away + state <= free:
+    dtype = DTYPES[settle(config.train.precision, accelerator.device)]
+    free, adapted = layout.free_bytes(accelerator.device), adapters.attached(policy.model)
+    held = sum(_held(weight, dtype, adapted) for weight in policy.parameters())
+    there = sum(p.nbytes for p in policy.parameters() if p.device.type == accelerator.device.type)
+    need = max(0, held - there) + _state(policy, config)
+    if need <= free:
         return
-    half = 0.5 if config.model.dtype == "float32" else 1.0
-    helps = [f'model.dtype = "bfloat16" ({_gib(half * (away + state))})'] if half < 1 else []
-    helps += [f"model.lora_rank = 16 (little more than the weights, {_gib(weights)})"] if not adapters.attached(policy.model) else []
+    weights = sum(weight.numel() for weight in policy.parameters()) * dtype.itemsize
     raise ConfigError(
-        f"weights, gradients and AdamW's moments take about {_gib(away + state)}, and {accelerator.device} has {_gib(free)} free; "
-        + (f"what helps: {'; '.join(helps)}" if helps else "take a smaller model or a larger device")
+        f"weights, gradients and AdamW's moments take about {_gib(need)}, and {accelerator.device} has {_gib(free)} free; "
+        + ("take a smaller model or a larger device" if adapted else f"what helps: model.lora_rank = 16 (little more than {_gib(weights)})")
     )
+
+
+def _held(weight: torch.nn.Parameter, dtype: torch.dtype, adapted: bool) -> int:
+    """Bytes of a weight where the model computes in `dtype`, its float32 master included."""
+    master = 4 if weight.requires_grad else 0
+    own = 0 if weight.requires_grad and (adapted or dtype == torch.float32) else dtype.itemsize
+    return weight.numel() * (own + master)
 
 
 def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator) -> str | None:
@@ -266,17 +276,12 @@ def _leaner(config: Config) -> list[str]:
     """Settings that make each token or weight take less."""
     out = [] if config.train.gradient_checkpointing else ["train.gradient_checkpointing = true"]
     out += [] if config.model.lora_rank else ["model.lora_rank = 16"]
-    return out + (['model.dtype = "bfloat16"'] if config.model.dtype == "float32" else [])
+    return out + (['train.precision = "bf16"'] if config.train.precision == "fp32" else [])
 
 
 def _state(policy: Policy, config: Config) -> int:
-    """Bytes of gradients and two moments, and of a reference if there is one."""
-    return sum((4 if config.objective.beta else 3) * p.nbytes for p in policy.parameters() if p.requires_grad)
-
-
-def _away(policy: Policy, device: torch.device) -> int:
-    """Bytes of the weights that are not on the device yet."""
-    return sum(p.nbytes for p in policy.parameters() if p.device.type != device.type)
+    """Bytes of float32 gradients and two moments, and of a reference if there is one."""
+    return sum(3 * 4 * p.numel() + (p.nbytes if config.objective.beta else 0) for p in policy.parameters() if p.requires_grad)
 
 
 def _gib(size: float) -> str:

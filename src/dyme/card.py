@@ -42,7 +42,8 @@ def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str =
     base = _base(run, config)
     last = max((record.step for record in run.steps()), default=0)
     step = last if step is None else step
-    rounded = f"Measured in {config.model.dtype}; these weights are rounded to {dtype}." if dtype not in ("", config.model.dtype) else ""
+    computed = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": config.model.dtype}[config.train.precision]
+    rounded = f"Measured in {computed}; these weights are in {dtype}." if dtype not in ("", computed) else ""
     part = f" These are the weights after step {step} of {last}." if 0 <= step < last else ""
     parts = [
         _front(base, adapter, sees),

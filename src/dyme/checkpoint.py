@@ -19,6 +19,7 @@ from accelerate import Accelerator, DistributedType
 
 from dyme import card
 from dyme.config import Config
+from dyme.display import Display
 from dyme.errors import ConfigError, DymeError, RunError, at, system_error, told
 from dyme.files import whole_folder
 from dyme.processes import check_shared, from_main, together
@@ -192,6 +193,24 @@ def _whole(folder: Path) -> Iterator[None]:
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def after_step(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, display: Display) -> None:
+    """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due.
+
+    Raises RunError for a run that `updater.guard` has ended; it names a checkpoint of finite weights, made now if they are.
+    """
+    guard = updater.guard
+    if guard.skipped == "nonfinite":
+        from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
+        display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
+    if (due(updater.config, position) or guard.broken) and updater.masters.finite():
+        save(run, updater, position, pool)
+    if not guard.broken:
+        return
+    found = from_main(run.latest_checkpoint)
+    last = f"the last good checkpoint is {found[1]}" if found else "there is no earlier checkpoint"
+    raise RunError(f"step {position.step}: {guard.broken}; {last}; try a lower train.learning_rate, or train.precision fp32")
 
 
 def _prune(run: RunFolder) -> None:

@@ -30,6 +30,10 @@ class Bounds:
         return " and ".join(f"{word} {value:,}" for word, value in words.items() if math.isfinite(value))
 
 
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+"""Names of precisions to compute in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where a run goes and how often it saves."""
@@ -56,8 +60,8 @@ class ModelConfig:
 
     path: str = "embedded"
     """A local folder or hub id of a Hugging Face image-text-to-text or causal model, or a GGUF file; "embedded" is the shipped tiny VLM."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the weights."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights that a run writes for use; auto: that of train.precision, hence those that were sampled from."""
     freeze_vision: bool = True
     """Keep the vision tower as it is, as the paper does."""
     lora_rank: Annotated[int, Bounds(0, 65_536)] = 0
@@ -286,6 +290,8 @@ class TrainConfig:
     """Updates per rollout; a step's loss and gradient norm are means over them."""
     max_tokens_per_batch: Annotated[int, Bounds(0, 10**9)] = 0
     """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
+    precision: Precision = "auto"
+    """What all computation is in (updates add up in float32); auto: bf16 on a GPU that has it, fp16 on one that has not, else fp32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more work."""
 

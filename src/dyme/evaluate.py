@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
+from dyme import precision
 from dyme.capacity import check_placeholders
 from dyme.checks import check
 from dyme.config import Config
@@ -88,7 +89,8 @@ def run_evaluation(
         new: list[Item] = []
         if not (wanted := share - held.keys()):
             return new
-        policy = Policy.load(config.model).requires_grad_(False).to(launch.device)
+        chosen = precision.settled(config, launch.device).train.precision
+        policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(launch.device)
         if note:
             for line in policy.notes:
                 note(line)

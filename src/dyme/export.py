@@ -24,23 +24,23 @@ EXACT = 1e-3
 """Largest distance between the logits of a model and of what was written of it, over their norm."""
 
 
-def write(config: ModelConfig, out: Path, finish: Callable[[Path], object] = lambda folder: None) -> bool:
-    """Write the checkpoint at `config.path` to the new or empty folder `out`, in `config.dtype`; whether an adapter was merged.
+def write(config: ModelConfig, out: Path, dtype: torch.dtype, finish: Callable[[Path], object] = lambda folder: None) -> bool:
+    """Write the checkpoint at `config.path` to the new or empty folder `out`, in `dtype`; whether an adapter was merged.
 
     `finish` adds to the folder before it gets its name. An adapter is merged in float32 and rounded once. Raises ModelError for a model
     that cannot be read, merged or read back.
     """
     adapter = (Path(resolve(config)) / adapters.SETTINGS).exists()
-    policy = Policy.load(replace(config, dtype="float32", lora_rank=0) if adapter else config)
+    policy = Policy.load(replace(config, lora_rank=0), torch.float32 if adapter else dtype)
     if adapters.attached(policy.model):
         merging.merge(policy.model)
     for weight in policy.model.parameters():
-        weight.data = weight.data.to(getattr(torch, config.dtype))
+        weight.data = weight.data.to(dtype)
     expected = logits(policy)
     with whole_folder(out) as made:
         policy.save(made)
         del policy  # two models at a time would take twice the memory
-        gap = merging.distance(logits(Policy.load(replace(config, path=str(made), lora_rank=0))), expected)
+        gap = merging.distance(logits(Policy.load(replace(config, path=str(made), lora_rank=0), dtype)), expected)
         if not gap < EXACT:
             raise ModelError(f"{config.path}: cannot be written as a plain checkpoint: read back, its logits differ by {gap:.0%}")
         finish(made)

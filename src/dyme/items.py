@@ -33,7 +33,7 @@ BATCH_TOKENS = 65_536
 Key = tuple[int, PromptStyle]
 """An item's place in its split, and how it was asked."""
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
-_HARMLESS = ("path", "freeze_vision", "layout", "vision_cache", "vision_cache_mib")
+_HARMLESS = ("path", "dtype", "freeze_vision", "layout", "vision_cache", "vision_cache_mib")
 """Settings of a model that no completion depends on, or that are known otherwise."""
 _PACKAGES = ("dyme", "torch", "transformers")
 
@@ -177,6 +177,7 @@ def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: st
     return {
         "model": {"path": str(folder.resolve()) if files else model, "files": {f.name: _size_and_time(f) for f in files}},
         "loading": {key: value for key, value in asdict(config.model).items() if key not in _HARMLESS},
+        "precision": config.train.precision,
         "task": asdict(config.task),
         "facts": config.supervision.facts,
         "min_thinking_words": config.reward.min_thinking_words,

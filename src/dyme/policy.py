@@ -23,7 +23,7 @@ from dyme.errors import DataError, ModelError
 from dyme.model import adapters
 from dyme.model.attention import NAME, carrier
 from dyme.model.chat import Chat
-from dyme.model.loading import first_line, open_checkpoint
+from dyme.model.loading import declare, first_line, open_checkpoint
 from dyme.model.pictures import Pictures, name_of
 from dyme.model.vision import Shelf, Tower, tower_of
 from dyme.tree import Prompt, TreeBatch, block_mask, tree_mask
@@ -54,9 +54,9 @@ class Policy(torch.nn.Module):
         self._accepted = set(inspect.signature(model.forward).parameters)
 
     @classmethod
-    def load(cls, config: ModelConfig) -> Policy:
-        """Load weights, adapter and processor; raises ModelError in one line for a checkpoint that cannot be used."""
-        model, processor = open_checkpoint(config)
+    def load(cls, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Policy:
+        """Load weights in `dtype`, adapter (float32) and processor; raises ModelError for a checkpoint that cannot be used."""
+        model, processor = open_checkpoint(config, dtype)
         policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking, config.date))
         if config.freeze_vision:
             policy.freeze_vision()
@@ -185,13 +185,17 @@ class Policy(torch.nn.Module):
         dtype = self.model.dtype  # eager attention adds the mask to the scores
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
-    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write a folder that plain transformers loads (safetensors, config, processor), or peft, for a model with an adapter."""
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
+        """Write a folder that plain transformers loads (safetensors, config, processor), or peft, for a model with an adapter.
+
+        `state` are other weights to write, all of them in `dtype`, which config.json then names; adapters are float32 always.
+        """
         own = None if state is None else {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
         if adapters.attached(self.model):
             adapters.save(self.model, folder, own)
         else:
             self.model.save_pretrained(folder, state_dict=own)
+            declare(folder, dtype or self.model.dtype)
         self.processor.save_pretrained(folder)
 
     def _ends(self) -> tuple[int, ...]:

@@ -237,6 +237,8 @@ def _check_folder(study: Study, cell: Cell) -> None:
     if not (folder / "config.json").exists():
         return
     wanted, held = cell_config(study, cell), RunFolder.open(folder).config()
+    if wanted.train.precision == "auto":  # a run records what it comes to
+        wanted = replace(wanted, train=replace(wanted.train, precision=held.train.precision))
     if replace(held, run=wanted.run) != wanted or held.run.seed != wanted.run.seed:
         raise ConfigError(f"{folder} holds a run with other settings; choose another --out, or repeat the command that made it")
 

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 
-from dyme import capacity, checkpoint, schedule
+from dyme import capacity, checkpoint, precision, schedule
 from dyme.checks import check
 from dyme.config import Config
 from dyme.display import Display
 from dyme.encoding import Ahead
+from dyme.errors import ConfigError
 from dyme.policy import Policy
 from dyme.processes import WAIT, alone, from_main, main_first, on_cpu, together
 from dyme.record import RunFolder
@@ -56,7 +58,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
 def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, display: Display) -> Path:
     samples = samples or main_first(lambda: load(config, "train")[0])
     stages = ROUTERS[config.method.name].stages(config)
-    accelerator = accelerator_for(config, samples)
+    accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
     policy, sizes = together(lambda: load_policy(config, samples, accelerator))
 
@@ -97,8 +99,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
             from_main(lambda: write(run, record, everyone, display, stage))  # noqa: B023 (it is called at once)
-            if checkpoint.due(config, position):
-                checkpoint.save(run, updater, position, supervisor.pool)
+            checkpoint.after_step(run, updater, position, supervisor.pool, display)
         final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
@@ -108,7 +109,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
 def load_policy(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, capacity.Sizes]:
     """The policy and the sizes of its work; what cannot work shows here, before the run folder is made."""
     supervise_check(samples, config)
-    policy = Policy.load(config.model)
+    policy = Policy.load(config.model, precision.read(config))
     return policy, capacity.check(policy, samples, config, accelerator)
 
 
@@ -119,12 +120,20 @@ def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Ro
     display.step(record, stage.name)
 
 
-def accelerator_for(config: Config, samples: Sequence[Sample]) -> Accelerator:
-    """Devices and processes; data parallelism is told if some parameters may get no gradient in a step."""
-    settings = config.model
-    partial = not settings.freeze_vision or (not settings.lora_rank and not all(s.images for s in samples))
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=partial), InitProcessGroupKwargs(timeout=WAIT)]
-    return Accelerator(cpu=on_cpu(), kwargs_handlers=handlers)
+def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
+    """Devices and processes, and the config with the precision that the run computes in, or that a resumed one began in.
+
+    Raises ConfigError for a precision that cannot be had.
+    """
+    precision.check_trainable(config)
+    try:  # accelerate's mixed precision would cast within the model, and in the update alone
+        accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
+    except ValueError as error:
+        raise ConfigError("an Accelerator with mixed precision was made in this process; leave it out and set train.precision") from error
+    if resume:
+        held = from_main(lambda: RunFolder.open(config.run.output).config().train.precision)
+        config = replace(config, train=replace(config.train, precision=held))
+    return accelerator, precision.settled(config, accelerator.device)
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:

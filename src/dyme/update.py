@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, astuple, fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -18,8 +18,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, reduce
 from safetensors.torch import load_file, save_file
 
-from dyme import layout
+from dyme import layout, precision
 from dyme.config import Config
+from dyme.errors import RunError
+from dyme.guard import Guard
+from dyme.masters import Masters
 from dyme.objective import Totals, add_up_gradient, count, loss, token_weight
 from dyme.policy import Policy
 from dyme.reference import Reference
@@ -35,7 +38,7 @@ class Updater:
     """Owns the optimizer and, while a KL term asks for one, the reference model."""
 
     def __init__(self, policy: Policy, config: Config, accelerator: Accelerator, note: Callable[[str], None] = lambda line: None) -> None:
-        self.config, self.accelerator, self.bare, self.note = config, accelerator, policy, note
+        self.config, self.accelerator, self.policy, self.note = precision.settled(config, accelerator.device), accelerator, policy, note
         self.reference: Reference | None = None
         self.layout: layout.Choice | None = None
         """How branches are laid out; decided on the first batch unless the recipe says."""
@@ -43,17 +46,21 @@ class Updater:
         """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
         if config.train.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.policy, self.optimizer = accelerator.prepare(policy, build_optimizer(policy, config))
-        accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())  # `save` writes what trains
-        accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
+        asked = self.config.train.precision
+        self.masters = Masters(policy.to(accelerator.device), precision.DTYPES[asked], accelerator)
+        self.guard = Guard.of(asked)
+        self.optimizer = accelerator.prepare(build_optimizer(list(self.masters.weights.values()), config))
 
     def begin_stage(self, rolls_out: bool) -> None:
         """Forget the optimizer's moments; keep the policy as it is for a reference if the stage has a KL term."""
         self.optimizer.state.clear()
-        self.reference = Reference(self.bare) if rolls_out and self.config.objective.beta else None
+        self.reference = Reference(self.policy) if rolls_out and self.config.objective.beta else None
 
     def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float) -> dict[str, float]:
-        """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts."""
+        """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts.
+
+        An update whose loss or gradient is not finite is not taken, nor are those of the step that would follow (see `guard`).
+        """
         tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
         totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
         trees = [t for p, g, r, row in zip(prompts, groups, routes, tokens, strict=True) if (t := self._tree(p, g, r, row, totals)).limbs]
@@ -61,7 +68,7 @@ class Updater:
         work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
-        self.bare.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
+        self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
         if self.layout is None or (int(work[2]) and not self.layout.pictured):
             self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
             self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
@@ -71,22 +78,25 @@ class Updater:
         old: list[torch.Tensor | None] = [None] * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        passes = [self._pass(batches, kind, old) for _ in range(self.config.train.num_iterations)]
-        return metrics | {name: fmean(one[name] for one in passes if name in one) for one in passes for name in one}
+        passes: list[dict[str, float]] = []
+        while len(passes) < self.config.train.num_iterations and not (passes and self.guard.skipped):
+            passes.append(self._pass(batches, kind, old))
+        means = {name: fmean(one[name] for one in passes if name in one) for one in passes for name in one}
+        return metrics | means | self.guard.metrics()
 
     def save(self, state: Path, model: Path) -> None:
         """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it).
 
-        Of the weights, a resume needs those that train; the others come from where the run took them.
+        Of the weights, a resume needs the masters of those that train; the others come from where the run took them.
         """
         self.accelerator.save_state(str(state))
-        weights = self.accelerator.get_state_dict(self.policy)
         if self.accelerator.is_main_process:
-            self.bare.save(model, weights)
-            save_file({name: weight.detach() for name, weight in self._trained().items()}, state / _TRAINED)
+            dtype = precision.written(self.config)
+            self.policy.save(model, self.masters.state(self.policy, dtype), dtype)
+            save_file({name: master.detach() for name, master in self.masters.weights.items()}, state / _TRAINED)
             if self.reference is not None:
                 self.reference.save(state / _REFERENCE)
-            chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget}
+            chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget, "guard": self.guard.state()}
             (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
 
     def load(self, state: Path) -> None:
@@ -94,50 +104,51 @@ class Updater:
         the size of micro-batches, which another amount of free memory would change, and with them the order of sums.
         """
         self.accelerator.load_state(str(state))
-        kept = load_file(state / _TRAINED)
-        with torch.no_grad():
-            for name, weight in self._trained().items():
-                weight.copy_(kept[name])
+        self.masters.load(load_file(state / _TRAINED))
+        if not self.masters.finite():
+            raise RunError(f"{state / _TRAINED}: weights are not finite, as training that diverged leaves them; train anew")
         if (state / _REFERENCE).exists():
-            self.reference = Reference(self.bare)
+            self.reference = Reference(self.policy)
             self.reference.load(state / _REFERENCE)
         if (state / _CHOSEN).exists():
             chosen = json.loads((state / _CHOSEN).read_text(encoding="utf-8"))
             self.layout, self.budget = chosen["layout"] and layout.Choice(**chosen["layout"]), chosen["budget"]
-
-    def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {name: weight for name, weight in self.bare.named_parameters() if weight.requires_grad}
+            self.guard.restore(chosen["guard"])
 
     def _pass(self, batches: Sequence[Sequence[Tree]], kind: Layout, old: list[torch.Tensor | None]) -> dict[str, float]:
         """Forward and backward over all micro-batches, one on the device at a time, then a step; fills `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
-        total, gradient_T = torch.zeros(1, device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
+        total, gradient_T = torch.zeros((), device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
         for k, trees in enumerate(batches):
-            synchronise, batch = k == len(batches) - 1, self._collate(trees, kind)
-            with nullcontext() if synchronise else self.accelerator.no_sync(self.policy):
-                logprob_N = self.policy(batch, temperature)
-                if old[k] is None:
-                    old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
-                reference_N = None
-                if self.reference is not None:
-                    reference_N = self.reference(batch, temperature)
-                add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
-                value = loss(logprob_N, batch, objective, old[k], reference_N)
-                self.accelerator.backward(value * self.accelerator.num_processes)  # data parallelism averages; the loss is a sum
+            batch = self._collate(trees, kind)
+            logprob_N = self.policy(batch, temperature)
+            if old[k] is None:
+                old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
+            reference_N = None
+            if self.reference is not None:
+                reference_N = self.reference(batch, temperature)
+            add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
+            value = loss(logprob_N, batch, objective, old[k], reference_N)
+            torch.autograd.backward(value * self.guard.scale)
             total += value.detach()
-        norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.train.max_grad_norm)
-        self.optimizer.step()
+        self.masters.collect(self.guard.scale)
+        norm = self.accelerator.clip_grad_norm_(self.masters.weights.values(), self.config.train.max_grad_norm)
+        value, norms, explored, memorized = reduce(torch.stack([total, norm, *gradient_T]), "sum").tolist()
+        if self.guard.allows(value, norms):
+            self.optimizer.step()
+            self.masters.round()
+            if not self.masters.finite():
+                self.guard.broken = f"the update at learning rate {self.optimizer.param_groups[0]['lr']:g} left weights that are not finite"
         self.optimizer.zero_grad()
-        value, explored, memorized = reduce(torch.cat([total, gradient_T]), "sum").tolist()
         pull = explored + memorized
         shares = {"gradient_explore": explored / pull, "gradient_memorize": memorized / pull} if pull else {}
-        return {"loss": value, "grad_norm": float(norm)} | shares
+        return {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares
 
     def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
         if branch.completion is not None:
             return group.completions[branch.completion].token_ids
-        return self.bare.target(target_text(group.sample, self.config.task.marker, group.target))
+        return self.policy.target(target_text(group.sample, self.config.task.marker, group.target))
 
     def _tree(self, prompt: Prompt, group: Group, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
         """The prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
@@ -161,50 +172,49 @@ class Updater:
     def _kind(self, trees: Sequence[Tree]) -> Layout:
         """The chosen layout, or rows for a step in which some row is longer than a sliding window, which a tree does not have."""
         assert self.layout is not None
-        beyond = self.bare.window is not None and any(tree.longest > self.bare.window for tree in trees)
+        beyond = self.policy.window is not None and any(tree.longest > self.policy.window for tree in trees)
         return "rows" if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto" else self.layout.layout
 
     def _idle(self, spare: Prompt) -> Tree:
         """A tree that costs a forward pass and adds nothing."""
-        return Tree(trunk=spare, limbs=(Limb(tokens=(self.bare.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
+        return Tree(trunk=spare, limbs=(Limb(tokens=(self.policy.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
 
     def _collate(self, trees: Sequence[Tree], kind: Layout) -> TreeBatch:
         """The trees on the device, without pixels that the tower need not see."""
-        trunks = self.bare.tower.thin([tree.trunk for tree in trees])
+        trunks = self.policy.tower.thin([tree.trunk for tree in trees])
         thin = [replace(tree, trunk=trunk) for tree, trunk in zip(trees, trunks, strict=True)]
-        return collate(thin, self.bare.pad, kind, self.bare.answer_types).to(self.accelerator.device)
+        return collate(thin, self.policy.pad, kind, self.policy.answer_types).to(self.accelerator.device)
 
     @torch.no_grad()
     def _choose(self, trees: Sequence[Tree], spare: Prompt, pictured: bool) -> layout.Choice:
-        """Compare the layouts on a few of the first trees; all processes do the same forwards and decide alike.
+        """Compare the layouts in float32 on a few of the first trees; all processes decide alike.
 
         A first comparison without pictures is repeated once they come; the larger difference counts.
         """
-        small = layout.probe(trees) or [self._idle(spare)]
-        self.policy.eval()
 
-        def score(kind: Layout) -> torch.Tensor:
-            scored: torch.Tensor = self.policy(self._collate(small, kind))
+        def score(few: Sequence[Tree], kind: Layout) -> torch.Tensor:
+            scored: torch.Tensor = self.policy(self._collate(few, kind))
             return scored
 
-        expected_N = score("reference")
-        kinds: tuple[Layout, ...] = ("tree", "rows")
-        apart = torch.tensor([layout.difference(score, kind, expected_N) for kind in kinds], device=self.accelerator.device)
-        apart = self.accelerator.gather(apart[None]).amax(0)
+        self.policy.eval()
+        with precision.in_float32(self.policy.model):
+            found = [layout.compare(partial(score, few)) for few in layout.probes(trees) or [[self._idle(spare)]]]
+        own = torch.tensor([[max(one[kind] for one in found) for kind in layout.COMPARED]], device=self.accelerator.device)
+        worst = zip(layout.COMPARED, self.accelerator.gather(own).amax(0).tolist(), strict=True)
         before = self.layout.differences if self.layout else {}
-        differences = {kind: max(value, before.get(kind, 0.0)) for kind, value in zip(kinds, apart.tolist(), strict=True)}
-        choice = layout.choose(differences, self.bare.model.dtype, self.config.model.layout, pictured)
+        differences = {kind: max(value, before.get(kind, 0.0)) for kind, value in worst}
+        choice = layout.choose(differences, self.config.model.layout, pictured)
         self.note(f"layout: {choice.reason}")
         return choice
 
     def _fit(self, trees: Sequence[Tree], spare: Prompt) -> int:
         """Tokens of a micro-batch that fit in memory, from what a small one keeps for its backward pass; alike on all processes."""
         assert self.layout is not None
-        device, batch = self.accelerator.device, self._collate(layout.probe(trees) or [self._idle(spare)], self.layout.layout)
+        few = (layout.probes(trees) or [[self._idle(spare)]])[0]
+        device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
         self.policy.train()
-        with self.accelerator.no_sync(self.policy):  # there is no backward pass to synchronise
-            per_token = layout.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.input_ids_BL.numel()
-        reserved = sum(3 * p.nbytes for p in self.policy.parameters() if p.requires_grad)  # gradient and two moments
+        per_token = layout.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.input_ids_BL.numel()
+        reserved = sum(3 * master.nbytes for master in self.masters.weights.values())  # gradient and two moments
         own = layout.token_budget(per_token, layout.free_bytes(device), reserved, device)
         budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
         self.note(f"micro-batches: at most {budget:,} tokens, at {per_token / 1024:.0f} KiB a token")
@@ -216,11 +226,10 @@ class Updater:
         return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
 
 
-def build_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; biases and norms are not decayed."""
-    trainable = [p for p in policy.parameters() if p.requires_grad]
+def build_optimizer(weights: Sequence[torch.Tensor], config: Config) -> torch.optim.Optimizer:
+    """AdamW over `weights`; biases and norms are not decayed."""
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.train.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [w for w in weights if w.ndim >= 2], "weight_decay": config.train.weight_decay},
+        {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=all(p.is_floating_point() for p in trainable))
+    return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=True)

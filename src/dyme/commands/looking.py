@@ -78,9 +78,11 @@ def _out(args: argparse.Namespace, config: Config) -> Path | None:
 def _held(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> int:
     """Open the folder of an evaluation, or make it; the number of answers that it holds."""
     from dyme.model.loading import resolve
+    from dyme.precision import device, settled
 
     model = resolve(replace(config.model, path=args.model))
-    return len(ItemFolder.open(out, fingerprint(config, model, samples, args.split, plan)).items())
+    known = fingerprint(settled(config, device()), model, samples, args.split, plan)
+    return len(ItemFolder.open(out, known).items())
 
 
 def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dyme import card, upload
 from dyme.commands.common import check_place, new_display, run_of
-from dyme.config import ModelConfig
+from dyme.config import Config
 from dyme.errors import RunError
 from dyme.record import RunFolder
 
@@ -22,16 +22,20 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise RunError(f"{out}: is not an empty folder; choose another --out")
     check_place(out, "--out")
     run = run_of(Path(args.model))
-    config = replace(run.config().model if run else ModelConfig(), path=args.model)
-    config = replace(config, dtype=args.dtype) if args.dtype else config
+    config = run.config() if run else Config()
+    config = replace(config, model=replace(config.model, path=args.model, dtype=args.dtype or config.model.dtype))
     from dyme.export import write
+    from dyme.precision import written
+
+    dtype = written(config)
+    name = str(dtype).removeprefix("torch.")
 
     def finish(folder: Path) -> None:
         if run:
-            card.write(run, folder, step=_step(run, Path(args.model)), dtype=config.dtype)
+            card.write(run, folder, step=_step(run, Path(args.model)), dtype=name)
 
-    merged = write(config, out, finish)
-    new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{config.dtype})")
+    merged = write(config.model, out, dtype, finish)
+    new_display().note(f"model  {out} ({'adapter merged, ' if merged else ''}{name})")
     return 0
 
 

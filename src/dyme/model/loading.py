@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,12 +28,13 @@ from dyme.config import ModelConfig
 from dyme.errors import ModelError
 from dyme.model import adapters, merging, resolution
 from dyme.model.attention import NAME, register
+from dyme.precision import all_finite
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
-def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
-    """The model, with its LoRA adapter if it has or is to get one, and the processor of the checkpoint at `config.path`.
+def open_checkpoint(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model in `dtype`, with its LoRA adapter if it has or is to get one, and the processor of the checkpoint at `config.path`.
 
     Raises ModelError in one line for a checkpoint that cannot be used.
     """
@@ -40,7 +42,7 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
     base, folders = _base(path, config)
     transformers.utils.logging.disable_progress_bar()  # it breaks the live display
     try:
-        model, processor, found = _read(base, folders, config)
+        model, processor, found = _read(base, folders, config, dtype)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, struct.error) as error:
         raise ModelError(f"{config.path}: cannot load the model: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
@@ -55,6 +57,12 @@ def open_checkpoint(config: ModelConfig) -> tuple[Any, Any]:
         adapters.reopen(model, folder, _words(processor))
     if config.lora_rank and not adapters.attached(model):
         adapters.attach(model, config, path)
+    if not all_finite(model.parameters()):
+        broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+        raise ModelError(
+            f"{config.path}: {len(broken)} of its weights are not finite in {str(dtype).removeprefix('torch.')} ({broken[0]} ...), as "
+            "training that diverged leaves them; take an earlier checkpoint"
+        )
     return model, processor
 
 
@@ -80,6 +88,18 @@ def _words(processor: Any) -> torch.Tensor:
     """A few tokens [1, L] of a text."""
     tokenizer = getattr(processor, "tokenizer", processor)
     return torch.tensor([tokenizer("How many are 7 apples and 5 pears? They are 12.", add_special_tokens=False)["input_ids"]])
+
+
+def declare(folder: Path, dtype: torch.dtype) -> None:
+    """Name the type of the weights in a saved folder's config.json, in all its parts."""
+
+    def named(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: str(dtype).removeprefix("torch.") if key == "dtype" else named(part) for key, part in value.items()}
+
+    file = folder / "config.json"
+    file.write_text(json.dumps(named(json.loads(file.read_text(encoding="utf-8"))), indent=2) + "\n", encoding="utf-8")
 
 
 def resolve(config: ModelConfig) -> str:
@@ -135,10 +155,9 @@ def _gguf(where: Path, files: list[Path]) -> str:
     return str(files[0])
 
 
-def _read(base: str, folders: Sequence[Path], config: ModelConfig) -> tuple[Any, Any, Any]:
+def _read(base: str, folders: Sequence[Path], config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Model and processor, and which weights were found; the processor is that of the first of `folders` that has one, or the base's."""
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    dtype = getattr(torch, config.dtype)
     if base.endswith(".gguf"):
         place, file = str(Path(base).parent), {"gguf_file": Path(base).name}
         own = _owner(folders, base, "*token*")

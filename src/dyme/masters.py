@@ -1,0 +1,98 @@
+"""Float32 masters of the weights that train (Micikevicius et al., 2018, arXiv 1710.03740).
+
+A model that computes in half precision cannot hold small updates: AdamW moves a weight by about the learning rate at most, and near
+0.05 bfloat16 knows no step smaller than 1e-4. So the optimizer moves float32 masters, gradients are added up in float32, and after
+each step the model's own weights are the masters, rounded. Where a model computes in float32, its weights are the masters. LoRA's
+adapters are float32 in every model, as peft has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, reduce
+
+from dyme.model import adapters
+from dyme.policy import Policy
+from dyme.precision import all_finite
+
+
+class Masters:
+    """The weights that an optimizer moves, by their names in the policy, and their gradients."""
+
+    def __init__(self, policy: Policy, dtype: torch.dtype, accelerator: Accelerator) -> None:
+        """Make the policy compute in `dtype`. Several processes start from the weights of the main one."""
+        self.accelerator = accelerator
+        self.weights: dict[str, torch.Tensor] = {}
+        """float32; those of a model that computes in float32 are its own."""
+        self._own: dict[str, torch.nn.Parameter] = {}
+        adapted = adapters.attached(policy.model)
+        for name, weight in policy.named_parameters():
+            if not weight.requires_grad:
+                weight.data = weight.data.to(dtype)
+                continue
+            master = weight.data.float()
+            if dtype != torch.float32 and not adapted:
+                weight.data = master.to(dtype)
+                weight.register_post_accumulate_grad_hook(_adder(master))  # type: ignore[no-untyped-call]
+            else:
+                weight.data, master = master, weight
+            self.weights[name], self._own[name] = master, weight
+        if accelerator.num_processes > 1:
+            self.load({name: broadcast(master.detach()) for name, master in self.weights.items()})
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take these values."""
+        for name, master in self.weights.items():
+            master.copy_(weights[name])
+        self.round()
+
+    @torch.no_grad()
+    def round(self) -> None:
+        """Give the model the masters as they are now; call it after each step of the optimizer."""
+        for name, master in self.weights.items():
+            if self._own[name] is not master:
+                self._own[name].copy_(master)
+
+    def finite(self) -> bool:
+        """Whether the weights that the model computes with are finite, all of them that train."""
+        return all_finite(self._own.values())
+
+    @torch.no_grad()
+    def collect(self, scale: float) -> None:
+        """Sum the gradients over all processes, and divide them by the `scale` of the loss."""
+        masters = list(self.weights.values())
+        if self.accelerator.num_processes > 1:
+            given = torch.tensor([int(m.grad is not None) for m in masters], device=self.accelerator.device)
+            for master, processes in zip(masters, reduce(given, "sum").tolist(), strict=True):
+                if processes:
+                    master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+                    torch.distributed.all_reduce(master.grad)
+        if scale != 1.0:
+            for master in masters:
+                if master.grad is not None:
+                    master.grad /= scale
+
+    def state(self, policy: Policy, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """The policy's weights as its `state_dict` names them, in `dtype`; adapters stay float32."""
+        precise = {own.data_ptr(): self.weights[name].detach() for name, own in self._own.items()}
+        made: dict[int, torch.Tensor] = {}  # tied weights stay one
+        for value in (state := policy.state_dict()).values():
+            if value.data_ptr() not in made:
+                best = precise.get(value.data_ptr(), value)
+                made[value.data_ptr()] = best.to(dtype) if value.is_floating_point() else value
+        return {name: made[value.data_ptr()] for name, value in state.items()}
+
+
+def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
+    """What to do with the gradient of a weight of half precision: add it to its master's."""
+
+    def add(weight: torch.Tensor) -> None:
+        gradient, weight.grad = weight.grad, None
+        if gradient is not None:
+            master.grad = gradient.float() if master.grad is None else master.grad.add_(gradient)
+
+    return add
