@@ -89,7 +89,8 @@ def in_float32(model: torch.nn.Module) -> Iterator[None]:
 
     The weights are cast module by module, each while it is at work, so that no more than one module's are held twice.
     """
-    device = next(model.parameters()).device.type
+    sign = torch.nn.Parameter(torch.zeros((), device=next(model.parameters()).device), requires_grad=False)
+    signed = [module for module in model.modules() if hasattr(type(module), "dtype")]
     before = torch.get_float32_matmul_precision()
     own: dict[int, dict[str, Any]] = {}
 
@@ -107,11 +108,15 @@ def in_float32(model: torch.nn.Module) -> Iterator[None]:
         if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in module.parameters(recurse=False)):
             handles.append(module.register_forward_pre_hook(widen, with_kwargs=True))
             handles.append(module.register_forward_hook(restore, always_call=True))
+    for module in signed:  # a model casts to its `dtype`, which is that of the first parameter
+        module._parameters = {"float32": sign, **module._parameters}
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(sign.device.type, enabled=False):
             yield
     finally:
+        for module in signed:
+            del module._parameters["float32"]
         torch.set_float32_matmul_precision(before)
         for handle in handles:
             handle.remove()
