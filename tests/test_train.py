@@ -110,7 +110,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     route = ROUTERS["dyme"].stages(Config())[0].route
 
     def routed(*args: Any) -> Any:
-        if called[-1] != "route":
+        if called and called[-1] != "route":  # the check of targets asks before the first step
             called.append("route")
         return route(*args)
 
