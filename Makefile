@@ -14,7 +14,7 @@ VLLM := build/vllm
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm lint clean setup setup-test
+.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -54,6 +54,11 @@ $(NEWEST)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(NEWEST)/venv
 	$(NEWEST)/venv/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e ".[test]"
 	touch $@
+
+# Some 400 faults of the operating system at every command, then 60 kills; an hour. As root it mounts small file systems that are full.
+test-faults: setup-test
+	$(BIN)/python tests/faults.py
+	$(BIN)/python tests/kills.py
 
 test-llm: setup-test $(LLM)/.ready
 	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real_llm.py

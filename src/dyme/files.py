@@ -42,14 +42,19 @@ def whole_folder(out: Path) -> Iterator[Path]:
     if os.path.ismount(out) or out == Path.cwd():
         raise RunError(f"{out}: is a mount point or the working directory, and cannot be replaced; name a folder in it")
     part = out.with_name(f".{out.name}.part")
-    with lock.hold(part):
-        _empty(part)
-        try:
-            with at(part):
-                yield part
-        except BaseException:
+    try:
+        with lock.hold(part):
             _empty(part)
-            raise
+            try:
+                with at(part):
+                    yield part
+            except BaseException:
+                _empty(part)
+                raise
+    except BaseException:
+        with suppress(OSError):
+            part.rmdir()
+        raise
     with suppress(FileNotFoundError):
         out.rmdir()
     part.rename(out)
