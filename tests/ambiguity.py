@@ -31,8 +31,8 @@ State = tuple[int, str]
 _OUTSIDE = -1
 _UNROLLED_SET, _UNROLLED_GROUP = 200, 8
 """Repeats up to here are copied; of more, the bound is left out."""
-_WORLD = [*map(chr, range(0x250)), *map(chr, range(0x300, 0x310)), *map(chr, range(0x3B1, 0x3C9)), *"’−√≈一\ue000\ue001"]
-"""Characters from which one of each kind is taken."""
+_WORLD = [*map(chr, range(128)), *"éßİſ\u212a²½٣\xa0\u2028°€−’√≈α一あ\u0301\ue000\ue001"]
+"""Characters from which one of each kind is taken; those of the pattern itself and the ends of its ranges come to them."""
 
 
 def growth(pattern: re.Pattern[str], use: Use = "search") -> str:
