@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from dyme.types import Judgement, Sample
-from dyme.verify.words import NUMBER_WORDS, tokens
+from dyme.verify.words import NUMBER_WORDS, lists_letters, tokens
 
 ENOUGH = 3
 """Annotators who agree, for full marks."""
@@ -37,6 +37,12 @@ def any_of(prediction: str, answers: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=8192)
 def vqa_words(text: str) -> tuple[str, ...]:
-    """The words of an answer as VQA compares them; articles stay if there is nothing else."""
+    """The words of an answer as VQA compares them; articles stay if there is nothing else, and an A that is a letter ("A, C", "type A")."""
     found = tuple(_DIGITS.get(word, word) for word in tokens(text))
-    return tuple(word for word in found if word not in _ARTICLES) or found
+    following = (*found[1:], "a")
+    return (
+        tuple(
+            word for word, after in zip(found, following, strict=False) if word not in _ARTICLES or (word == "a" and lists_letters(after))
+        )
+        or found
+    )

@@ -28,4 +28,4 @@ def bare(text: str) -> str:
     text = _FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", text)
     for pattern, replacement in _REPLACED:
         text = pattern.sub(replacement, text)
-    return " ".join(text.split()).replace(" ,", ",").rstrip(".,;: ")
+    return " ".join(text.split()).replace(" ,", ",").replace(" ^", "^").rstrip(".,;: ")

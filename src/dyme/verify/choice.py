@@ -38,6 +38,7 @@ _PICTURED = ("",) * 26
 """Choices whose texts are not known."""
 _SINGLE = re.compile(r"(?<![\w$\\])[A-Z](?![\w$'])")
 _SIGNS = re.compile(r"[$\\{}]|\\(?:left|right|mathrm|text)(?![a-z])")
+_MONEY = re.compile("[€£¥₹]")
 _MATHEMATICS = re.compile(r"[0-9\\√π]")
 
 
@@ -166,4 +167,6 @@ def _mathematics(text: str) -> tuple[Expression, Value | None]:
 
 def alike_choice(text: str, choice: str) -> bool:
     """Whether `text` is that of `choice`; signs of LaTeX do not count."""
-    return alike(text, choice) or (("$" in choice or "\\" in choice) and alike(_SIGNS.sub("", text), _SIGNS.sub("", choice)))
+    if alike(text, choice):
+        return True
+    return ("$" in choice or "\\" in choice) and not _MONEY.search(text) and alike(_SIGNS.sub("", text), _SIGNS.sub("", choice))

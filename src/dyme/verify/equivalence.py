@@ -44,6 +44,7 @@ _ALLOWED = re.compile(rf"(?:[A-Za-z0-9 +\-*/^_=<>()\[\]{{}}.,:|']|\\(?:{'|'.join
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot|log|ln)(?![a-z])")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 _EXPONENT = re.compile(r"(.?) ?\^ *(\{[^{}]*\}|\\?\w+|.)")
+_TOWER = re.compile(r"\^ ?(?:\{[^{}]*\}|[0-9]+|[A-Za-z]|\\[a-z]+) ?\^|\^ ?\{[^{}]*\{")
 _APART = re.compile(r"[0-9.] +[0-9.]")
 _SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*(?:[-+]\s*)?[0-9]")
 _PER_LETTER = re.compile(r"/ ?[hs](?![A-Za-z])|[°] ?[CF](?![A-Za-z])|(?<=[0-9])e(?=[-+]?[0-9])")
@@ -155,7 +156,7 @@ def readable(text: str) -> bool:
         multiplied *= power if base in ")]}" else 1
         if max(power, multiplied) > LARGEST_POWER:
             return False
-    return not re.search(r"\^[^+\-*/=,()^]*\^|\^ *\{[^{}]*\{", text)
+    return not _TOWER.search(text)
 
 
 def _deep(text: str) -> bool:

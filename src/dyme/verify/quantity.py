@@ -101,7 +101,7 @@ def quantity(text: str, unit: str = "") -> Quantity | None:
     if len(text) > LONGEST_NUMBER + len(unit):
         return None
     text, unit = spell_letters(text).casefold(), plain(unit).casefold() if unit else ""
-    if text[:1] == "(" and text[-1:] == ")":
+    if text[:1] + text[-1:] in ("()", "[]", "{}"):
         text = text[1:-1].strip()
     text = text[found.end() :] if (found := _ABOUT.match(text)) else text
     if single := _single(text, unit):

@@ -93,11 +93,11 @@ def _whole(text: str) -> tuple[Fraction, int] | None:
         number, scale = NUMBER_WORDS.get(word), SCALES.get(word, 0)
         if number is not None and (last in ("", "and", "scale", "hundred") or (last == "tens" and 0 < number < 10)):
             group, last = group + number, "tens" if number >= 20 else "ones"
-        elif word == "hundred" and (last in ("", "a") or (last in ("ones", "tens") and 0 < group < 100)):
+        elif word == "hundred" and (last == "a" or (last in ("ones", "tens") and 0 < group < 100)):
             group, last = max(group, 1) * 100, "hundred"
         elif word == "dozen" and last in ("", "a"):
             group, last = 12, "ones"
-        elif scale >= 1000 and len(word) > 2 and scale < limit and (group or last in ("", "a")):
+        elif scale >= 1000 and len(word) > 2 and scale < limit and (group or last == "a"):
             total, group, last, limit = total + max(group, 1) * scale, 0, "scale", scale
         elif (word == "and" and last in ("hundred", "scale")) or (word in ("a", "an") and not last):
             last = "and" if word == "and" else "a"

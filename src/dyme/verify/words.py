@@ -118,7 +118,12 @@ def tokens(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8192)
 def words(text: str) -> tuple[str, ...]:
-    """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A" keeps its A)."""
+    """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A", "A, C" keep their A)."""
     found = tokens(text)
-    kept = found[1:] if found[:1] in (("a",), ("an",)) else found
+    kept = found[1:] if found[:1] in (("a",), ("an",)) and len(found) > 1 and not lists_letters(found[1]) else found
     return tuple(word for word in kept if word != "the") or found
+
+
+def lists_letters(token: str) -> bool:
+    """Whether an A before this token is a letter among others ("A, C", "A and C"), not an article."""
+    return (len(token) == 1 and token.isalpha()) or token in ("and", "or")

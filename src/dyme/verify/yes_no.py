@@ -44,7 +44,7 @@ def polarity(text: str) -> bool | None:
     if not clauses:
         return None
     said = [_opening(clause) for clause in clauses]
-    if len(said[0]) != 1 or clauses[:2] == [["n"], ["a"]]:
+    if len(said[0]) != 1 or (clauses[0] == ["n"] and clauses[1:] and clauses[1][0] == "a"):
         return None
     last = clauses[-1][-1]
     everything = set[bool]().union(*said, [_POLAR[last]] if last in _POLAR and clauses[-1][-2:-1] != ["not"] else [])
