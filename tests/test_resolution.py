@@ -93,5 +93,5 @@ def test_settings_from_the_command_line() -> None:
     config = build({}, ["--model.image_splitting", "false", "--model.image_longest_edge", "1024"])
     assert (config.model.image_splitting, config.model.image_longest_edge) == (False, 1024)
     assert build({}, ["--model.image_splitting", "none"]).model.image_splitting is None
-    with pytest.raises(ConfigError, match="image_max_tiles must not be negative"):
+    with pytest.raises(ConfigError, match="model.image_max_tiles must be from 0 to 1,000, not -1"):
         build({}, ["--model.image_max_tiles", "-1"])
