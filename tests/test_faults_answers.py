@@ -267,3 +267,66 @@ def test_a_year_keeps_the_published_score() -> None:
     judged = judge("2021", year, tolerance=0.05)
     assert (judged.correct, judged.score) == (False, 1.0) and judge("2300", year, tolerance=0.05).score == 0.0
     assert judge("1960", Sample(id="0", question="How many people came?", answer="1950"), tolerance=0.05).correct
+
+
+@pytest.mark.parametrize("kind", ["number", "auto"])
+def test_numbers_in_latex_in_words_and_in_other_countries(kind: AnswerKind) -> None:
+    dressed = (
+        r"\mathbf{14}",
+        r"\approx 14",
+        r"14^{\circ}",
+        r"\boxed{14\text{ cm}}",
+        r"14\ \text{cm}",
+        r"\left(14\right)",
+        r"14\,\%",
+        r"\(14\)",
+    )
+    right(
+        kind,
+        "14",
+        *dressed,
+        "{14}",
+        r"\$14.00",
+        r"14\;",
+        r"$14\%$",
+        r"$14\text{ dollars}$",
+        r"\boxed{\$14}",
+        "14).",
+        "**14**)",
+        "14]",
+        "14}.",
+    )
+    right(kind, "14", "(The answer is 14)", "\u200e14", "14\u00ad", "14\u3000", "１４", "١٤", "14。", "roughly 14", "ca. 14")
+    right(kind, "-3/4", r"-\frac{3}{4}", "-0.75", "−¾")
+    right(kind, "3.5", r"3\frac{1}{2}", r"3\tfrac12", "3½", "three and a half", "3 and 1/2", "3-1/2")
+    right(kind, "1234.5", r"1{,}234.5", r"\$1{,}234.50", "1 234.5", "1.234,5", "1 234,5", "1'234.5")
+    right(kind, "12345678", "1,23,45,678", "12 345 678", "12.345.678")
+    wrong(kind, "12345", "12,34,5", "1,2345", "12.34.5", "12 34 5")
+    right(kind, "101", "one hundred and one", "a hundred and one")
+    right(kind, "0.25", "a quarter", "one fourth")
+    right(kind, "1.5", "one and a half", "three halves")
+    wrong(kind, "1", "one and a half", "a half", "one third")
+    right(kind, "12", "a dozen", "twelve", "1 dozen")
+    wrong(kind, "3", "3rd", "third", "3 of 5", "3 out of 5", "3:00", "three or four", "no 3", "3 vs 4", "3abc")
+    right(kind, "5-7", "5 to 7", "between 5 and 7", "5—7")
+    wrong(kind, "5-7", "5", "7-5", "5/7", "5,7", "-2")
+
+
+@pytest.mark.parametrize("kind", ["text", "open", "vqa"])
+def test_an_a_before_letters_is_a_letter(kind: AnswerKind) -> None:
+    annotators = {"answers": ("C",) * 5} if kind == "vqa" else {}
+    wrong(kind, "C", "A, C", "A/C", "a C", "A and C", "A C", **annotators)
+    right(kind, "C", "c", "C.", **annotators)
+    right(kind, "dog", "a dog", "the dog", **({"answers": ("dog",) * 5} if kind == "vqa" else {}))
+
+
+def test_further_mathematics() -> None:
+    for target in ("2", "1/2", "0.5", "-2"):
+        wrong("math", target, *(target + tail for tail in ("x", "b", " y", r"\pi", "n^2", "xy", r"\theta", "i", r"\sqrt{2}", "a+b")))
+    wrong("math", r"\frac{1}{2}", r"\frac{1}{2}h", r"\frac{1}{2}s", r"\frac{1}{2}y")
+    right("math", "5", r"5\text{ s}", r"5\mathrm{h}", r"5~\mathrm{kg}")
+    right("math", r"\frac{\sqrt{2}}{2}", r"\frac{\sqrt{2}}2", r"\frac{\sqrt2}2", "√2/2", "0.71")
+    right("math", "a^2b^3c^4", "c^4b^3a^2")
+    right("math", r"\emptyset", "∅", r"\varnothing")
+    wrong("math", "0.2", "0.15", "0.24", "1/6")
+    right("math", "0.167", "1/6")
