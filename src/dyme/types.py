@@ -87,7 +87,7 @@ class Judgement:
 
     correct: bool
     score: float
-    """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy)."""
+    """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy) or too kind (a year off)."""
     reason: str = ""
     """Why an answer is wrong, where that is not plain: it took too long to compare, or is too long."""
 
