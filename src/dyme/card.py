@@ -111,7 +111,7 @@ def _figures(evaluations: list[dict[str, Any]], step: int, rounded: str) -> str:
         f"{_number(figure, value['low'])} to {_number(figure, value['high'])} | {value['n']} |"
         for name, row in last.items()
         for figure, value in row["metrics"].items()
-        if {"value", "low", "high", "n"} <= value.keys()
+        if isinstance(value, dict) and {"value", "low", "high", "n"} <= value.keys()
     ]
     table = "| split | figure | value | 95 % interval | n |\n|---|---|---:|---:|---:|\n" + "\n".join(rows)
     return "\n\n".join(part for part in ("## Figures", rounded, table) if part)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dyme import lock
+from dyme import lock, schema
 from dyme.config import Config
 from dyme.errors import RunError, at
 from dyme.files import write_whole
@@ -146,7 +146,7 @@ class ItemFolder:
 
     def items(self) -> dict[Key, Item]:
         """What is there so far, by any process, in order; raises RunError for a damaged line."""
-        found = [_item(row, file) for file in self._files() for row in read_rows(file)]
+        found = [_item(row, file) for file in self._files() for row in read_rows(file, schema.LINES["items.jsonl"])]
         return dict(sorted({item.key: item for item in found}.items(), key=lambda pair: (pair[0][0], STYLES.index(pair[0][1]))))
 
     def append(self, items: Iterable[Item], process: int | None = None) -> None:
@@ -216,6 +216,8 @@ def _row(item: Item) -> dict[str, Any]:
 
 
 def _item(row: Mapping[str, Any], file: Path) -> Item:
+    if row["prompt"] not in STYLES:
+        raise RunError(f"{file}: a line asks in no known style ({row['prompt']}); choose another --out")
     try:
         statements, drawn = row.get("statements"), row.get("sampled")
         more = {"statements": tuple(statements) if statements else None, "sampled": Drawn(**drawn) if drawn else None}

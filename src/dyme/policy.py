@@ -202,8 +202,12 @@ class Policy(torch.nn.Module):
         """Tokens that end an answer, the one of targets first; the generation config is told of all, for those who sample elsewhere."""
         settings = self.model.generation_config
         named = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-        named = [int(token) for token in named if token is not None]
+        named, size = [token for token in named if token is not None], self.model.get_output_embeddings().weight.shape[0]
+        if strange := [token for token in named if not (isinstance(token, int) and 0 <= token < size)]:
+            raise ModelError(f"generation_config.json names {strange[0]!r} as an end token, which the model does not have")
         ends = self.chat.ends(named)
+        if any(token >= size for token in ends):
+            raise ModelError(f"the tokenizer's end token {self.tokenizer.eos_token!r} is none of the {size:,} that the model has")
         if not ends:
             raise ModelError(f"{type(self.model).__name__}: neither the tokenizer nor the generation config names an end token")
         if named and ends[0] not in named:
@@ -225,6 +229,8 @@ class Policy(torch.nn.Module):
         config = self.model.config
         placeholders = [getattr(config, f"{kind}_token_{word}", None) for kind in ("image", "video") for word in ("id", "index")]
         special = [token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special]  # <row_1_col_1> and its like
+        if strange := [token for token in placeholders if token is not None and token >= size]:
+            raise ModelError(f"config.json names token {strange[0]:,} as a picture's place, and the model has {size:,}")
         for token in [*self.tokenizer.all_special_ids, *special, *placeholders]:
             if token is not None and token not in self.ends and token < size:
                 mask[token] = True

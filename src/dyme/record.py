@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dyme import lock
+from dyme import lock, schema
 from dyme.config import Config
 from dyme.errors import RunError, at
 from dyme.files import replacing, write_whole
@@ -160,7 +160,10 @@ class RunFolder:
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings as written, whichever version of dyme wrote them."""
-        return self._object("config.json")
+        found = self._object("config.json")
+        if wrong := schema.fault(found, {"*": {}}):
+            raise RunError(f"{self.path / 'config.json'}: cannot be read ({wrong})")
+        return found
 
     def versions(self) -> dict[str, Any]:
         """Software, machine, command line and start time; empty if not recorded."""
@@ -169,7 +172,13 @@ class RunFolder:
     def steps(self) -> list[StepRecord]:
         """The optimizer steps so far; a null metric reads as nan."""
         rows = self._read("metrics.jsonl")
-        return [StepRecord(**{**row, "metrics": {k: math.nan if v is None else v for k, v in row["metrics"].items()}}) for row in rows]
+        return [
+            StepRecord(
+                step=row["step"], prompts=row["prompts"], epoch=row["epoch"], seconds=row["seconds"],
+                metrics={name: math.nan if value is None else value for name, value in row["metrics"].items()},
+            )
+            for row in rows
+        ]  # fmt: skip
 
     def rollouts(self) -> Iterator[dict[str, Any]]:
         """The groups so far, read one at a time."""
@@ -193,13 +202,16 @@ class RunFolder:
                 file.flush()
 
     def _read(self, name: str) -> Iterator[dict[str, Any]]:
-        return read_rows(self.path / name)
+        return read_rows(self.path / name, schema.LINES[name])
 
     def _object(self, name: str) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.path / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({error})") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / name}: cannot be read (it holds no settings)")
+        return found
 
     def _keep_images(self, step: int, groups: Sequence[Group]) -> None:
         """Keep images of evenly spaced steps, however long the run: beyond IMAGE_LIMIT, every second such step is given up."""
@@ -349,10 +361,10 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(strict(row), allow_nan=False) + "\n"
 
 
-def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+def read_rows(file: Path, shape: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of a JSON-lines file that is being written, none if it is absent; a half-written last line is passed over.
 
-    Raises RunError, naming the line, for one that is not JSON.
+    Raises RunError, naming the line, for one that is not JSON or not of the shape that the file's lines have (`schema.LINES`).
     """
     if not file.exists():
         return
@@ -361,9 +373,12 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return  # half-written
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise RunError(f"{file}, line {number}: not JSON ({error}); remove that line to read the rest") from error
+            if wrong := schema.fault(row, shape):
+                raise RunError(f"{file}, line {number}: {wrong}; remove that line to read the rest")
+            yield row
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:

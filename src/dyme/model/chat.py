@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from jinja2 import TemplateError
-
 from dyme.config import ModelConfig
 from dyme.errors import ModelError
 
@@ -47,6 +45,8 @@ class Chat:
         opening, whole = self.prompt("q"), self._render([self._turn("user", "q"), self._turn("assistant", f"{_MARK}x")], generate=False)
         if system_prompt and system_prompt.strip() not in opening:
             raise ModelError("the model's chat template drops model.system_prompt; put the text into task.think_prompt")
+        if _MARK not in whole or _MARK not in self.prompt(_MARK):
+            raise ModelError("the model's chat template drops what it is given; it is empty or damaged")
         before, _, after = whole.partition(_MARK)
         self.lead = before.removeprefix(opening) if before.startswith(opening) else ""
         """What the template puts between the generation prompt and an answer's first character, often a blank."""
@@ -88,8 +88,8 @@ class Chat:
             text: str = self.processor.apply_chat_template(
                 [*self.system, *turns], add_generation_prompt=generate, tokenize=False, **self.options
             )
-        except TemplateError as error:
-            raise ModelError(f"the model's chat template cannot be used: {error}") from error
+        except Exception as error:  # the template is code of the checkpoint's
+            raise ModelError(f"the model's chat template cannot be used: {str(error).strip() or type(error).__name__}") from error
         return text
 
 

@@ -10,8 +10,8 @@ import contextlib
 import importlib.util
 import io
 import json
-import struct
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.video_processing_utils import BaseVideoProcessor
@@ -31,6 +30,8 @@ from dyme.model.attention import NAME, register
 from dyme.precision import all_finite
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+"""A layer's place within a weight's name."""
 
 
 def open_checkpoint(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -43,10 +44,16 @@ def open_checkpoint(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()  # it breaks the live display
     try:
         model, processor, found = _read(base, folders, config, dtype)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, struct.error) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # others' code on files that may hold anything
         raise ModelError(f"{config.path}: cannot load the model: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
         raise ModelError(f"{config.path}: lacks {len(missing)} of the model's weights ({missing[0]} ...); the download may be incomplete")
+    if beyond := _beyond(model, found["unexpected_keys"]):
+        raise ModelError(
+            f"{config.path}: config.json has no place for {len(beyond)} of the weights ({beyond[0]} ...); it belongs to another"
+        )
     if getattr(processor, "chat_template", None) is None:
         raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
     resolution.apply(processor, config)
@@ -125,14 +132,47 @@ def resolve(config: ModelConfig) -> str:
             raise ModelError(f"{config.path}: has no config.json; give the folder of a Hugging Face checkpoint or of a finished run")
     if not any(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)):
         raise ModelError(f"{config.path}: has no weights (*.safetensors); the download may be incomplete")
-    if not config.trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
+    if "auto_map" in _described(folder) and not config.trust_remote_code:
         raise ModelError(f"{config.path}: wants to run its own Python code; if you trust it, add --model.trust_remote_code true")
     return str(folder)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What an error says, in one line: its first, and where that only opens another, the next."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in said[: 2 if said[0].endswith(":") else 1])
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What config.json holds; raises ModelError for a file that holds no settings."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{folder}: config.json is not valid JSON ({first_line(error)}); the download may be incomplete") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{folder}: config.json holds no settings; the download may be incomplete")
+    return settings
+
+
+def _check_size(base: str, shape: Any, loader: Any) -> None:
+    """Raise ModelError, before anything is built, if config.json describes a far larger model than there are weights.
+
+    So it is where a part of it is lost, whose place the family's default takes. A weight takes half a byte at least.
+    """
+    held = sum(file.stat().st_size for pattern in _WEIGHTS for file in Path(base).glob(pattern)) if Path(base).is_dir() else 0
+    if not held:
+        return
+    with torch.device("meta"):
+        described = sum(weight.numel() for weight in loader.from_config(shape).parameters())
+    if described > 4 * held:
+        raise ModelError(f"{base}: config.json describes a model of {described:,} weights, and {held:,} bytes of them are there")
+
+
+def _beyond(model: Any, names: Iterable[str]) -> list[str]:
+    """Names of weights for layers that the model lacks, though it has others of their kind; all, if they are most of the file's."""
+    own, names = list(model.state_dict()), sorted(names)
+    kinds = {_NUMBER.sub("#", name) for name in own}
+    return names if len(names) > len(own) else [n for n in names if _NUMBER.search(n) and _NUMBER.sub("#", n) in kinds]
 
 
 def _adapted(folder: Path) -> bool:
@@ -172,6 +212,8 @@ def _read(base: str, folders: Sequence[Path], config: ModelConfig, dtype: torch.
     loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
     own = _owner(folders, base, "*processor_config.json" if multimodal else "*token*")
     processor = _processor(own, shape.model_type, options) if multimodal else AutoTokenizer.from_pretrained(own, **options)
+    if not config.trust_remote_code:
+        _check_size(base, shape, loader)
     model, found = loader.from_pretrained(base, dtype=dtype, output_loading_info=True, **options)
     return model, processor, found
 

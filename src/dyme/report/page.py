@@ -101,7 +101,7 @@ def _duration(seconds: float) -> str:
 
 
 def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
-    examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in row.get("examples", [])[:_EXAMPLES]]
+    examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in (row.get("examples") or [])[:_EXAMPLES]]
     return {
         "name": row["name"],
         "step": row["step"],
