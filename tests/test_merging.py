@@ -103,7 +103,7 @@ def change(folder: Path, **settings: Any) -> None:
 
 def exported(folder: Path, out: Path) -> torch.Tensor:
     """What plain transformers says of the exported adapter."""
-    assert write(ModelConfig(path=str(folder)), out)
+    assert write(ModelConfig(path=str(folder)), out, torch.float32)
     assert not (out / adapters.SETTINGS).exists()
     policy = Policy.load(ModelConfig(path=str(out)))
     loader = AutoModelForImageTextToText if policy.takes_images else AutoModelForCausalLM
@@ -137,7 +137,7 @@ def test_kinds_that_change_no_weights(name: str, checkpoints: Checkpoints, tmp_p
 
 def refused(folder: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:
-        write(ModelConfig(path=str(folder / "a")), folder / "out")
+        write(ModelConfig(path=str(folder / "a")), folder / "out", torch.float32)
     assert "\n" not in str(caught.value)
     assert not (folder / "out").exists() and not list(folder.glob(".*")), "nothing is left"
 
