@@ -296,6 +296,7 @@ def test_two_processes_equal_one(checkpoints: Callable[[str], Path], tmp_path: P
             rank.kill()
     both = [torch.load(tmp_path / f"{k}.pt", weights_only=False) for k in range(2)]
     assert both[0]["completions"] | both[1]["completions"] == alone["completions"]
+    assert both[0]["poisoned"] == both[1]["poisoned"] == {"skipped": 1.0, "guard": "nonfinite", "still": True}
     for name, expected in alone["steps"].items():
         for rank in both:
             found = rank["steps"][name]

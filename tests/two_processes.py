@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from tiny import groups, prompts, step
 
+from dyme import update
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from dyme.policy import Policy, Prompt
 from dyme.rollout import hf
@@ -38,7 +39,9 @@ def work(policy: Policy) -> tuple[list[Prompt], list[Group]]:
 
 
 def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
-    """Completions by sample, and per scenario the metrics, gradients and movement of the weights of one step."""
+    """Completions by sample, per scenario the metrics, gradients and movement of the weights of one step, and what a step does whose
+    loss is nan on the last process alone.
+    """
     rank, world = accelerator.process_index, accelerator.num_processes
     policy = Policy.load(ModelConfig(path=str(checkpoint)))
     start = {n: t.clone() for n, t in policy.state_dict().items()}
@@ -60,7 +63,17 @@ def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
         done = step(updater, share(prompts(policy, len(rewards))), own, [stage.route(g, Context(config=config)) for g in own], lr=1e-3)
         moved = {n: t - start[n] for n, t in policy.state_dict().items()}
         steps[name] = {"metrics": done.metrics, "gradients": done.gradients, "moved": moved}
-    return {"completions": dict(zip(ids, [[c.token_ids for c in g] for g in sampled], strict=True)), "steps": steps}
+    updater, held = Updater(policy, Config(), accelerator), {n: t.clone() for n, t in policy.state_dict().items()}
+    own = share(groups(policy, REWARDS))
+    plain = update.loss
+    if rank == world - 1:
+        update.loss = lambda *given: plain(*given) * float("nan")
+    metrics = updater.step(share(prompts(policy, 8)), own, [stage.route(g, Context(config=Config())) for g in own], 1e-3)
+    update.loss = plain
+    still = all(torch.equal(t, held[n]) for n, t in policy.state_dict().items())
+    poisoned = {"skipped": metrics["steps_skipped_nonfinite"], "guard": updater.guard.skipped, "still": still}
+    completions = dict(zip(ids, [[c.token_ids for c in g] for g in sampled], strict=True))
+    return {"completions": completions, "steps": steps, "poisoned": poisoned}
 
 
 if __name__ == "__main__":

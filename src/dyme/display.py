@@ -110,7 +110,8 @@ class Display:
         modes = " ".join(f"{mode} {share:.0%}" for mode, share in shares.items() if share or mode != "mixed")
         seconds = mean.get("seconds_rollout", 0.0) + mean.get("seconds_update", 0.0)
         tokens = mean.get("rollout_tokens", 0.0) + mean.get("trained_tokens", 0.0)
-        rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s"
+        skipped = sum(record.metrics.get("steps_skipped_nonfinite", 0.0) for record in self._recent)
+        rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s" + (f" | {skipped:.0f} steps skipped, not finite" if skipped else "")
         if not mean.get("rollout_tokens"):
             return f"{modes} | loss {mean.get('loss', 0.0):.3f} | {rate}"
         return (
