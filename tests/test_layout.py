@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import FAMILIES, ROWS, TREES, text_only
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from tiny import awkward, gap, gradients_of, group, groups, prompts, row_logprobs, samples, words
 
 from dyme import layout, policy, tree
@@ -267,7 +267,7 @@ def test_gradient_checkpointing_changes_no_gradient(family: str, policies: Load)
 @pytest.mark.parametrize("family", SOME)
 def test_adapters_get_the_gradients_of_rows(family: str, policies: Load) -> None:
     of = copy.deepcopy(policies(family))
-    of.model.add_adapter(LoraConfig(target_modules=["q_proj", "v_proj"], r=4, init_lora_weights=False))
+    inject_adapter_in_model(LoraConfig(target_modules=["q_proj", "v_proj"], r=4, init_lora_weights=False), of.model)
     tree_, rows = gradients(of, "tree"), gradients(of, "rows")
     assert tree_ and all("lora" in name for name in tree_)
     assert gap(tree_, rows) < 1e-5
