@@ -375,6 +375,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import dyme.train  # noqa: F401
 
     os.umask(0o022)
+    "".encode("utf-8-sig")  # a codec is a module too, and an ordinary user may not be able to read root's Python
     counts: Counter[tuple[str, str]] = Counter()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
