@@ -22,7 +22,7 @@ from dyme.config import Config, ModelConfig, TaskConfig, TrainConfig
 from dyme.policy import Policy
 from dyme.precision import read
 from dyme.route import ROUTERS, Context
-from dyme.tasks import charts
+from dyme.supervise.build import load
 from dyme.types import Group
 from dyme.update import Updater
 
@@ -38,7 +38,7 @@ def measure(model: str, precision: str, rate: float, steps: int, size: int) -> d
     torch.manual_seed(0)
     policy = Policy.load(config.model, read(config))
     updater = Updater(policy, config, Accelerator(cpu=not torch.cuda.is_available()))
-    samples = charts.load(config.task, "train")[:size]
+    samples = load(config, "train")[0][:size]
     asked, groups = [policy.encode(sample, config.task.think_prompt) for sample in samples], [Group(sample=s) for s in samples]
     stage = ROUTERS["sft"].stages(config)[0]
     routes = [stage.route(group, Context(config=config)) for group in groups]
