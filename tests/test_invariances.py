@@ -297,6 +297,8 @@ def test_two_processes_equal_one(checkpoints: Callable[[str], Path], tmp_path: P
     both = [torch.load(tmp_path / f"{k}.pt", weights_only=False) for k in range(2)]
     assert both[0]["completions"] | both[1]["completions"] == alone["completions"]
     assert both[0]["poisoned"] == both[1]["poisoned"] == {"skipped": 1.0, "guard": "nonfinite", "still": True}
+    assert not alone["calls"] and both[0]["calls"] == both[1]["calls"]
+    assert len(both[0]["calls"]) <= 5, "gradients are summed in one call"
     for name, expected in alone["steps"].items():
         for rank in both:
             found = rank["steps"][name]

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from runs import small
 from tiny import group, groups, prompts, samples
 
-from dyme import layout, precision, update
+from dyme import layout, masters, precision, update
 from dyme.cli import main
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from dyme.errors import ConfigError, ModelError, RunError
@@ -139,6 +139,20 @@ def test_twenty_steps_move_all_weights_as_in_float32() -> None:
     for name in ("bf16", "fp16"):
         assert last[name] == pytest.approx(last["fp32"], rel=0.02)
         assert all(share >= 0.99 * moved["fp32"][key] > 0 for key, share in moved[name].items())
+
+
+def test_processes_sum_gradients_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In buckets, whatever their shapes; a gradient that fills one goes by itself, uncopied."""
+    monkeypatch.setattr(masters, "BUCKET", 4 * 10)
+    sizes: list[int] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: sizes.append(flat.mul_(2).numel()))
+    gradients = [torch.randn(shape) for shape in ((2, 3), (4,), (1,), (3, 2, 2), (5,), (0,), ())]
+    gradients.append(torch.randn(3, 2).T)
+    expected = [2 * gradient for gradient in gradients]
+    for bucket in masters.buckets(gradients):
+        masters._all_reduce(bucket)
+    assert sizes == [10, 1, 12, 6, 6]
+    assert all(torch.equal(gradient, double) for gradient, double in zip(gradients, expected, strict=True))
 
 
 # layouts

@@ -153,6 +153,15 @@ def test_a_refined_target_is_named_as_such(tmp_path: Path) -> None:
     assert "gold" not in own
 
 
+def test_skipped_steps_are_a_tile_where_there_are_any(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert "skipped steps" not in write_page(run.path).read_text()
+    for step, figures in ((7, {"steps_skipped_nonfinite": 1.0}), (8, {"steps_skipped_nonfinite": 0.0, "steps_skipped_overflow": 1.0})):
+        run.log_step(StepRecord(step=step, prompts=4 * step, epoch=0.1, seconds=1.0, metrics=figures))
+    text = write_page(run.path).read_text()
+    assert '<dt>skipped steps</dt><dd class="value">2</dd><dd class="quiet">1 not finite, 1 beyond float16</dd>' in text
+
+
 def test_out_and_a_missing_run(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=1)
     assert write_page(run.path) == run.path / "report.html"

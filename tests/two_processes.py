@@ -40,7 +40,7 @@ def work(policy: Policy) -> tuple[list[Prompt], list[Group]]:
 
 def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
     """Completions by sample, per scenario the metrics, gradients and movement of the weights of one step, and what a step does whose
-    loss is nan on the last process alone.
+    loss is nan on the last process alone, with the numbers that it sums over processes, call by call.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     policy = Policy.load(ModelConfig(path=str(checkpoint)))
@@ -65,15 +65,17 @@ def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
         steps[name] = {"metrics": done.metrics, "gradients": done.gradients, "moved": moved}
     updater, held = Updater(policy, Config(), accelerator), {n: t.clone() for n, t in policy.state_dict().items()}
     own = share(groups(policy, REWARDS))
-    plain = update.loss
+    plain, summed = update.loss, torch.distributed.all_reduce
+    calls: list[int] = []
+    torch.distributed.all_reduce = lambda *given, **named: (calls.append(given[0].numel()), summed(*given, **named))[1]
     if rank == world - 1:
         update.loss = lambda *given: plain(*given) * float("nan")
     metrics = updater.step(share(prompts(policy, 8)), own, [stage.route(g, Context(config=Config())) for g in own], 1e-3)
-    update.loss = plain
+    update.loss, torch.distributed.all_reduce = plain, summed
     still = all(torch.equal(t, held[n]) for n, t in policy.state_dict().items())
     poisoned = {"skipped": metrics["steps_skipped_nonfinite"], "guard": updater.guard.skipped, "still": still}
     completions = dict(zip(ids, [[c.token_ids for c in g] for g in sampled], strict=True))
-    return {"completions": completions, "steps": steps, "poisoned": poisoned}
+    return {"completions": completions, "steps": steps, "poisoned": poisoned, "calls": calls}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ adapters are float32 in every model, as peft has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +17,9 @@ from accelerate.utils import broadcast, reduce
 from dyme.model import adapters
 from dyme.policy import Policy
 from dyme.precision import all_finite
+
+BUCKET = 64 * 2**20
+"""Bytes of gradients that processes sum in one call; a larger gradient is summed by itself, in place."""
 
 
 class Masters:
@@ -68,9 +71,10 @@ class Masters:
         if self.accelerator.num_processes > 1:
             given = torch.tensor([int(m.grad is not None) for m in masters], device=self.accelerator.device)
             for master, processes in zip(masters, reduce(given, "sum").tolist(), strict=True):
-                if processes:
-                    master.grad = torch.zeros_like(master) if master.grad is None else master.grad
-                    torch.distributed.all_reduce(master.grad)
+                if processes and master.grad is None:
+                    master.grad = torch.zeros_like(master)
+            for bucket in buckets([master.grad for master in masters if master.grad is not None]):
+                _all_reduce(bucket)
         if scale != 1.0:
             for master in masters:
                 if master.grad is not None:
@@ -85,6 +89,31 @@ class Masters:
                 best = precise.get(value.data_ptr(), value)
                 made[value.data_ptr()] = best.to(dtype) if value.is_floating_point() else value
         return {name: made[value.data_ptr()] for name, value in state.items()}
+
+
+def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The gradients in order, in lists of at most BUCKET bytes, or of one."""
+    bucket: list[torch.Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and size + gradient.nbytes > BUCKET:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.nbytes
+    if bucket:
+        yield bucket
+
+
+def _all_reduce(bucket: Sequence[torch.Tensor]) -> None:
+    """Sum each over all processes, in one call."""
+    if len(bucket) == 1:
+        torch.distributed.all_reduce(bucket[0])
+        return
+    flat = torch.cat([gradient.flatten() for gradient in bucket])
+    torch.distributed.all_reduce(flat)
+    for gradient, summed in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
 
 
 def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:

@@ -82,6 +82,10 @@ def _tiles(
     if any(helped.values()):
         done = helped["checked_groups"] + helped["refined_targets"]
         tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} in trouble"))
+    skipped = {cause: sum(r.metrics.get(f"steps_skipped_{cause}", 0.0) for r in records) for cause in ("nonfinite", "overflow")}
+    if any(skipped.values()):
+        causes = f"{skipped['nonfinite']:,.0f} not finite, {skipped['overflow']:,.0f} beyond float16"
+        tiles.append(Tile("skipped steps", f"{sum(skipped.values()):,.0f}", causes))
     if prompts:
         tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps"))
     if records:
