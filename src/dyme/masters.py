@@ -112,7 +112,7 @@ def _all_reduce(bucket: Sequence[torch.Tensor]) -> None:
         return
     flat = torch.cat([gradient.flatten() for gradient in bucket])
     torch.distributed.all_reduce(flat)
-    for gradient, summed in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+    for gradient, summed in zip(bucket, torch.split_with_sizes(flat, [gradient.numel() for gradient in bucket]), strict=True):
         gradient.copy_(summed.view_as(gradient))
 
 
