@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build of torch is enough; set TORCH to choose another.
 TORCH ?= torch==2.13.0
+# Tests run in two processes of one thread each, a file's in one of them.
+WORKERS ?= -n 2 --dist loadfile
 
 # A real but tiny LLM server (llama.cpp, SmolLM2-135M-Instruct), apart from the project's environment; compiling it takes minutes and wants gcc.
 LLM := build/llm
@@ -32,14 +34,16 @@ $(VENV)/.ready-test: $(VENV)/.ready
 demo: setup
 	$(BIN)/dyme demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
+test test-oldest test-newest: export OMP_NUM_THREADS = 1
+
 test: setup-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-wheel: setup-test
 	$(BIN)/python -m pytest tests/whole/real_wheel.py
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/venv/bin/python -m pytest
+	$(OLDEST)/venv/bin/python -m pytest $(WORKERS)
 
 $(OLDEST)/.ready: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(OLDEST)/venv
@@ -48,7 +52,7 @@ $(OLDEST)/.ready: pyproject.toml tests/oldest.py
 	touch $@
 
 test-newest: $(NEWEST)/.ready
-	$(NEWEST)/venv/bin/python -m pytest
+	$(NEWEST)/venv/bin/python -m pytest $(WORKERS)
 
 $(NEWEST)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(NEWEST)/venv

@@ -37,17 +37,19 @@ TEXTS = ["It is 12. Answer: 7", "7", "So, 1/2!"]
 
 
 class Seen:
-    """The token rows that reach the model itself while this is open."""
+    """The token rows and the pixels that reach the model while this is open; none are thinned out after the tower has seen them."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.rows, self.vision = policy, list[list[int]](), list[dict[str, torch.Tensor]]()
 
     def __enter__(self) -> Seen:
         self.handle = self.policy.model.base_model.register_forward_pre_hook(self._look, with_kwargs=True)
+        self.policy.tower.thin = list  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *error: object) -> None:
         self.handle.remove()
+        del self.policy.tower.thin
 
     def _look(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         self.rows.append(kwargs["input_ids"][0].tolist())

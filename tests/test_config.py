@@ -177,7 +177,7 @@ def test_bounds_hold_in_a_recipe_and_in_python(name: str, bounds: Bounds, kind: 
         ("train.learning_rate", "1e-4", "is str, not float"), ("train.learning_rate", -1, "above 0"), ("run.seed", -1, "from 0 to"),
         ("run.push_to_hub", 1, "1 is not true or false"), ("run.push_to_hub", "true", "'true' is str, not bool"),
         ("run.output", Path("runs/x"), "is not text"), ("run.output", "", "must not be empty"), ("model.path", " ", "must not be empty"),
-        ("model.layout", "trees", "is not one of auto, tree"), ("model.dtype", None, "is not one of float32"),
+        ("model.layout", "trees", "is not one of auto, tree"), ("model.dtype", None, "is not one of auto, float32"),
         ("objective.loss_type", "gpro", "is not one of grpo"), ("objective.epsilon_high", "none", "is str, not NoneType"),
         ("rollout.num_generations", 1, "one completion has no group"), ("rollout.temperature", 0, "must be from 0.001"),
         ("method.memorize_weight", "papers", "nor one of paper, code"), ("method.memorize_weight", -1.0, "at least 0"),

@@ -264,7 +264,7 @@ def test_each_picture_goes_through_the_tower_once(overlap: str, tmp_path: Path, 
     """Also where the next step is sampled between a step's rollout and its update; 20 prompts with a picture of their own."""
     loaded: list[Policy] = []
     load = Policy.load
-    monkeypatch.setattr(Policy, "load", lambda config: loaded.append(load(config)) or loaded[-1])
+    monkeypatch.setattr(Policy, "load", lambda *asked: loaded.append(load(*asked)) or loaded[-1])
     with LLMServer() as server:
         train(full(tmp_path / "run", server, f"supervision.overlap={overlap}", "task.train_size=40"))
     seen = {key for row in lines(tmp_path / "run/rollouts.jsonl") for key in row["images"]}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dyme import cpu
+from dyme import cpu, processes
 from dyme.errors import ConfigError, DymeError, system_error, told
 from dyme.items import BATCH_TOKENS
 from dyme.recipe import documentation, nearest
@@ -197,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with outlets() as shown, stopping():
         status, line = _outcome(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+        processes.leave()
         shown.flush()
         status, more = status_of(shown, status)
         for text in filter(None, (line, more)):

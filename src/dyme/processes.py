@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -76,6 +77,12 @@ def main_first(work: Callable[[], Value]) -> Value:
     """What `work` gives on this process; the main process does it first, and the others find what it has left on disk."""
     done = together(lambda: work() if is_main() else None)
     return together(lambda: work() if done is None else done)
+
+
+def leave() -> None:
+    """Leave the group of processes, before this one ends: threads of a group that is still open can abort it (gloo's do, now and then)."""
+    if several() and (torch := sys.modules.get("torch")) is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

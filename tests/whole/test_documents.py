@@ -49,6 +49,7 @@ NOT_RUN = {
     "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
     "dyme push": "wants a hub: tests/test_upload.py",
     "accelerate launch": "wants several devices",
+    "srun": "wants Slurm",
     "torchrun": "two processes: tests/test_invariances.py",
 }
 """Beginnings of commands, and why they are not run here."""
@@ -59,7 +60,8 @@ MENTION = r"dyme (prepare|train|eval|diagnose|facts|judge|compare|report|export|
 def commands(text: str) -> Iterator[str]:
     """Commands of a document: the lines of its `sh` blocks, and texts in backquotes that begin as one of them does."""
     for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
-        yield from filter(None, (line.partition(" #")[0].strip() for line in block.replace("\\\n", "").splitlines()))
+        lines = (line.partition(" #")[0].strip() for line in block.replace("\\\n", "").splitlines())
+        yield from (line for line in lines if line and not line.startswith("#"))
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL).replace("\\|", "|")
     for span in re.findall(r"`([^`]+)`", prose):
         if re.match(r"(\w+=\w+ )?(dyme|accelerate|torchrun|python|make) ", span) and not re.fullmatch(MENTION, span):
