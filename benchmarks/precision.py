@@ -30,7 +30,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def measure(model: str, precision: str, rate: float, steps: int, size: int) -> dict[str, Any]:
-    """Train on the same `size` prompts for some steps; the figures of one row, but for the distance from float32."""
+    """Train for some steps, each on `size` prompts not seen before; the figures of one row, but for the distance from float32."""
     config = Config(
         model=ModelConfig(path=model), train=TrainConfig(precision=precision),  # type: ignore[arg-type]
         task=TaskConfig(input="image" if model == "embedded" else "facts", traces="high"),
@@ -38,12 +38,15 @@ def measure(model: str, precision: str, rate: float, steps: int, size: int) -> d
     torch.manual_seed(0)
     policy = Policy.load(config.model, read(config))
     updater = Updater(policy, config, Accelerator(cpu=not torch.cuda.is_available()))
-    samples = load(config, "train")[0][:size]
-    asked, groups = [policy.encode(sample, config.task.think_prompt) for sample in samples], [Group(sample=s) for s in samples]
-    stage = ROUTERS["sft"].stages(config)[0]
-    routes = [stage.route(group, Context(config=config)) for group in groups]
+    samples, stage = load(config, "train")[0], ROUTERS["sft"].stages(config)[0]
+
+    def step(number: int) -> float:
+        groups = [Group(sample=sample) for sample in samples[number * size : (number + 1) * size]]
+        asked = [policy.encode(group.sample, config.task.think_prompt) for group in groups]
+        return updater.step(asked, groups, [stage.route(group, Context(config=config)) for group in groups], rate)["loss"]
+
     before = {name: master.detach().clone() for name, master in updater.masters.weights.items()}
-    losses = [updater.step(asked, groups, routes, rate)["loss"] for _ in range(steps)]
+    losses = [step(number) for number in range(steps)]
     after = {name: master.detach() for name, master in updater.masters.weights.items()}
     total = sum(master.numel() for master in after.values())
     moved = {name: int((master != before[name]).sum()) for name, master in after.items()}
