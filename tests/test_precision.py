@@ -6,6 +6,8 @@ import copy
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from runs import small
+from runs import ENVIRONMENT, small, snapshot
+from safetensors.torch import load_file
 from tiny import group, groups, prompts, samples
 
-from dyme import layout, masters, precision, update
+from dyme import guard, layout, masters, precision, train, update
 from dyme.cli import main
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from dyme.errors import ConfigError, ModelError, RunError
@@ -24,8 +27,9 @@ from dyme.guard import FIRST_SCALE, GROW_AFTER, MOST_IN_A_ROW, Guard
 from dyme.objective import Totals
 from dyme.policy import Policy
 from dyme.record import RunFolder
+from dyme.rollout import hf
 from dyme.route import ROUTERS, Context
-from dyme.train import train
+from dyme.types import StepRecord
 from dyme.update import Updater
 
 Load = Callable[[str], Policy]
@@ -141,6 +145,64 @@ def test_twenty_steps_move_all_weights_as_in_float32() -> None:
         assert all(share >= 0.99 * moved["fp32"][key] > 0 for key, share in moved[name].items())
 
 
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_a_resumed_run_ends_in_the_same_bits(
+    name: str, checkpoints: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masters, moments, rollouts, and the scale of the loss, which changes at each step here; the run is cut off after an update."""
+    monkeypatch.setattr(guard, "GROW_AFTER", 1)
+    record, sample = train.write, hf.sample
+    held: set[torch.dtype] = set()
+
+    def cut(run: RunFolder, done: StepRecord, *rest: Any) -> None:
+        if done.step == 3:
+            raise ArithmeticError
+        record(run, done, *rest)
+
+    def sampled(policy: Policy, *given: Any) -> Any:
+        held.update(weight.dtype for weight in policy.parameters())
+        return sample(policy, *given)
+
+    monkeypatch.setattr(hf, "sample", sampled)
+    words = [f"model.path={checkpoints('idefics3')}", f"train.precision={name}", "run.save_every=1"]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train.train(small(whole, *words))
+    with monkeypatch.context() as patched, pytest.raises(ArithmeticError):
+        patched.setattr(train, "write", cut)
+        train.train(small(resumed, *words))
+    assert not (resumed / "checkpoints/step-000003").exists()
+    train.train(small(resumed, *words), resume=True)
+    assert held == {precision.DTYPES[name]}
+    one, other = (
+        [{k: v for k, v in row.metrics.items() if not k.startswith("seconds")} for row in RunFolder.open(run).steps()]
+        for run in (whole, resumed)
+    )
+    assert one == other and (whole / "rollouts.jsonl").read_bytes() == (resumed / "rollouts.jsonl").read_bytes()
+    assert snapshot(whole / "model") == snapshot(resumed / "model")
+    for file in ("trained.safetensors", "chosen.json"):
+        states = [run / "checkpoints/step-000003/state" / file for run in (whole, resumed)]
+        assert states[0].read_bytes() == states[1].read_bytes()
+    scales = [row.get("loss_scale") for row in one]
+    assert scales[1] != FIRST_SCALE if name == "fp16" else scales == [None] * 3
+
+
+def test_under_accelerates_mixed_precision(tmp_path: Path) -> None:
+    """`accelerate launch --mixed_precision bf16`: the embedded model keeps its tree, and the run is one in bf16."""
+    launch = "--cpu --num_processes=1 --num_machines=1 --dynamo_backend=no --mixed_precision=bf16 -m dyme.cli train charts-dyme"
+    words = "--run.output=run --task.train_size=4 --task.test_size=1 --train.prompts_per_step=2 --train.max_prompts=4"
+    small_ones = "--rollout.num_generations=2 --rollout.max_completion_length=8"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *f"{launch} {words} {small_ones}".split()]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    run = RunFolder.open(tmp_path / "run")
+    assert run.config().train.precision == "bf16"
+    assert any(str(event.get("message", "")).startswith("layout: tree,") for event in run.events())
+    assert len(run.steps()) == 2 and all(math.isfinite(step.metrics["loss"]) for step in run.steps())
+    assert {weight.dtype for weight in load_file(run.path / "model/model.safetensors").values()} == {torch.bfloat16}
+    kept = load_file(run.checkpoint_dir(2) / "state/trained.safetensors")
+    assert {weight.dtype for weight in kept.values()} == {torch.float32}
+
+
 def test_processes_sum_gradients_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """In buckets, whatever their shapes; a gradient that fills one goes by itself, uncopied."""
     monkeypatch.setattr(masters, "BUCKET", 4 * 10)
@@ -240,7 +302,7 @@ def test_a_run_goes_on_after_one_and_stops_after_several(
     ]
     config = small(tmp_path / "one", *words, "train.max_prompts=3")
     poisoned(monkeypatch, 1)
-    assert train(config) == tmp_path / "one/model"
+    assert train.train(config) == tmp_path / "one/model"
     run = RunFolder.open(tmp_path / "one")
     assert [record.metrics["steps_skipped_nonfinite"] for record in run.steps()] == [0, 1, 0]
     assert [event["step"] for event in run.events() if event["kind"] == "nonfinite_step"] == [2]
@@ -248,7 +310,7 @@ def test_a_run_goes_on_after_one_and_stops_after_several(
     poisoned(monkeypatch)
     kept = tmp_path / "all/checkpoints/step-000005"
     with pytest.raises(RunError, match=rf"step 5: the loss or the gradient was not finite in 5 steps in a row.* {kept}; ") as caught:
-        train(small(tmp_path / "all", *words, "train.max_prompts=9"))
+        train.train(small(tmp_path / "all", *words, "train.max_prompts=9"))
     assert "\n" not in str(caught.value) and not (tmp_path / "all/model").exists()
     Policy.load(ModelConfig(path=str(kept / "model")))
 
@@ -258,7 +320,7 @@ def test_an_absurd_learning_rate_ends_with_an_error(checkpoints: Callable[[str],
     with pytest.raises(
         RunError, match=r"step 1: the update at learning rate 1e\+300 left weights that are not finite; there is no earlier"
     ):
-        train(small(tmp_path / "run", *words))
+        train.train(small(tmp_path / "run", *words))
     assert not (tmp_path / "run/checkpoints").exists() and not (tmp_path / "run/model").exists()
 
 

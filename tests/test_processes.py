@@ -14,9 +14,13 @@ import psutil
 import pytest
 import torch
 from runs import ENVIRONMENT, lines, recipe
+from safetensors.torch import load_file
 
 from dyme import launch, layout, processes
-from dyme.config import SupervisionConfig
+from dyme.config import ModelConfig, SupervisionConfig
+from dyme.guard import MOST_IN_A_ROW
+from dyme.policy import Policy
+from dyme.record import RunFolder
 from dyme.supervise import answer_cache, build
 
 ROWS = [{"id": str(k), "question": f"What is {k} + 1?", "answer": str(k + 1), "rationale": f"{k} and 1 make {k + 1}."} for k in range(8)]
@@ -84,6 +88,30 @@ def test_a_picture_that_vanishes_for_one_process_ends_both_and_the_run_goes_on(f
     assert [one["resumed"] for one in found] == ["shared/run/model"] * 2, "though one does not see what the main process wrote"
     assert [one["again"] for one in found] == [3, 3]
     assert [row["step"] for row in lines(found[0]["folder"] / "shared/run/metrics.jsonl")] == [1, 2, 3]
+
+
+def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_both(found: list[dict[str, Any]]) -> None:
+    run = RunFolder.open(found[0]["folder"] / "shared/once")
+    assert [one["one nan"] for one in found] == ["shared/once/model"] * 2
+    assert [record.metrics["steps_skipped_nonfinite"] for record in run.steps()] == [0, 1, 0]
+    assert [(event["step"], event["in_a_row"]) for event in run.events() if event["kind"] == "nonfinite_step"] == [(2, 1)]
+    before, skipped, after = (load_file(run.checkpoint_dir(k) / "state/trained.safetensors") for k in (1, 2, 3))
+    assert all(torch.equal(weight, before[name]) for name, weight in skipped.items())
+    assert all(weight.isfinite().all() for weight in after.values()) and not torch.equal(
+        *(next(iter(w.values())) for w in (skipped, after))
+    )
+
+
+def test_steps_that_are_never_finite_on_one_process_end_both_with_one_line(found: list[dict[str, Any]]) -> None:
+    """Status 2, and a finite checkpoint is kept."""
+    run = RunFolder.open(found[0]["folder"] / "shared/always")
+    kept = run.checkpoint_dir(MOST_IN_A_ROW)
+    for status, said in (one["only nan"] for one in found):
+        assert status == 2 and said.count("\n") == 1, said
+        assert said.startswith("dyme: step 5: the loss or the gradient was not finite in 5 steps in a row") and str(kept) in said
+    assert [event["in_a_row"] for event in run.events() if event["kind"] == "nonfinite_step"] == [1, 2, 3, 4, 5]
+    assert not (run.path / "model").exists()
+    Policy.load(ModelConfig(path=str(kept / "model")))  # finite, else refused
 
 
 def test_other_data_ends_both(found: list[dict[str, Any]]) -> None:

@@ -5,11 +5,15 @@ Each scenario leaves what it gave, or its error in words, in FOLDER/RANK.json.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ import torch
 from PIL import Image
 from runs import SMALL, small
 
-from dyme import checkpoint, processes
+from dyme import checkpoint, cli, processes, update
 from dyme import train as loop
 from dyme.config import Config
 from dyme.errors import DataError, DymeError
@@ -91,6 +95,38 @@ def looks(folder: Path) -> str:
         Path.exists = exists  # type: ignore[method-assign]
 
 
+@contextlib.contextmanager
+def poisoned(*calls: int) -> Iterator[None]:
+    """The second process's loss is nan at these calls, counted from 1, or at all of them."""
+    plain, count = update.loss, itertools.count(1)
+
+    def loss(*given: Any) -> torch.Tensor:
+        here = RANK == 1 and (next(count) in calls or not calls)
+        return plain(*given) * (math.nan if here else 1.0)
+
+    update.loss = loss
+    try:
+        yield
+    finally:
+        update.loss = plain
+
+
+def one_nan(folder: Path) -> str:
+    with poisoned(2):
+        words = ["method.name=sft", "run.save_every=1", "run.keep_checkpoints=3"]
+        return str(loop.train(small(folder / "shared" / "once", *words)).relative_to(folder))
+
+
+def only_nan(folder: Path) -> list[Any]:
+    """Status and last words of the command."""
+    words = [f"--{name}={value}" for name, value in {
+        "run.output": folder / "shared" / "always", "run.save_every": 1, "task.train_size": 8, "task.test_size": 1,
+        "train.prompts_per_step": 2, "train.max_prompts": 16,
+    }.items()]  # fmt: skip
+    with poisoned(), contextlib.redirect_stderr(io.StringIO()) as said:
+        return [cli.main(["train", "charts-sft", *words]), said.getvalue()]
+
+
 SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "place": lambda folder: [several(), local_count(), node()],
     "error": lambda folder: processes.together(failing),
@@ -104,6 +140,8 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "other data": other_data,
     "resumed": looks,
     "again": lambda folder: checkpoint.RunFolder(folder / "shared/run").latest_checkpoint()[0],  # type: ignore[index]
+    "one nan": one_nan,
+    "only nan": only_nan,
 }
 
 
