@@ -276,3 +276,9 @@ def test_a_sample_of_the_campaign() -> None:
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert json.loads(found.stdout.splitlines()[-1].split()[0]) >= 7
+
+
+def test_a_message_never_prints_a_word_of_thousands_of_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "x" * 5000]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 400 and " characters)" in said and said.endswith("choose a shorter one\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ READER_GONE = 141
 _C0, _C1, _BIDI = range(0x20), range(0x7F, 0xA0), (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _TAKEN_OUT: dict[int, str | None] = dict.fromkeys(c for c in (*_C0, *_C1, *_BIDI) if c not in (0x09, 0x0A))
 _TAKEN_OUT |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+_LONG = re.compile(r"\S{301,}")
 
 
 def plain(text: str) -> str:
@@ -31,8 +33,8 @@ def plain(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`plain` text on one line."""
-    return plain(" ".join(text.splitlines()))
+    """`plain` text on one line, the middle of a word of more than 300 characters left out: a path that is too long, a picture as text."""
+    return _LONG.sub(lambda word: f"{word[0][:100]} ... {word[0][-50:]} ({len(word[0]):,} characters)", plain(" ".join(text.splitlines())))
 
 
 class PlainConsole(Console):
