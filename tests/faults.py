@@ -124,8 +124,6 @@ def _child(words: Sequence[str], cwd: Path, inject: Callable[[], None], out: int
             sys.stdout = None  # type: ignore[assignment]
         inject()
         status = main([str(word) for word in words])
-    except SystemExit as end:
-        status = int(end.code or 0)
     except BaseException:
         with suppress(Exception):
             traceback.print_exc()

@@ -191,10 +191,7 @@ def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted, 141 if done unread.
-
-    SystemExit after a help page, as argparse has it.
-    """
+    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted, 141 if done unread."""
     with outlets() as shown, stopping():
         status, line = _outcome(list(sys.argv[1:] if argv is None else argv) or ["--help"])
         processes.leave()
@@ -211,6 +208,8 @@ def _outcome(words: list[str]) -> tuple[int, str]:
         return _run(words), ""
     except DymeError as error:
         return 2, str(error)
+    except SystemExit as end:  # argparse, after a help page
+        return int(end.code or 0), ""
     except KeyboardInterrupt as stop:
         return 130, str(stop) or "interrupted"
     except Exception as error:
