@@ -75,6 +75,7 @@ def absorb(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mappi
             beside.merge_and_unload()
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(f"{folder}: an adapter of type {kind} cannot be merged: {_first_line(error)}") from error
+    vars(model).pop("peft_config", None)  # which peft 0.18 leaves there, as if the model still had an adapter
     settle(model)
     model.requires_grad_(True)
     if not (gap := distance(_logits(model, ids), expected)) < AGREEMENT[model.dtype]:
