@@ -109,8 +109,10 @@ def test_each_family_gets_its_layout_on_the_first_batch(family: str, policies: L
     made, notes = explored(policies(family))
     assert made.layout is not None
     apart = made.layout.differences
-    assert made.layout.layout == ("tree" if family in TREES else "reference" if family == "paligemma" else "rows")
-    assert apart["rows"] < 1e-5 or family == "paligemma"
+    if family == "paligemma":  # in transformers 5.20 its rows agree, in later ones they do not
+        assert (made.layout.layout, apart["rows"] < 1e-5) in {("rows", True), ("reference", False)}
+    else:
+        assert made.layout.layout == ("tree" if family in TREES else "rows") and apart["rows"] < 1e-5
     assert apart["tree"] < 1e-5 if family in TREES else apart["tree"] > 1e-2
     assert notes == [f"layout: {made.layout.reason}"] and f"tree {apart['tree']:.1e}" in notes[0]
 

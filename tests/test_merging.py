@@ -11,6 +11,7 @@ import peft
 import pytest
 import torch
 from families import SEEING
+from packaging.version import Version
 from peft import get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
@@ -126,6 +127,9 @@ def test_kinds_of_lora(name: str, checkpoints: Checkpoints, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_kinds(name: str, checkpoints: Checkpoints, tmp_path: Path) -> None:
     plain, expected = adapter(checkpoints("llama"), tmp_path / "a", kind(name, **{"target_modules": PLAIN} | OTHERS[name]))
+    if name.endswith("VERA") and Version(peft.__version__) < Version("0.21"):  # which itself passes over what it wrote
+        refused(tmp_path, r"names differ \(base_model\.p?vera_A")
+        return
     same(exported(tmp_path / "a", tmp_path / "out"), expected, plain)
 
 

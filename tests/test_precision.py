@@ -220,14 +220,14 @@ def test_processes_sum_gradients_in_few_calls(monkeypatch: pytest.MonkeyPatch) -
 # layouts
 
 
-@pytest.mark.parametrize(("family", "expected"), [("paligemma", "reference"), ("gemma3", "rows")])
-def test_layouts_under_half_precision_are_those_of_float32(family: str, expected: str, policies: Load) -> None:
-    """On 24 of 24 first batches."""
-    config = Config(rollout=RolloutConfig(max_completion_length=9, num_generations=4), train=TrainConfig(precision="bf16"))
+@pytest.mark.parametrize("family", ["paligemma", "gemma3"])
+def test_layouts_under_half_precision_are_those_of_float32(family: str, policies: Load) -> None:
+    """On 24 of 24 first batches; PaliGemma's is another in transformers 5.20 than in later ones."""
     policy = copy.deepcopy(policies(family))
     policy.tower.step = {}
     chosen = []
-    for seed in range(24):
+    for seed, asked_for in [(0, "fp32"), *itertools.product(range(24), ["bf16"])]:
+        config = Config(rollout=RolloutConfig(max_completion_length=9, num_generations=4), train=TrainConfig(precision=asked_for))
         updater, answered = Updater(policy, config, Accelerator(cpu=True)), groups(policy, [[1.9, 0.2], [0.5, 2.5]], seed)
         asked = prompts(policy, 5)[seed % 4 :][:2]
         policy.tower.prepare(asked)
@@ -235,7 +235,7 @@ def test_layouts_under_half_precision_are_those_of_float32(family: str, expected
         trees = [updater._tree(p, g, r, [c.token_ids for c in g.completions], Totals(prompts=2, active=2, policy_prompts=2))
                  for p, g, r in zip(asked, answered, routes, strict=True)]  # fmt: skip
         chosen.append(updater._choose(trees, asked[0], pictured=True).layout)
-    assert chosen == [expected] * 24
+    assert chosen == chosen[:1] * 25 and chosen[0] != "tree"
 
 
 def test_an_exhausted_memory_is_no_disagreement() -> None:
