@@ -190,6 +190,8 @@ def test_errors_of_the_system_are_told_with_path_and_remedy() -> None:
         with pytest.raises(OSError) as caught, at(Path("/x")):
             raise error
         assert told(caught.value).startswith("/x: ")
+    loop = system_error(RuntimeError("Symlink loop from '/a/loop'"))
+    assert loop and told(loop) == f"/a/loop: {os.strerror(errno.ELOOP)}; its links lead in a circle; correct them"
     assert system_error(RuntimeError("shapes differ")) is None
     with pytest.raises(RuntimeError, match="shapes differ"), at(Path("/x")):
         raise RuntimeError("shapes differ")

@@ -76,6 +76,8 @@ _REMEDIES = {
 }
 _CODE = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 """How safetensors and shutil's errors for several files quote an error of the operating system."""
+_LOOP = "Symlink loop from"
+"""What pathlib says of links that lead in a circle, before Python 3.13."""
 _TORCH = ("inline_container", "PytorchStreamWriter", "iostream error")
 """What torch says where it cannot write a file; it does not say why."""
 
@@ -87,6 +89,8 @@ def system_error(error: BaseException) -> OSError | None:
         return error
     if found := _CODE.search(text):
         return OSError(int(found[1] or found[2]), os.strerror(int(found[1] or found[2])))
+    if isinstance(error, RuntimeError) and text.startswith(_LOOP):
+        return OSError(errno.ELOOP, os.strerror(errno.ELOOP), text.removeprefix(_LOOP).strip("' "))
     if isinstance(error, RuntimeError) and any(word in text for word in _TORCH):
         return OSError(errno.ENOSPC, "a file cannot be written; the disk may be full")
     return error if isinstance(error, OSError) else None

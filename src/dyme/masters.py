@@ -2,7 +2,14 @@
 
 A model that computes in half precision cannot hold small updates: AdamW moves a weight by about the learning rate at most, and near
 0.05 bfloat16 knows no step smaller than 1e-4. So the optimizer moves float32 masters, gradients are added up in float32, and after
-each step the model's own weights are the masters, rounded. Where a model computes in float32, its weights are the masters. LoRA's
+each step the model's own weights are the masters, rounded.
+
+A published bfloat16 checkpoint lies on bfloat16's grid, where rounding to the nearest would hide every update until it has grown to half a
+step of the grid: at a rate of 1e-5 a model would learn next to nothing in its first twenty steps. So a master is rounded at a threshold
+of its own between the two weights beside it, always the same one: of the weights that moved by a tenth of a step, a tenth are rounded
+away at once. A weight on the grid stays as it is. float16's grid is eight times as fine; it is rounded to the nearest.
+
+Where a model computes in float32, its weights are the masters. LoRA's
 adapters are float32 in every model, as peft has them.
 """
 
@@ -45,6 +52,7 @@ class Masters:
             self.weights[name], self._own[name] = master, weight
         if accelerator.num_processes > 1:
             self.load({name: broadcast(master.detach()) for name, master in self.weights.items()})
+        self.round()
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -56,9 +64,11 @@ class Masters:
     @torch.no_grad()
     def round(self) -> None:
         """Give the model the masters as they are now; call it after each step of the optimizer."""
+        thresholds = torch.Generator(self.accelerator.device).manual_seed(0)
         for name, master in self.weights.items():
-            if self._own[name] is not master:
-                self._own[name].copy_(master)
+            own = self._own[name]
+            if own is not master:
+                own.copy_(dithered(master, thresholds) if own.dtype == torch.bfloat16 else master)
 
     def finite(self) -> bool:
         """Whether the weights that the model computes with are finite, all of them that train."""
@@ -81,14 +91,26 @@ class Masters:
                     master.grad /= scale
 
     def state(self, policy: Policy, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """The policy's weights as its `state_dict` names them, in `dtype`; adapters stay float32."""
-        precise = {own.data_ptr(): self.weights[name].detach() for name, own in self._own.items()}
+        """The policy's weights as its `state_dict` names them, in `dtype`: those that it computes with, or, in another type, the masters.
+
+        Adapters stay float32.
+        """
+        precise = {own.data_ptr(): self.weights[name].detach() for name, own in self._own.items() if own.dtype != dtype}
         made: dict[int, torch.Tensor] = {}  # tied weights stay one
         for value in (state := policy.state_dict()).values():
             if value.data_ptr() not in made:
                 best = precise.get(value.data_ptr(), value)
                 made[value.data_ptr()] = best.to(dtype) if value.is_floating_point() else value
         return {name: made[value.data_ptr()] for name, value in state.items()}
+
+
+def dithered(master: torch.Tensor, thresholds: torch.Generator) -> torch.Tensor:
+    """`master` rounded to what bfloat16 holds, as float32: away from 0 above a random threshold of its own, else towards 0.
+
+    bfloat16 is the upper half of float32's bits, so a threshold is a number that is added to the lower half.
+    """
+    added = torch.randint(1 << 16, master.shape, generator=thresholds, device=master.device, dtype=torch.int32)
+    return ((master.view(torch.int32) + added) & -(1 << 16)).view(torch.float32)
 
 
 def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
