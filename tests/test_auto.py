@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dyme.verify
+from dyme.types import Sample
+from dyme.verify.answer import judge
 from dyme.verify.auto import matches, read
 
 LONG = "9" * 100_000
@@ -144,3 +146,16 @@ def test_numbers_compare_exactly(prediction: object, target: object, tolerance: 
 def test_nothing_is_evaluated() -> None:
     for file in Path(dyme.verify.__path__[0]).glob("*.py"):
         assert not re.search(r"(?<![\w.])(eval|exec|literal_eval)\(", file.read_text(encoding="utf-8")), file
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "right"),
+    [
+        ("3 hours", "3 hrs", True), ("5 years", "5 yrs", True), ("3 km", "about 3 kilometers", True), ("7 percent", "7%", True),
+        ("3 hours", "3", False), ("3 hours", "4 hrs", False), ("3 hours", "3 days", False), ("5 kg", "5 g", False), ("4 GB", "4 MB", False),
+        ("3 red cars", "3 blue cars", False), ("3 hours", "3 hours 20 minutes", False), ("2019 cars", "2021 cars", False),
+    ],
+)  # fmt: skip
+def test_a_target_with_its_unit_is_met_in_any_spelling_of_it(target: str, answer: str, right: bool) -> None:
+    sample = Sample(id="a", question="How long?", answer=target, answer_kind="auto")
+    assert judge(answer, sample, tolerance=0.05).correct == right

@@ -59,10 +59,15 @@ def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
 
 
 def _same_number(said: str, wanted: str, tolerance: float) -> bool:
-    """Whether both are numbers and equal; a target with words in it is a text, a prediction may have a unit."""
+    """Whether both are numbers and equal; a prediction may have a unit, and a target's own must be there, in any spelling ("3 hrs")."""
+    found = quantity(said)
     target = _bare_quantity(wanted)
-    found = quantity(said) if target else None
-    if not target or not found or (target.unit and found.unit and not set(target.unit) & set(found.unit)):
+    if not target:
+        whole = quantity(wanted)
+        if found is None or whole is None or not whole.unit or set(found.unit) != set(whole.unit):
+            return False
+        return near(found, whole, 0.0)
+    if not found or (target.unit and found.unit and not set(target.unit) & set(found.unit)):
         return False
     exact = "/" in wanted or "frac" in wanted or target.low != target.high
     return near(found, target, 0.0 if exact else tolerance)
