@@ -1,6 +1,6 @@
 """What half-precision compute does to a full fine-tune: 20 steps of imitation in each precision, side by side with float32.
 
-    python benchmarks/precision.py [--model embedded|FOLDER] [--steps 20] [--prompts 4] [--rates 8e-5 1e-5 1e-6] [--json FILE]
+    python benchmarks/precision.py [--model embedded|FOLDER] [--steps 20] [--prompts 4] [--rates 8e-5 1e-5 1e-6] [--tensor-cores]
 
 For each learning rate and precision: the mean loss of the last five steps and how far it is from float32's; the share of tensors of
 which any element moved; the share of elements of float32 masters that moved (an element that gets no gradient, such as the embedding
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.overrides import TorchFunctionMode
 
 from dyme.config import Config, ModelConfig, TaskConfig, TrainConfig
 from dyme.policy import Policy
@@ -26,6 +28,19 @@ from dyme.supervise.build import load
 from dyme.types import Group
 from dyme.update import Updater
 
+
+class TensorCores(TorchFunctionMode):
+    """Products of half precision computed in float32 and rounded, as tensor cores do; a CPU without such products takes minutes a step."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, in float32 if it is a product."""
+        half = [a.dtype for a in args if isinstance(a, torch.Tensor) and a.dtype in (torch.bfloat16, torch.float16)]
+        if func not in PRODUCTS or not half:
+            return func(*args, **(kwargs or {}))
+        return func(*(a.float() if isinstance(a, torch.Tensor) else a for a in args), **(kwargs or {})).to(half[0])
+
+
+PRODUCTS = (torch.nn.functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -65,6 +80,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--rates", type=float, nargs="+", default=[8e-5, 1e-5, 1e-6])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--tensor-cores", action="store_true", help="compute products of half precision in float32 and round them")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -72,7 +88,8 @@ def main() -> None:
     print("|---:|---|---:|---:|---:|---:|---:|")
     for rate in args.rates:
         for precision in args.precisions:
-            row = measure(args.model, precision, rate, args.steps, args.prompts)
+            with TensorCores() if args.tensor_cores else nullcontext():
+                row = measure(args.model, precision, rate, args.steps, args.prompts)
             exact = next((r["loss"] for r in rows if r["learning_rate"] == rate and r["precision"] == "fp32"), row["loss"])
             rows.append(row | {"from_fp32": row["loss"] / exact - 1})
             shares = f"{row['tensors']:.1%} | {row['elements']:.2%} | {row['bfloat16']:.1%}"
