@@ -90,7 +90,7 @@ def resumable(path: Path) -> Iterator[None]:
 def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable[[str], None]) -> Position:
     """Load the last checkpoint that can be read and drop everything recorded after it; a run without any starts again.
 
-    A damaged one is told and given up for the one before, by all processes alike. Raises RunError if none can be read.
+    All processes pass over a damaged checkpoint alike, note it, and take the one before. Raises RunError if none can be read.
     """
     position, damaged = Position(), []
     folders = from_main(lambda: [folder for _, folder in run.checkpoints()])

@@ -199,7 +199,7 @@ class Policy(torch.nn.Module):
         self.processor.save_pretrained(folder)
 
     def _ends(self) -> tuple[int, ...]:
-        """Tokens that end an answer, the one of targets first; the generation config is told of all, for those who sample elsewhere."""
+        """Tokens that end an answer, the end of targets first; a saved generation config names all of them, for other samplers."""
         settings = self.model.generation_config
         named = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
         named, size = [token for token in named if token is not None], self.model.get_output_embeddings().weight.shape[0]

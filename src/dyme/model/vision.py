@@ -137,7 +137,7 @@ class Tower:
         return [replace(prompt, vision=self._thin[prompt.images]) if prompt.vision else prompt for prompt in prompts]
 
     def _known(self, images: Sequence[str]) -> list[dict[str, Any]]:
-        """The outputs for these images; none unless all are at hand."""
+        """Return the kept outputs for these images, or an empty list if any is missing."""
         known = [self.step[name] for name in images if name in self.step] if self.frozen else []
         return known if len(known) == len(images) else []
 
