@@ -40,14 +40,14 @@ test: setup-test
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-wheel: setup-test
-	$(BIN)/python -m pytest tests/whole/real_wheel.py
+	$(BIN)/python -m pytest tests/real/wheel.py
 
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/venv/bin/python -m pytest $(WORKERS)
 
-$(OLDEST)/.ready: pyproject.toml tests/oldest.py
+$(OLDEST)/.ready: pyproject.toml tests/support/oldest.py
 	$(PYTHON) -m venv $(OLDEST)/venv
-	$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
+	$(PYTHON) tests/support/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/venv/bin/pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt -e ".[test]"
 	touch $@
 
@@ -61,11 +61,11 @@ $(NEWEST)/.ready: pyproject.toml
 
 # Some 400 faults of the operating system at every command, then 60 kills; an hour. As root it mounts small file systems that are full.
 test-faults: setup-test
-	$(BIN)/python tests/faults.py
-	$(BIN)/python tests/kills.py
+	$(BIN)/python tests/real/faults.py
+	$(BIN)/python tests/real/kills.py
 
 test-llm: setup-test $(LLM)/.ready
-	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real_llm.py
+	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real/llm.py
 
 $(LLM)/.ready:
 	$(PYTHON) -m venv $(LLM)/venv
@@ -75,7 +75,7 @@ $(LLM)/.ready:
 	touch $@
 
 test-vllm: setup-test $(VLLM)/.ready
-	DYME_VLLM_HOME=$(abspath $(VLLM)) $(BIN)/python -m pytest -rs tests/real_vllm.py
+	DYME_VLLM_HOME=$(abspath $(VLLM)) $(BIN)/python -m pytest -rs tests/real/vllm.py
 
 $(VLLM)/.ready:
 	$(PYTHON) -m venv $(VLLM)/venv

@@ -3,7 +3,7 @@
 A gold answer is *verbatim* among an image's facts if the subject or the value of one of them is it: equal as `verify.answer.matches`
 has it with tolerance 0, with or without the value's unit ("$7.5 million" holds 7.5), or, for an answer that is no number, part of
 it as whole words. It is *paired* if that fact says what the value belongs to, i.e. its subject is not one of
-`chart_layout.ROLES`. Neither says that the fact is right or that the question is answered: "label 2015" counts as verbatim.
+`chart_pairs.ROLES`. Neither says that the fact is right or that the question is answered: "label 2015" counts as verbatim.
 
 Items are drawn by a seed from all rows of the folder, so the two subsets come as they fall. Run it on one core as it does itself;
 an image that fails counts as an item without its answer.
@@ -25,14 +25,14 @@ from pathlib import Path
 
 from measure import table, write
 
+from dyme.data.pictures.image_file import ImageFile
 from dyme.errors import SupervisionError
-from dyme.figures import Figure, share
-from dyme.supervise.chart_layout import ROLES
-from dyme.supervise.chart_text import bare_number
-from dyme.supervise.ocr import OcrExtractor
-from dyme.tasks.image_file import ImageFile
+from dyme.evaluation.metrics import Figure, share
+from dyme.facts.chart_pairs import ROLES
+from dyme.facts.chart_text import bare_number
+from dyme.facts.ocr import OcrExtractor
 from dyme.types import Fact, Sample
-from dyme.verify.answer import matches, number
+from dyme.verify.answers import matches, number
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of `dyme.figures` hold the truth, where several questions are asked about a picture.
+"""How often the 95 % intervals of `dyme.evaluation.metrics` hold the truth, where several questions are asked about a picture.
 
 Each picture has a chance of a right answer of its own, drawn from a beta distribution around the accuracy, so that the answers to two
 questions about it correlate as said; intervals that take all questions as independent are shown beside. Of 2,000 draws a true coverage
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from measure import table, write
 
-from dyme.figures import Figure, clustered, wilson
+from dyme.evaluation.metrics import Figure, clustered, wilson
 
 CORRELATIONS = (0.0, 0.2, 0.4)
 ACCURACIES = (0.03, 0.1, 0.3, 0.5, 0.8, 0.97)

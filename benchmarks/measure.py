@@ -22,7 +22,7 @@ import torch
 from shapes import SHAPES, Shape
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from dyme import cpu
+from dyme.system import tuning
 
 aten = torch.ops.aten
 _ATTENTION = [
@@ -147,7 +147,7 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     for name, options in more.items():
         parser.add_argument(f"--{name}", **options)
-    cpu.tune()
+    tuning.tune()
     return parser.parse_args()
 
 

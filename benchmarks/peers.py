@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dyme.types import AnswerKind, Sample
-from dyme.verify.answer import judge
+from dyme.verify.answers import judge
 
 FOLDER = Path(__file__).parent / "peers"
 BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"

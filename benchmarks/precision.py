@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
 
 from dyme.config import Config, ModelConfig, TaskConfig, TrainConfig
-from dyme.policy import Policy
-from dyme.precision import read
-from dyme.route import ROUTERS, Context
-from dyme.supervise.build import load
+from dyme.methods import ROUTERS, Context
+from dyme.model.policy import Policy
+from dyme.model.precision import read
+from dyme.samples import load
+from dyme.training.update import Updater
 from dyme.types import Group
-from dyme.update import Updater
 
 
 class TensorCores(TorchFunctionMode):

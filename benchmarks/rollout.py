@@ -18,10 +18,10 @@ from shapes import Shape, build_policy, prompts, samples
 from theirs import Theirs
 
 from dyme.config import RolloutConfig
+from dyme.model.policy import Policy
+from dyme.model.tree import Prompt
 from dyme.model.vision import Shelf
-from dyme.policy import Policy
 from dyme.rollout import hf
-from dyme.tree import Prompt
 
 
 def images_through(model: torch.nn.Module, work: Callable[[], object], tiles: int = 2) -> int:

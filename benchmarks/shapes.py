@@ -16,12 +16,12 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
+from dyme.embedded import architecture, curriculum
 from dyme.model.loading import attend
-from dyme.policy import Policy
-from dyme.supervise.target import target_text
-from dyme.tree import Prompt
+from dyme.model.policy import Policy
+from dyme.model.tree import Prompt
+from dyme.targets import target_text
 from dyme.types import Completion, Group, Sample, Verdict
-from dyme.zoo import architecture, practice
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
@@ -124,7 +124,7 @@ def build_processor(shape: Shape) -> Any:
     from transformers import LlavaOnevisionProcessor
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-    tokenizer = architecture.build_tokenizer(practice.corpus(conversations=200))
+    tokenizer = architecture.build_tokenizer(curriculum.corpus(conversations=200))
     tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<video>"], special_tokens=True)
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.model_max_length = shape.text["max_position_embeddings"]

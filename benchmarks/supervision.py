@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from measure import table, write
 
-from dyme import cpu
 from dyme.config import Config
 from dyme.recipe import build
-from dyme.record import RunFolder
 from dyme.supervise.build import TRIAL
-from dyme.train import train
+from dyme.system import tuning
+from dyme.tracking.run_folder import RunFolder
+from dyme.training.loop import train
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from llm_server import LLMServer
 
 REFERENCE_CALLS = 4
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cpu.tune()
+    tuning.tune()
     print(f"Supervision: {args.steps} steps of 32 x 8, {args.latency} s, {args.slots} slots, {torch.get_num_threads()} thread(s)\n")
 
     figures: dict[str, float] = {}

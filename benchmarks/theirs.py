@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_tensor_dict
 
-from dyme.policy import Policy
+from dyme.model.policy import Policy
 from dyme.types import Group, Sample
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from measure import table, write
 
 from dyme.types import AnswerKind, Sample
-from dyme.verify.answer import judge
+from dyme.verify.answers import judge
 from dyme.verify.worker import Worker
 
 WORDS = [

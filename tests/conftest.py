@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dyme import cpu
+from dyme.system import tuning
 
 if TYPE_CHECKING:
-    from dyme.policy import Policy
+    from dyme.model.policy import Policy
 
-cpu.tune()
+tuning.tune()
 for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}.items():
     os.environ.setdefault(name, value)
 
@@ -38,7 +38,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 def policies(checkpoints: Callable[[str], Path]) -> Callable[[str], Policy]:
     """A family's policy with a frozen vision tower, loaded once; copy it before you train it."""
     from dyme.config import ModelConfig
-    from dyme.policy import Policy
+    from dyme.model.policy import Policy
 
     loaded: dict[str, Policy] = {}
 

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from dyme import checks, recipe
+from dyme.comparison.study import Study
 from dyme.config import Bounds, Config, TrainConfig
 from dyme.errors import ConfigError
-from dyme.evaluate import evaluate, run_evaluation
-from dyme.items import Plan
-from dyme.policy import Policy
+from dyme.evaluation.items import Plan
+from dyme.evaluation.run import evaluate, run_evaluation
+from dyme.methods import ROUTERS
+from dyme.model.policy import Policy
 from dyme.recipe import build, documentation, find, load_recipe, shipped, write_copy
-from dyme.route import ROUTERS
-from dyme.study import Study
 from dyme.supervise import build as supervised
 from dyme.tasks import TASKS
-from dyme.train import train
+from dyme.training.loop import train
 
 RECIPES = list(shipped().values())
 

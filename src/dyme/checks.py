@@ -5,8 +5,8 @@ from __future__ import annotations
 from dyme import recipe
 from dyme.config import Config
 from dyme.errors import ConfigError
+from dyme.methods import ROUTERS
 from dyme.recipe import nearest
-from dyme.route import ROUTERS
 from dyme.tasks import TASKS
 
 

@@ -6,7 +6,7 @@ completion; a router answers with a `Route`, whose `Branch`es are what the updat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -56,7 +56,7 @@ class Sample:
     kind: str = ""
     """Question type, for breakdowns."""
     answer_kind: AnswerKind = "auto"
-    """Which verifier compares its answers (`verify/answer.py`)."""
+    """Which verifier compares its answers (`verify/answers/`)."""
     answers: tuple[str, ...] = ()
     """All annotators' answers where there are several (A-OKVQA's ten), with repeats; `answer` is the commonest."""
     choices: tuple[str, ...] = ()
@@ -166,9 +166,3 @@ class StepRecord:
     epoch: float
     seconds: float
     metrics: Mapping[str, float]
-
-
-def mode_shares(routes: Sequence[Route]) -> dict[str, float]:
-    """Share of prompts per mode, in [0, 1]; `mixed` counts prompts that do both."""
-    total = max(1, len(routes))
-    return {mode: sum(r.mode == mode for r in routes) / total for mode in ("memorize", "explore", "mixed", "skip")}

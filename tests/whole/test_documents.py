@@ -18,7 +18,8 @@ import published
 import pytest
 from runs import ROOT
 
-from dyme import cli, study
+from dyme.cli import main as cli
+from dyme.comparison import study
 from dyme.recipe import find, load_recipe
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,7 +46,7 @@ NOT_RUN = {
     "make ": "set up the environment that runs this test",
     "python benchmarks/": "of the repository, not of the package: tests/test_benchmarks.py",
     "python tests/": "of the repository, not of the package: tests/test_gold.py",
-    "python -m dyme.zoo.": "hours; tests/test_zoo.py runs them in small",
+    "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
     "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
     "dyme push": "wants a hub: tests/test_upload.py",
     "accelerate launch": "wants several devices",
@@ -77,9 +78,9 @@ def reason(command: str) -> str:
 
 
 def words_of(command: str) -> list[str]:
-    """The words after `dyme` or `-m dyme.cli`, placeholders filled in."""
+    """The words after `dyme` or `-m dyme`, placeholders filled in."""
     words = shlex.split(command)
-    start = words.index("dyme.cli") if "dyme.cli" in words else words.index("dyme")
+    start = words.index("dyme")
     own = FILLED | ({"PATH": "rows"} if "jsonl" in words else {})
     return [own.get(word, word) for word in words[start + 1 :]]
 
@@ -88,7 +89,7 @@ class Here:
     """Stands in for the process of a comparison's cell: the same words in this one."""
 
     def __init__(self, words: list[str], **_: object) -> None:
-        self.returncode = cli.main([word for word in words[words.index("dyme.cli") + 1 :] if word != "--tied"])
+        self.returncode = cli.main([word for word in words[words.index("dyme") + 1 :] if word != "--tied"])
 
     def poll(self) -> int:
         return self.returncode
@@ -130,6 +131,6 @@ def test_command_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPatch
     assert cli.main([*words, *([] if "--resume" in words else SHORT.get(words[0], []))]) == 0, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [c for c in FOUND if reason(c) and ("dyme.cli" in c or c.startswith("dyme "))])
+@pytest.mark.parametrize("command", [c for c in FOUND if reason(c) and ("-m dyme " in c or c.startswith("dyme "))])
 def test_command_that_cannot_run_here_is_one(command: str) -> None:
     parsed(words_of(command))

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from runs import ENVIRONMENT, ROOT
 
-from dyme.cli import main
-from dyme.display import Display
-from dyme.evaluate import run_evaluation
-from dyme.items import Plan
+from dyme.cli.main import main
+from dyme.evaluation.items import Plan
+from dyme.evaluation.run import run_evaluation
 from dyme.recipe import load_recipe
-from dyme.record import RunFolder
 from dyme.report.page import write_page
-from dyme.supervise.build import load
-from dyme.train import train
+from dyme.samples import load
+from dyme.tracking.display import Display
+from dyme.tracking.run_folder import RunFolder
+from dyme.training.loop import train
 
 QUICK = (
     "--train.max_prompts=4", "--train.prompts_per_step=2", "--rollout.num_generations=2", "--rollout.max_completion_length=8",
@@ -67,7 +67,7 @@ def test_an_ordinary_user_in_a_folder_of_odd_name(locked: Mapping[str, str], tmp
     outside = {*tmp_path.iterdir()}
 
     def dyme(*words: str) -> str:
-        command = [sys.executable, "-O", "-m", "dyme.cli", *words]
+        command = [sys.executable, "-O", "-m", "dyme", *words]
         done = subprocess.run(
             command, cwd=here, env={**locked, "LC_ALL": "C"}, preexec_fn=ordinary, capture_output=True, text=True, timeout=240
         )
@@ -93,11 +93,11 @@ def test_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CELLS = (
-    "from dyme.display import Display; from dyme.recipe import load_recipe; from dyme.train import train",
+    "from dyme.tracking.display import Display; from dyme.recipe import load_recipe; from dyme.training.loop import train",
     f"config = load_recipe('charts-dyme', [*{QUICK}, '--run.output=mine']); train(config, display=Display())",
     "import os, signal, threading; threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()  # as the stop button does",
     f"train(load_recipe('charts-dyme', [*{QUICK}, '--train.max_prompts=100000', '--run.output=stopped']))",
-    "from dyme.cli import main; main(['train', '--resume', 'mine']), main(['report', 'stopped'])",
+    "from dyme.cli.main import main; main(['train', '--resume', 'mine']), main(['report', 'stopped'])",
 )
 
 

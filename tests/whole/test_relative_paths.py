@@ -11,10 +11,10 @@ import published
 import pytest
 from published import dump, lines, picture
 
-from dyme import commands
-from dyme.cli import main
-from dyme.record import RunFolder
+from dyme.cli import commands
+from dyme.cli.main import main
 from dyme.tasks import TASKS
+from dyme.tracking.run_folder import RunFolder
 
 QUICK = ("--rollout.max_completion_length=4", "--rollout.num_generations=2", "--train.prompts_per_step=1", "--train.max_prompts=2")
 CHOICES = ["3", "5", "6", "7"]

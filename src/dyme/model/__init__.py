@@ -2,5 +2,5 @@
 
 `loading` opens it, `adapters` adds, counts and saves LoRA, `merging` takes in those of other kinds, `chat` renders prompts and knows
 the end token, `resolution` sets how large pictures are, `vision` keeps what a frozen tower gave, and `attention` lets branches share
-a trunk. `dyme.policy` is these in one.
+a trunk. `dyme.model.policy` is these in one.
 """

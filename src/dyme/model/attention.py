@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from dyme.tree import Parts
+from dyme.model.tree import Parts
 
 NAME = "dyme_tree"
 PIECES = 8

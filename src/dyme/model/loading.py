@@ -27,7 +27,7 @@ from dyme.config import ModelConfig
 from dyme.errors import ModelError
 from dyme.model import adapters, merging, resolution
 from dyme.model.attention import NAME, register
-from dyme.precision import all_finite
+from dyme.model.precision import all_finite
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
@@ -112,7 +112,7 @@ def declare(folder: Path, dtype: torch.dtype) -> None:
 def resolve(config: ModelConfig) -> str:
     """The folder, GGUF file or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable one."""
     if config.path == "embedded":
-        return str(resources.files("dyme.zoo") / "base")
+        return str(resources.files("dyme.embedded") / "base")
     folder = Path(config.path)
     if not folder.exists():
         if folder.is_absolute() or config.path.count("/") != 1 or config.path.startswith("."):

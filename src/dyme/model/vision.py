@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dyme.tree import Prompt
+from dyme.model.tree import Prompt
 
 TOWERS = ("vision_model", "vision_tower", "visual")
 """Names of the tower in the models of transformers."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dyme.record import RunFolder
 from dyme.report import samples
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
 from dyme.report.render import OTHER, figure, interval, measured, rank, render, script, script_json, words
 from dyme.report.series import MODES, StepTotals, ends, prompts_seen, totals
+from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
 
 _EXAMPLES = 24

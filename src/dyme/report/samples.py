@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dyme.record import RunFolder, image_name
 from dyme.report.render import data_uri
+from dyme.tracking.run_folder import RunFolder, image_name
 
 STEPS = 12
 """Steps whose groups are shown, at most."""

@@ -15,8 +15,8 @@ import torch
 from transformers import DynamicCache
 
 from dyme.config import RolloutConfig
-from dyme.policy import Policy
-from dyme.tree import Prompt, stack_vision, to_device
+from dyme.model.policy import Policy
+from dyme.model.tree import Prompt, stack_vision, to_device
 from dyme.types import Completion
 
 BATCH_ROWS = 512

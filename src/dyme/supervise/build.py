@@ -9,24 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyme import checks
+from dyme import targets
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
-from dyme.launch import node
-from dyme.supervise import target
-from dyme.supervise.checker import LocalChecker
-from dyme.supervise.judge import Labelled, Report, evaluate, labelled, material
-from dyme.supervise.refiner import LocalRefiner
+from dyme.supervise.audit import Labelled, Report, evaluate, labelled, material
+from dyme.supervise.local.checker import LocalChecker
+from dyme.supervise.local.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
-from dyme.tasks import TASKS
-from dyme.tasks.task import Split
+from dyme.system.launch import node
 from dyme.types import Sample
-from dyme.verify import rules
 
 if TYPE_CHECKING:
-    from dyme.supervise.facts import FactCounts, Progress
-    from dyme.supervise.llm import Client
+    from dyme.supervise.llm.client import Client
 
 TRIAL = 24
 """Traces that an LLM grades before a run begins."""
@@ -38,7 +33,7 @@ CACHE = "answers.sqlite"
 
 def check(samples: Sequence[Sample], config: Config) -> None:
     """Raise DataError for targets that cannot be trained on, and ConfigError for an LLM that cannot be asked: no package, no key."""
-    target.check(samples, config.task.marker)
+    targets.check(samples, config.task.marker)
     if config.supervision.remote:
         connect(config.supervision, None, lambda line: None).close()
 
@@ -53,7 +48,7 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None], int
     refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner == "local" else None
     if not settings.remote:
         return Supervisor(config, checker, refiner)
-    from dyme.supervise.llm_roles import LLMChecker, LLMRefiner
+    from dyme.supervise.llm.roles import LLMChecker, LLMRefiner
 
     client = connect(settings, _cache(settings, run), note)
     checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
@@ -69,8 +64,8 @@ def _cache(settings: SupervisionConfig, run: Path) -> Path:
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
     """A client of the endpoint that the recipe names; sends nothing yet."""
-    from dyme.supervise.endpoint import Endpoint
-    from dyme.supervise.llm import Client
+    from dyme.supervise.llm.client import Client
+    from dyme.supervise.llm.endpoint import Endpoint
 
     endpoint = Endpoint(
         url=settings.url, model=settings.model, api_key_env=settings.api_key_env, timeout_seconds=settings.timeout_seconds,
@@ -81,7 +76,7 @@ def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str
 
 def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None], cache: Path | None = None) -> Report:
     """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
-    from dyme.supervise.llm_roles import LLMChecker
+    from dyme.supervise.llm.roles import LLMChecker
 
     with closing(connect(config.supervision, cache, note)) as client:
         report = evaluate(LLMChecker(client, config.supervision.domain), items)
@@ -105,47 +100,3 @@ def warning(config: Config, run: Path) -> str | None:
         f"(chance: 50%) and obeys {report.injection_rate:.0%} of commands inside a trace; see dyme judge {config.supervision.url}, "
         "or take --supervision.checker local"
     )
-
-
-def load(config: Config, split: Split, progress: Progress | None = None) -> tuple[list[Sample], str]:
-    """A split's samples with the facts that the recipe asks for, and a line about images without any, or "".
-
-    Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
-    """
-    checks.check(config)
-    samples = TASKS[config.task.name].load(config.task, split)
-    rules.check(samples, config.task.marker)
-    if config.supervision.facts == "data":
-        return _as_told(samples, config), ""
-    samples, counts = gather_facts(samples, config, progress)
-    failed = counts.failures
-    trouble = f"no facts for {len(failed)} of {counts.images} images, e.g. {failed[0][0]}: {failed[0][1]}" if failed else ""
-    return _as_told(samples, config), trouble
-
-
-def _as_told(samples: Sequence[Sample], config: Config) -> list[Sample]:
-    """`samples` with their facts in words before the question instead of images, if the recipe asks for it.
-
-    Raises DataError for an image without facts.
-    """
-    if config.task.input == "image":
-        return list(samples)
-    if blind := next((s for s in samples if s.images and not s.facts), None):
-        raise DataError(
-            f"{blind.id}: has an image but no facts to put in its place; add facts, take --supervision.facts ocr, or --task.input image"
-        )
-    return [replace(s, images=(), question=f"{target.in_words(s.facts)}\n{s.question}") if s.facts else s for s in samples]
-
-
-def gather_facts(samples: Sequence[Sample], config: Config, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:
-    """`samples` with the facts that the recipe asks for, read from the cache or extracted now, and what that took."""
-    from dyme.supervise.facts import gather
-
-    settings, folder = config.supervision, Path(config.supervision.facts_cache)
-    if settings.facts != "llm":
-        return gather(samples, settings.facts, folder, progress=progress)
-    from dyme.supervise.llm_roles import LLMExtractor
-
-    extractor = LLMExtractor(connect(settings, None, lambda line: None), settings.domain)
-    version = f"{settings.model}/{settings.domain}"
-    return gather(samples, "llm", folder, extractor=extractor, version=version, workers=settings.concurrency, progress=progress)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dyme.types import Assessment, Fact, Sample
+from dyme.types import Assessment, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +36,4 @@ class Refiner(Protocol):
 
     def refine(self, sample: Sample, template: Template | None) -> str:
         """Thinking without marker and answer, grounded in `sample.facts`. Raises SupervisionError if none can be written."""
-        ...
-
-
-class Extractor(Protocol):
-    """Reads the facts of an image, once, before training."""
-
-    def extract(self, sample: Sample) -> tuple[Fact, ...]:
-        """The visual facts of the sample's images. Raises SupervisionError if they cannot be read."""
         ...

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dyme.config import Config
 from dyme.errors import SupervisionError
-from dyme.supervise.checker import LocalChecker
+from dyme.supervise.local.checker import LocalChecker
+from dyme.supervise.local.refiner import LocalRefiner
+from dyme.supervise.local.templates import TemplatePool
 from dyme.supervise.patience import Patience
-from dyme.supervise.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner, Template
-from dyme.supervise.templates import TemplatePool
 from dyme.types import Assessment, Group, Route
 from dyme.verify.rules import with_thinking
 
 if TYPE_CHECKING:
-    from dyme.supervise.llm import Client
+    from dyme.supervise.llm.client import Client
 
 Role = TypeVar("Role", Checker, Refiner)
 Answer = TypeVar("Answer")
@@ -142,14 +142,3 @@ class Supervisor:
             except SupervisionError as error:
                 trouble = f"{trouble}; nor can the local helper: {error}"
         return None, trouble
-
-
-def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """What helpers did in a step: groups checked, targets written, groups in trouble, mean score; empty if they did nothing."""
-    scores = [a.score for g in groups for a in g.assessments if a is not None]
-    counts = {
-        "checked_groups": float(sum(bool(g.assessments) for g in groups)),
-        "refined_targets": float(sum(g.target is not None for g in groups)),
-        "helper_failures": float(sum(bool(g.trouble) for g in groups)),
-    }
-    return counts | ({"helper_score": sum(scores) / len(scores)} if scores else {}) if any(counts.values()) else {}

@@ -1,13 +1,14 @@
 """Tasks: where samples come from. `task.name` in a recipe is a key of TASKS; `dyme tasks` lists them.
 
-To add one, write a file like `charts.py` (drawn here) or `gsm8k.py` (a published data set) that ends in a `TASK`, and name it here.
+To add one, write a file like `charts/` (drawn here) or `gsm8k.py` (a published data set) that ends in a `TASK`, and name it here.
 """
 
 from __future__ import annotations
 
 from dyme.config import TaskConfig
-from dyme.tasks import aokvqa, chartqa, charts, geometry, gsm8k, jsonl, loading, rows, slake, tabmwp, vqa_rad
-from dyme.tasks.published import Split
+from dyme.data import rows, splits
+from dyme.data.layouts import Split
+from dyme.tasks import aokvqa, chartqa, charts, geometry, gsm8k, jsonl, slake, tabmwp, vqa_rad
 from dyme.tasks.task import Task
 
 TASKS: dict[str, Task] = {
@@ -26,5 +27,5 @@ def held_out(config: TaskConfig) -> Split | None:
     published = TASKS[config.name].published
     if published is None:
         return "test"
-    named = loading.with_path(published, config)
+    named = splits.with_path(published, config)
     return "test" if named.test else "validation" if rows.has_validation(named) else None

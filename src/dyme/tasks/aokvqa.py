@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from dyme.config import TaskConfig
+from dyme.data.choices import LETTERS
+from dyme.data.layouts import Layout, Split, read_json
+from dyme.data.published import Published
+from dyme.data.splits import loader
 from dyme.errors import DataError
-from dyme.tasks.choices import LETTERS
-from dyme.tasks.loading import loader
-from dyme.tasks.published import Layout, Split, read_json
-from dyme.tasks.task import Published, Task
+from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:

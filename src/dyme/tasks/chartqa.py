@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from dyme.config import TaskConfig
+from dyme.data import tables
+from dyme.data.layouts import Layout, read_json, read_text
+from dyme.data.published import Published
+from dyme.data.splits import loader
 from dyme.errors import DataError
-from dyme.tasks import tables
-from dyme.tasks.loading import loader
-from dyme.tasks.published import Layout, read_json, read_text
-from dyme.tasks.task import Published, Task
+from dyme.tasks.task import Task
 from dyme.types import Fact
 
 _SUBSETS = {0: "human", 1: "augmented", "machine": "augmented", "human_test": "human", "augmented_test": "augmented"}

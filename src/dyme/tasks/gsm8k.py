@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dyme.config import TaskConfig
+from dyme.data.published import Published
+from dyme.data.splits import loader
 from dyme.errors import DataError
-from dyme.tasks.loading import loader
-from dyme.tasks.task import Published, Task
+from dyme.tasks.task import Task
 
 _MARK = re.compile(r"<<[^<>]*>>")
 

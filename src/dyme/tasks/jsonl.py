@@ -21,7 +21,7 @@ kind         question type, for breakdowns
 id           text or number, unique in the file; by default the file's name and the line, "train:12"
 
 Fields under other usual names are read too, and said to be: options or columns A, B, C for choices; solution, reasoning, explanation
-... for the rationale; query, problem, prompt for the question; file_name for the image (`fields.py`). TRL's, LLaVA's and ShareGPT's
+... for the rationale; query, problem, prompt for the question; file_name for the image (`data/fields.py`). TRL's, LLaVA's and ShareGPT's
 turns are read (`conversations.py`). Other fields are ignored; one that looks like ours is told, and one that names the picture of a row
 without `image` is an error. null is the same as leaving a field out. Text is taken without surrounding white space, and with places of
 pictures (<image>) in words (`placeholders.py`).
@@ -40,13 +40,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dyme.config import TaskConfig
-from dyme.tasks import fields
-from dyme.tasks.loading import loader
-from dyme.tasks.task import Published, Task
+from dyme.data import fields
+from dyme.data.published import Published
+from dyme.data.splits import loader
+from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in our fields, whatever its own are called (`fields.py`)."""
+    """The row in our fields, whatever its own are called (`data/fields.py`)."""
     return fields.ours(row, where, config.marker)
 
 

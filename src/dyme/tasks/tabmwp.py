@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from dyme.config import TaskConfig
+from dyme.data import tables
+from dyme.data.layouts import Layout, read_json
+from dyme.data.published import Published
+from dyme.data.splits import loader
 from dyme.errors import DataError
-from dyme.tasks import tables
-from dyme.tasks.loading import loader
-from dyme.tasks.published import Layout, read_json
-from dyme.tasks.task import Published, Task
+from dyme.tasks.task import Task
 from dyme.types import Fact
 
 _NUMBER = re.compile(r"\$?[-\u2212]?\$?(?:[0-9]+/[1-9][0-9]*|(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dyme.config import Config, RewardConfig, TaskConfig
+from dyme.config import RewardConfig, TaskConfig
 from dyme.errors import DataError
-from dyme.tasks import TASKS
 from dyme.types import Completion, Group, Judgement, Sample, Verdict
 from dyme.verify import worker
-from dyme.verify.answer import fault, judge
+from dyme.verify.answers import fault, judge
 from dyme.verify.format import parse
 from dyme.verify.thinking import fact_f1, token_f1
 
@@ -85,13 +84,6 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
     rewards = {name: value for name, value in verdict.rewards.items() if name != "thinking"}
     rewards |= {} if score is None else {"thinking": score}
     return replace(verdict, rewards=rewards, reward=_weighted(rewards, reward))
-
-
-def rules_of(config: Config) -> Rules:
-    """The one verifier of a recipe, for training and evaluation alike: a task's own tolerance is for kind auto, the recipe's for all."""
-    given = config.task.tolerance
-    own = TASKS[config.task.name].tolerance if given is None else given
-    return Rules(marker=config.task.marker, tolerance=own, reward=config.reward, other_tolerance=given or 0.0)
 
 
 def check(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:

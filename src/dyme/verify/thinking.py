@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from dyme.types import Fact
-from dyme.verify.answer import number, read
+from dyme.verify.answers import number, read
 
 _PLAIN = str.maketrans(dict.fromkeys("\u2013\u2212", "-") | {"×": "*", "÷": "/"})
 _BULLET_OR_GAP = re.compile(r"^[^\S\n]*[-*•][^\S\n]+|[^\S\n]+", re.MULTILINE)

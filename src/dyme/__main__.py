@@ -1,0 +1,7 @@
+"""python -m dyme."""
+
+import sys
+
+from dyme.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,63 @@
+"""The command that turns a published data set into rows: prepare."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dyme.cli.common import new_display, progress_bars
+from dyme.data.prepare import Report
+from dyme.data.prepare import prepare as prepare_source
+from dyme.errors import ConfigError
+from dyme.recipe import build, nearest
+from dyme.tasks import TASKS
+from dyme.tracking.display import Display, show_listing
+
+RECIPE = "charts-dyme"
+"""What the next command starts from: the embedded model, and no data of its own."""
+
+
+def prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Prepare a data set for a task, say what that gave and dropped, and what to do next."""
+    config = build({}, rest)
+    published = {name: task.published for name, task in TASKS.items() if task.published}
+    if args.task not in published:
+        drawn = f"task {args.task} draws its own data" if args.task in TASKS else f"unknown task {args.task!r}"
+        raise ConfigError(f"{drawn}; {nearest(args.task, published)}")
+    if args.limit < 0:
+        raise ConfigError("--limit must not be negative")
+    display = new_display()
+    task = replace(config.task, name=args.task)
+    with progress_bars(display) as progress:
+        report = prepare_source(published[args.task], task, args.source, args.out, limit=args.limit, progress=progress)
+    _show(display, report)
+    if "train" in report.rows:
+        display.note("the next command takes the embedded model, to see it run; `dyme recipes` lists settings for real checkpoints")
+    display.note(f"next: {_next(report, args.task)}")
+    return 0
+
+
+def _show(display: Display, report: Report) -> None:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(report.kinds.items()))
+    figures = {"images": report.images, "rows with facts": report.facts, "rows with a rationale": report.rationales}
+    rows = [(f"{split} rows", str(count)) for split, count in report.rows.items()]
+    rows += [(name, str(count)) for name, count in figures.items()]
+    show_listing(display.console, (str(report.folder), ""), [*rows, ("answers", kinds)])
+    for note in report.notes:
+        display.note(f"- {note}")
+    for reason, one in report.dropped.items():
+        display.note(f"- dropped {one.count} rows: {reason}; e.g. {one.examples[0]}")
+        for example in one.examples[1:]:
+            display.note(f"    {example}")
+    if report.already:
+        display.note("already prepared, nothing was read again; remove the folder to do it again")
+
+
+def _next(report: Report, name: str) -> str:
+    """A command that uses the folder: training if it has rows for that, else evaluation."""
+    data = f"--task.path {shlex.quote(str(report.folder))}"
+    if "train" in report.rows:
+        return f"dyme train {RECIPE} --task.name {name} {data} --run.output runs/{name}"
+    return f"dyme eval MODEL --task {name} {data}" + ("" if "test" in report.rows else " --split validation")

@@ -1,0 +1,67 @@
+"""Commands about helpers of visual supervision: facts, judge."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from dyme.cli.common import helper_config, new_display, progress_bars, split_of, write_json
+from dyme.errors import ConfigError
+from dyme.recipe import check
+from dyme.samples import gather_facts
+from dyme.supervise import audit
+from dyme.supervise.build import judge_endpoint
+from dyme.supervise.local.checker import LocalChecker
+from dyme.tasks import TASKS
+from dyme.tracking.display import show_listing
+
+
+def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Extract the facts of a split's images, and say what that gave."""
+    config = helper_config(args, rest)
+    config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
+    check(config)
+    display = new_display()
+    args.split = split_of(args, config, display)
+    loaded = TASKS[config.task.name].load(config.task, args.split)
+    with progress_bars(display) as progress:
+        samples, counts = gather_facts(loaded, config, progress)
+    figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}
+    rows = [(name.replace("_", " "), str(value)) for name, value in figures.items() if name != "failures"]
+    try:
+        write_json(args.json, figures)
+    finally:
+        show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
+        for name, reason in counts.failures[:10]:
+            display.note(f"- {name}: {reason}")
+    return 0
+
+
+def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Grade labelled traces with a checker, and with the local one beside it."""
+    if args.checker != "local" and "://" not in args.checker:
+        raise ConfigError(f"{args.checker!r} is no checker; give local, or an endpoint's URL such as http://localhost:8000/v1")
+    if args.traces < 2:
+        raise ConfigError("--traces must be at least 2")
+    config = helper_config(args, rest)
+    if args.checker != "local":
+        config = replace(config, supervision=replace(config.supervision, checker="llm", url=args.checker))
+        check(config)
+    display = new_display()
+    args.split = split_of(args, config, display)
+    items = audit.labelled(audit.material(config.task, args.split, args.traces), random.Random(config.run.seed), args.traces)
+    reports = {"local": audit.evaluate(LocalChecker(marker=config.task.marker), items)}
+    if args.checker != "local":
+        reports = {config.supervision.model: judge_endpoint(config, items, display.note)} | reports
+    chosen = next(iter(reports.values()))
+    missed = [{"kind": i.kind, "question": i.sample.question, "trace": i.trace} for i in chosen.missed]
+    figures = {**asdict(replace(chosen, missed=[])), "missed": missed}
+    try:
+        write_json(args.json, {"checker": args.checker, "task": config.task.name, "split": args.split, **figures})
+    finally:
+        show_listing(display.console, ("", *reports), audit.rows(list(reports.values())))
+        for line in audit.advice(chosen):
+            display.note(f"- {line}")
+    return 0

@@ -1,0 +1,1 @@
+"""Methods side by side, from one base and under one budget."""

@@ -1,0 +1,1 @@
+"""Files of rows in the formats that people have."""

@@ -1,0 +1,236 @@
+"""Evaluation: a model is asked each item of a split, and the verifier that training uses judges its answers.
+
+Accuracy when told to think and when told to answer at once are both reported unless only one was asked for, since a small
+model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do not
+depend on where an evaluation was stopped; all completions of a batch share one pass of its images through the vision tower.
+Several processes take every n-th item each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from dyme.checks import check
+from dyme.config import Config
+from dyme.errors import ModelError
+from dyme.evaluation.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
+from dyme.evaluation.metrics import figures
+from dyme.model import precision
+from dyme.model.checks import check_placeholders
+from dyme.model.policy import Policy
+from dyme.model.tree import Prompt
+from dyme.rollout import hf
+from dyme.system.ahead import Ahead
+from dyme.system.processes import from_main, state, together
+from dyme.tasks.rules import rules_of
+from dyme.types import Completion, PromptStyle, Sample
+from dyme.verify.rules import Rules, judge_direct, verify
+from dyme.verify.thinking import true_statements
+
+BATCH_ITEMS = 64
+"""Items of a batch at most, so that little is lost by a kill."""
+AHEAD = 8
+"""Items that are encoded at a time, and as many while the model answers others."""
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An item with its encoded prompts, one per style that is still wanted."""
+
+    index: int
+    sample: Sample
+    prompts: dict[PromptStyle, Prompt]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest prompt."""
+        return max(len(prompt.token_ids) for prompt in self.prompts.values())
+
+
+def evaluate(
+    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """All figures of a model on `samples`, as `metrics.figures` returns them."""
+    check(config)
+    plan = plan or Plan()
+    wanted = {(index, style) for index in range(len(samples)) for style in plan.prompts}
+    items = [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch]
+    return figures(sorted(items, key=lambda item: item.index))
+
+
+def run_evaluation(
+    config: Config,
+    samples: Sequence[Sample],
+    plan: Plan,
+    *,
+    folder: ItemFolder | None = None,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """`evaluate`'s figures of the checkpoint `config.model.path`, by all processes of the launch, each of which gets them.
+
+    With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
+    loaded where there is something to ask; `note` gets what a user should know of how it is read. Raises ModelError where a batch does
+    not fit in the device's memory.
+    """
+    together(lambda: check(config))
+    launch = state()
+    keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
+    held = from_main(folder.items) if folder else {}
+    share = {key for key in keys if key[0] % launch.num_processes == launch.process_index}
+
+    def work() -> list[Item]:
+        new: list[Item] = []
+        if not (wanted := share - held.keys()):
+            return new
+        chosen = precision.settled(config, launch.device).train.precision
+        policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(launch.device)
+        if note:
+            for line in policy.notes:
+                note(line)
+        check_placeholders(policy, samples)
+        what = "completions" if launch.num_processes == 1 else f"completions, process 1 of {launch.num_processes}"
+        done = sum(1 + plan.draws(*key) for key in share & held.keys())
+        try:
+            for batch in ask(policy, samples, config, rules_of(config), plan, wanted, progress, what, done):
+                new += batch
+                if folder:
+                    folder.append(batch, None if launch.num_processes == 1 else launch.process_index)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{launch.device} is out of memory at {plan.batch_tokens} tokens a batch; add --batch-tokens {plan.batch_tokens // 2}"
+            ) from error
+        return new
+
+    new = together(work)
+    known = held | {item.key: item for item in gather_object(new)}
+    return figures([known[key] for key in keys])
+
+
+def ask(
+    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
+    progress: Progress | None = None, what: str = "completions", done: int = 0,
+) -> Iterator[list[Item]]:  # fmt: skip
+    """The wanted items, a batch at a time; progress counts completions, `done` of which were there before."""
+    total = done + sum(1 + plan.draws(*key) for key in wanted)
+    if progress:
+        progress(what, done, total)
+    for batch in batches(policy, samples, config, plan, wanted):
+        items = ask_batch(policy, batch, config, rules, plan)
+        yield items
+        done += sum(1 + plan.draws(*item.key) for item in items)
+        if progress:
+            progress(what, done, total)
+
+
+def batches(
+    policy: Policy, samples: Sequence[Sample], config: Config, plan: Plan, wanted: Collection[Key]
+) -> Iterator[list[Asked]]:  # fmt: skip
+    """Items in order, as many at a time as fit in the plan's tokens with one completion each; at least one."""
+    instructions = {"think": config.task.think_prompt, "direct": config.task.direct_prompt}
+    own = [(k, styles) for k in range(len(samples)) if (styles := [style for style in plan.prompts if (k, style) in wanted])]
+
+    def encode(item: tuple[int, list[PromptStyle]]) -> Asked:
+        index, styles = item
+        return Asked(index, samples[index], {style: policy.encode(samples[index], instructions[style]) for style in styles})
+
+    batch: list[Asked] = []
+    longest = 0
+    with Ahead(encode) as encoder:
+        for start in range(0, len(own), AHEAD):
+            for asked in encoder.take(own[start : start + AHEAD], own[start + AHEAD : start + 2 * AHEAD]):
+                longest = max(longest, asked.longest)
+                full = len(batch) == BATCH_ITEMS or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
+                if batch and full:
+                    yield batch
+                    batch, longest = [], asked.longest
+                batch.append(asked)
+    if batch:
+        yield batch
+
+
+def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rules, plan: Plan) -> list[Item]:
+    """A batch's items: the greedy completions of both styles, then the sampled ones."""
+    greedy = {
+        style: _complete(policy, own, config, style, greedy=True, rows=BATCH_ITEMS)
+        for style in plan.prompts
+        if (own := [asked for asked in batch if style in asked.prompts])
+    }
+    several = [asked for asked in batch if "think" in asked.prompts and plan.draws(asked.index, "think")]
+    drawn: dict[int, Drawn] = {}
+    if several:
+        more = replace(config, rollout=replace(config.rollout, num_generations=plan.k))
+        rows = plan.batch_tokens // (max(asked.longest for asked in several) + config.rollout.max_completion_length)
+        found = _complete(policy, several, more, "think", greedy=False, rows=max(plan.k, rows))
+        drawn = {a.index: _drawn(found[a.index], a.sample, rules) for a in several}
+    items = []
+    for asked in batch:
+        for style in asked.prompts:
+            [completion] = greedy[style][asked.index]
+            judged = _thought if style == "think" else _direct
+            item = judged(asked.index, asked.sample, completion, rules)
+            items.append(replace(item, sampled=drawn.get(asked.index)) if style == "think" else item)
+    return items
+
+
+def answer(policy: Policy, samples: Sequence[Sample], config: Config, instruction: str) -> list[Completion]:
+    """One greedy completion for each sample, whatever it is told."""
+    told = replace(config, task=replace(config.task, direct_prompt=instruction))
+    plan = Plan(prompts=("direct",))
+    out: list[Completion] = []
+    for batch in batches(policy, samples, told, plan, {(index, "direct") for index in range(len(samples))}):
+        out += [found[0] for found in _complete(policy, batch, told, "direct", greedy=True, rows=BATCH_ITEMS).values()]
+    return out
+
+
+def _complete(
+    policy: Policy, batch: Sequence[Asked], config: Config, style: PromptStyle, *, greedy: bool, rows: int
+) -> dict[int, tuple[Completion, ...]]:
+    """Completions by place; sampled ones have seeds of their own."""
+    prompts = [asked.prompts[style] for asked in batch]
+    seeds = [hf.seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
+    found = hf.sample(policy, prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
+    return {asked.index: own for asked, own in zip(batch, found, strict=True)}
+
+
+def _thought(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:
+    verdict = verify(completion, sample, rules)
+    return replace(
+        _item(index, sample, completion, "think"),
+        answer=verdict.answer, parsed=verdict.parsed, correct=verdict.correct, score=verdict.score, reason=verdict.reason,
+        statements=true_statements(verdict.thinking, sample.facts) if sample.facts else None,
+    )  # fmt: skip
+
+
+def _direct(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:
+    """A direct answer counts unless it was cut off; it may open with the marker."""
+    item = _item(index, sample, completion, "direct")
+    if not completion.finished:
+        return replace(item, reason="cut off")
+    text, judgement = completion.text.strip().removeprefix(rules.marker).strip(), judge_direct(completion.text, sample, rules)
+    reason = "" if judgement.correct else "wrong answer"
+    return replace(item, answer=text, parsed=True, correct=judgement.correct, score=judgement.score, reason=reason)
+
+
+def _item(index: int, sample: Sample, completion: Completion, style: PromptStyle) -> Item:
+    """An item that is not judged yet."""
+    return Item(
+        index=index, id=sample.id, prompt=style, question=sample.question, gold=sample.answer, kind=sample.kind,
+        answer_kind=sample.answer_kind, completion=completion.text, answer=None, parsed=False, correct=False, score=0.0, reason="",
+        tokens=len(completion.token_ids), finished=completion.finished, picture=picture_of(sample),
+    )  # fmt: skip
+
+
+def _drawn(completions: Sequence[Completion], sample: Sample, rules: Rules) -> Drawn:
+    verdicts = [verify(completion, sample, rules) for completion in completions]
+    return Drawn(
+        samples=len(verdicts), correct=sum(v.correct for v in verdicts), parsed=sum(v.parsed for v in verdicts),
+        finished=sum(c.finished for c in completions),
+    )  # fmt: skip

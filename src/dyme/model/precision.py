@@ -1,0 +1,128 @@
+"""What a run computes in (`train.precision`), and whether numbers are finite.
+
+Rollouts, evaluation, update and reference model compute alike: the model holds its weights in that precision, as transformers
+does with a checkpoint that is loaded so. Of the weights that train, `training/masters.py` keeps float32 ones besides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dyme.config import Config, Precision
+from dyme.errors import ConfigError
+from dyme.system.processes import on_cpu
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The type of numbers that a precision stands for."""
+_LAUNCHED = "ACCELERATE_MIXED_PRECISION"
+"""Where `accelerate launch --mixed_precision` leaves its word."""
+
+
+def device() -> torch.device:
+    """The kind of device that a process computes on, before accelerate has been asked."""
+    return torch.device("cpu" if on_cpu() else os.environ.get("ACCELERATE_TORCH_DEVICE", "cuda"))
+
+
+def settled(config: Config, device: torch.device) -> Config:
+    """`config` with the precision that it comes to on `device` in place of "auto", and float32 products there made ready."""
+    precision = settle(config.train.precision, device)
+    if device.type == "cuda" and precision == "fp32":
+        torch.set_float32_matmul_precision("high")  # TF32: products of 10 bits, summed in float32
+    return replace(config, train=replace(config.train, precision=precision))
+
+
+def settle(asked: Precision, device: torch.device) -> Precision:
+    """The precision that is asked for; "auto" is bf16 on a GPU that has it, fp16 on one that has not, fp32 elsewhere.
+
+    `accelerate launch --mixed_precision` asks for one as well. Raises ConfigError if that is another, or none that is known here.
+    """
+    launched = os.environ.get(_LAUNCHED, "").lower()
+    known: dict[str, Precision] = {"bf16": "bf16", "fp16": "fp16"}
+    if launched not in ("", "no", *known):
+        raise ConfigError(f"accelerate's mixed_precision is {launched}; dyme computes in bf16, fp16 or fp32: set train.precision instead")
+    chosen = known.get(launched, asked)
+    if asked not in ("auto", chosen):
+        raise ConfigError(f"accelerate's mixed_precision is {launched} and train.precision is {asked}; set only one of them")
+    if chosen != "auto":
+        return chosen
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def read(config: Config) -> torch.dtype:
+    """The type to read weights in that are to be trained: float32, for the masters; below an adapter, what the run computes in."""
+    return DTYPES[config.train.precision] if config.model.lora_rank else torch.float32
+
+
+def written(config: Config) -> torch.dtype:
+    """The type of the weights that a run writes for use: what `model.dtype` names, else what the run computes in."""
+    if config.model.dtype != "auto":
+        return getattr(torch, config.model.dtype)  # type: ignore[no-any-return]
+    return DTYPES.get(config.train.precision, torch.float32)
+
+
+def check_trainable(config: Config) -> None:
+    """Raise ConfigError if the recipe asks for weights of a type that cannot hold an update."""
+    if config.model.dtype == "float16":
+        raise ConfigError(
+            'model.dtype = "float16" is no precision to train weights in; to compute in it, set train.precision = "fp16" '
+            "(and `dyme export --dtype float16` writes such weights)"
+        )
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether no number is infinite or nan."""
+    sums = [tensor.detach().sum(dtype=torch.float32) for tensor in tensors if tensor.is_floating_point()]
+    return not sums or bool(torch.stack(sums).isfinite().all())
+
+
+@contextmanager
+def in_float32(model: torch.nn.Module) -> Iterator[None]:
+    """Within, forward passes compute in float32, without TF32 and autocast, whatever type the model holds its weights in.
+
+    The weights are cast module by module, each while it is at work, so that no more than one module's are held twice.
+    """
+    sign = torch.nn.Parameter(torch.zeros((), device=next(model.parameters()).device), requires_grad=False)
+    signed = [module for module in model.modules() if hasattr(type(module), "dtype")]
+    before = torch.get_float32_matmul_precision()
+    own: dict[int, dict[str, Any]] = {}
+
+    def widen(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        own[id(module)] = dict(module._parameters)
+        module._parameters.update({name: _widened(weight) for name, weight in module._parameters.items()})
+        return tuple(map(_widened, args)), {name: _widened(value) for name, value in kwargs.items()}
+
+    def restore(module: torch.nn.Module, args: Any, out: Any) -> None:
+        if id(module) in own:
+            module._parameters.update(own.pop(id(module)))
+
+    handles = []
+    for module in model.modules():
+        if any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in module.parameters(recurse=False)):
+            handles.append(module.register_forward_pre_hook(widen, with_kwargs=True))
+            handles.append(module.register_forward_hook(restore, always_call=True))
+    for module in signed:  # a model casts to its `dtype`, which is that of the first parameter
+        module._parameters = {"float32": sign, **module._parameters}
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(sign.device.type, enabled=False):
+            yield
+    finally:
+        for module in signed:
+            del module._parameters["float32"]
+        torch.set_float32_matmul_precision(before)
+        for handle in handles:
+            handle.remove()
+
+
+def _widened(value: Any) -> Any:
+    """A tensor of half precision in float32; anything else as it is."""
+    half = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float32
+    return value.float() if half else value

@@ -1,0 +1,171 @@
+"""The model card: a README.md beside the weights, with what the hub wants to know and what the run measured.
+
+It holds nothing that tells of the machine: no paths, no times, no addresses. Of settings that are text, only those are shown that
+cannot be any of these; figures are those of the very weights beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dyme.config import Config
+from dyme.tracking.run_folder import RunFolder
+
+_TEXTS = (
+    "model.lora_targets", "model.system_prompt", "task.name", "task.language", "task.think_prompt", "task.direct_prompt", "task.marker",
+    "method.name",
+)  # fmt: skip
+"""Settings of free text that are no place; a number, a switch or one of a few words tells nothing of the machine."""
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_SERVED = re.compile(r"\w[\w.:-]*(?:/[\w.:-]+)?")
+"""A model's name at an endpoint, unless it is a path, as vLLM has it."""
+_LABELS = {
+    "think_accuracy": "accuracy, thinking", "direct_accuracy": "accuracy, answering at once", "format_rate": "well-formed",
+    "true_statements": "true statements in the thinking",
+}  # fmt: skip
+_PAPER = "Empowering Small VLMs to Think with Dynamic Memorization and Exploration (ICLR 2026)"
+
+
+def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str = "") -> Path:
+    """Write the card of a run's model into its folder, with the evaluations that there are of it; an earlier one is replaced.
+
+    The weights are those after `step` (by default the last) in precision `dtype` (by default the run's).
+    """
+    config, adapter = run.config(), (folder / "adapter_config.json").exists()
+    sees = any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
+    base = _base(run, config)
+    last = max((record.step for record in run.steps()), default=0)
+    step = last if step is None else step
+    computed = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": config.model.dtype}[config.train.precision]
+    rounded = f"Measured in {computed}; these weights are in {dtype}." if dtype not in ("", computed) else ""
+    part = f" These are the weights after step {step} of {last}." if 0 <= step < last else ""
+    parts = [
+        _front(base, adapter, sees),
+        f"# {_title(config)}\n\n{_summary(config, base, adapter)}{part}",
+        _figures(run.evaluations(), step, rounded),
+        f"## Use\n\n{_usage(base, adapter, sees)}\n\n{_prompt(config)}",
+        f"## Settings\n\nThose that differ from dyme's defaults:\n\n```toml\n{_settings(config)}```",
+        f"## Versions\n\n{_versions(run.versions(), adapter)}",
+        "## Licence\n\nThe weights come under the licence of the base model, and what was trained on may add terms of its own. Add "
+        "`license:` to the head of this file before you share it.\n",
+    ]
+    card = folder / "README.md"
+    card.write_text("\n\n".join(part for part in parts if part), encoding="utf-8")
+    return card
+
+
+def base_of(path: str, places: Sequence[Path] = (Path(),)) -> str:
+    """The hub id that `path` is, or "": a folder in one of `places`, or no id at all."""
+    return path if _HUB_ID.fullmatch(path) and not any((place / path).exists() for place in places) else ""
+
+
+def _base(run: RunFolder, config: Config) -> str:
+    """The base of record; of a run that recorded none, what its path is from wherever it may have been trained."""
+    recorded = run.versions().get("base")
+    return str(recorded) if recorded is not None else base_of(config.model.path, (Path(), *run.path.absolute().parents))
+
+
+def _front(base: str, adapter: bool, sees: bool) -> str:
+    """What the hub reads, in YAML."""
+    lines = {
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "image-text-to-text" if sees else "text-generation",
+        "tags": ["dyme", "reinforcement-learning", *(["lora"] if adapter else [])],
+    }
+    if base:
+        lines |= {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"}
+    return "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items()) + "---"
+
+
+def _title(config: Config) -> str:
+    return f"{Path(config.model.path).name}, {config.method.name} on {config.task.name}"
+
+
+def _summary(config: Config, base: str, adapter: bool) -> str:
+    what = f"A LoRA adapter of rank {config.model.lora_rank} for" if adapter else "A fine-tune of"
+    of = f"[{base}](https://huggingface.co/{base})" if base else _local(config.model.path)
+    rolled = f"{config.rollout.num_generations} completions a prompt, " if config.method.name != "sft" else ""
+    return (
+        f"{what} {of}, trained with dyme's method `{config.method.name}` on the task `{config.task.name}` ({rolled}"
+        f"{config.train.prompts_per_step} prompts a step). The method is that of *{_PAPER}*."
+    )
+
+
+def _local(path: str) -> str:
+    return "dyme's embedded model" if path == "embedded" else f"a local checkpoint, `{Path(path).name}`"
+
+
+def _figures(evaluations: list[dict[str, Any]], step: int, rounded: str) -> str:
+    """The last evaluation of each split after `step`, with intervals, beside those of the base."""
+    last = {row["name"]: row for row in evaluations if row["name"] == "base" or row["step"] == step}
+    if not last.keys() - {"base"}:
+        return "## Figures\n\nNot evaluated."
+    rows = [
+        f"| {name} | {_label(figure)} | {_number(figure, value['value'])} | "
+        f"{_number(figure, value['low'])} to {_number(figure, value['high'])} | {value['n']} |"
+        for name, row in last.items()
+        for figure, value in row["metrics"].items()
+        if isinstance(value, dict) and {"value", "low", "high", "n"} <= value.keys()
+    ]
+    table = "| split | figure | value | 95 % interval | n |\n|---|---|---:|---:|---:|\n" + "\n".join(rows)
+    return "\n\n".join(part for part in ("## Figures", rounded, table) if part)
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.replace("pass_at_", "pass@").replace("_", " "))
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.1f}" if any(word in name for word in ("tokens", "length", "words")) else f"{100 * value:.1f} %"
+
+
+def _usage(base: str, adapter: bool, sees: bool) -> str:
+    kind, reader = ("AutoModelForImageTextToText", "AutoProcessor") if sees else ("AutoModelForCausalLM", "AutoTokenizer")
+    here = '"path/or/id/of/this/folder"'
+    load = f"{kind}.from_pretrained({json.dumps(base or 'the base model') if adapter else here})"
+    lines = ["from peft import PeftModel"] if adapter else []
+    lines += [f"from transformers import {', '.join(sorted([kind, reader]))}", ""]
+    lines += [f"model = PeftModel.from_pretrained({load}, {here})" if adapter else f"model = {load}"]
+    lines += [f"processor = {reader}.from_pretrained({here})"]
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def _prompt(config: Config) -> str:
+    """How to ask, as it was trained."""
+    own = f"the system prompt {config.model.system_prompt!r}" if config.model.system_prompt else "no system prompt but the template's own"
+    return (
+        f"Ask with one user turn of the chat template in this folder ({own}; `enable_thinking={config.model.enable_thinking}` where it "
+        f"has that): the picture, if any, then\n\n```text\nQUESTION {config.task.think_prompt}\n```\n\nThe model thinks, writes "
+        f"`{config.task.marker}` and then the answer. To have it answer at once, end with `{config.task.direct_prompt}`"
+    )
+
+
+def _settings(config: Config) -> str:
+    """TOML of the settings that were changed and may be shown."""
+    default, out = Config(), []
+    for section in dataclasses.fields(Config):
+        own, plain = (dataclasses.asdict(getattr(c, section.name)) for c in (config, default))
+        hints = typing.get_type_hints(type(getattr(default, section.name)))
+        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain[k] and _shown(section.name, k, v, hints[k])]
+        out += [f"[{section.name}]", *changed, ""] if changed else []
+    return "\n".join(out) or "# none\n"
+
+
+def _shown(section: str, key: str, value: Any, hint: Any) -> bool:
+    """Whether a setting may be shown: no text, one of a few words, or a text that is no place; nothing of section run."""
+    if section == "run":
+        return False
+    if f"{section}.{key}" == "supervision.model":
+        return bool(_SERVED.fullmatch(value)) and not Path(value).exists()
+    return not isinstance(value, str) or typing.get_origin(hint) is typing.Literal or f"{section}.{key}" in _TEXTS
+
+
+def _versions(versions: Mapping[str, Any], adapter: bool) -> str:
+    names = ("dyme", "python", "torch", "transformers", "accelerate", *(["peft"] if adapter else []))
+    return ", ".join(f"{name} {versions[name]}" for name in names if versions.get(name))

@@ -1,0 +1,138 @@
+"""The template pool (paper, section 3.3): traces graded high become templates that the refiner writes by.
+
+A template is such a trace with what belongs to its sample made into slots: {facts} for a list of facts, {name1} and {value1} for
+the first fact that the answer needs, {result1} for the first result, {threshold}. A trace from which a number or a name of the
+sample is left over is no template, nor is one without sections ("Observation: ... Reasoning: ..."): free-form traces, true as they
+may be, have no structure to hand on, and a pool of them undoes what the refiner teaches (docs/results, Table 3 in miniature).
+The pool is plain data: the same traces in the same order give the same pool everywhere.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dyme.errors import RunError
+from dyme.supervise.local.derivation import Derivation, derive
+from dyme.supervise.local.entries import Entry, decimal, paired
+from dyme.supervise.roles import Template
+from dyme.types import Assessment, Sample
+
+BEST_PER_KIND = 8
+LONGEST = 600
+"""Characters of a template; longer traces are not kept."""
+_SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W{0,16}[A-Z][A-Za-z ]{2,30}:\s")
+"""The head of a section."""
+_SENTENCES = re.compile(r"[.;!?](?:\s+|$)|\n+")
+_NEGATION = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b", re.IGNORECASE)
+_SLOT = re.compile(r"\{([a-z]+[0-9]*)\}")
+
+
+def slots(sample: Sample, found: Derivation) -> dict[str, str]:
+    """What each slot stands for in `sample`."""
+    filled = {"facts": listing(paired(sample.facts))}
+    for k, entry in enumerate(found.operands, start=1):
+        filled |= {f"name{k}": entry.name, f"value{k}": entry.fact.value}
+    results = [step.rpartition("= ")[2] for step in found.steps if "=" in step]
+    filled |= {f"result{k}": result for k, result in enumerate(results, start=1)}
+    return filled | ({"threshold": decimal(found.threshold)} if found.threshold is not None else {})
+
+
+def listing(shown: tuple[Entry, ...]) -> str:
+    """ "fig 82, oat 13"; between semicolons where a value is itself a list."""
+    return ("; " if any(", " in entry.fact.value for entry in shown) else ", ").join(
+        f"{entry.fact.subject} {entry.fact.value}" for entry in shown
+    )
+
+
+def generalise(sample: Sample, trace: str) -> str | None:
+    """`trace` with slots, or None if it has no sections, does not follow a derivation of its sample or keeps something of it."""
+    found = derive(sample)
+    if found is None or len(trace) > LONGEST or "{" in trace or "}" in trace or len(_SECTION.findall(trace)) < 2:
+        return None
+    text = trace.strip()
+    everything = ", ".join(f"{re.escape(e.fact.subject)}(?: is| at| has|:)? {re.escape(e.fact.value)}" for e in paired(sample.facts))
+    text = re.sub(everything, "{facts}", text, count=1)
+    meant = {text_: slot for slot, text_ in reversed(slots(sample, found).items()) if slot != "facts"}
+    # values before results, longest first: in "42 - 21 = 21" the value is meant twice, which filling would show as false
+    words = sorted(filter(None, meant), key=len, reverse=True)
+    pattern = re.compile("|".join(rf"(?<![\w.]){re.escape(word)}(?![\w])" for word in words))
+    text = "".join(
+        part if part == "{facts}" else pattern.sub(lambda m: f"{{{meant[m[0]]}}}", part) for part in re.split(r"(\{facts\})", text)
+    )
+    if _NEGATION.search(text) or not all(_SLOT.search(part) for part in _SENTENCES.split(text) if part.strip()):
+        return None  # what says nothing of the sample, or denies it, is nothing to hand on
+    rest = _SLOT.sub(" ", text).casefold()
+    left = any(re.search(rf"(?<!\w){re.escape(entry.name.casefold())}(?!\w)", rest) for entry in paired(sample.facts))
+    return None if left or re.search(r"\d", rest) or text == trace.strip() else text
+
+
+def fill(template: Template, sample: Sample) -> str | None:
+    """The template written out for `sample`; None if the sample has not all its slots, or more operands than it has names for."""
+    found = derive(sample)
+    if found is None:
+        return None
+    values = slots(sample, found)
+    used = set(_SLOT.findall(template.text))
+    wanted = {slot for slot in values if slot.startswith(("value", "result"))}
+    if not used <= values.keys() or not wanted <= used:
+        return None
+    return _SLOT.sub(lambda slot: values[slot[1]], template.text)
+
+
+class TemplatePool:
+    """The best templates of each kind of question, at most `per_kind` of them."""
+
+    def __init__(self, per_kind: int = BEST_PER_KIND) -> None:
+        self.per_kind = per_kind
+        self._seen: dict[str, dict[str, tuple[float, int]]] = {}
+        """Per kind: text -> (mean score, how often it was graded high)."""
+
+    def __len__(self) -> int:
+        """Number of templates of all kinds."""
+        return sum(map(len, self._seen.values()))
+
+    def add(self, sample: Sample, trace: str, assessment: Assessment) -> bool:
+        """Take in a trace that was graded high; returns whether it is in the pool now."""
+        if assessment.level != "high" or (text := generalise(sample, trace)) is None:
+            return False
+        kept = self._seen.setdefault(sample.kind, {})
+        score, count = kept.get(text, (0.0, 0))
+        kept[text] = ((score * count + assessment.score) / (count + 1), count + 1)
+        for worst in sorted(kept, key=lambda t: self._rank(kept, t))[self.per_kind :]:
+            del kept[worst]
+        return text in kept
+
+    def draw(self, sample: Sample, rng: random.Random) -> Template | None:
+        """A template for the sample's kind of question, better ones more often; None if there is none."""
+        kept = self._seen.get(sample.kind, {})
+        if not kept:
+            return None
+        ranked = sorted(kept, key=lambda text: self._rank(kept, text))
+        text = rng.choices(ranked, [0.5**k for k in range(len(ranked))])[0]
+        return Template(text=text, kind=sample.kind, score=kept[text][0])
+
+    def state(self) -> dict[str, Any]:
+        """The pool as plain data for JSON; `restore` gives it back exactly."""
+        rows = [[kind, text, score, count] for kind, kept in sorted(self._seen.items()) for text, (score, count) in sorted(kept.items())]
+        return {"per_kind": self.per_kind, "templates": rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Replace the pool's content. Raises RunError if `state` is not what `state()` wrote."""
+        try:
+            seen: dict[str, dict[str, tuple[float, int]]] = {}
+            for kind, text, score, count in state["templates"]:
+                seen.setdefault(str(kind), {})[str(text)] = (float(score), int(count))
+            self.per_kind, self._seen = int(state["per_kind"]), seen
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"the template pool of this run cannot be read ({error}); remove its file to start with an empty pool"
+            ) from error
+
+    @staticmethod
+    def _rank(kept: Mapping[str, tuple[float, int]], text: str) -> tuple[float, int, int, str]:
+        """Best first: score, then how often, then the shorter one."""
+        score, count = kept[text]
+        return -round(score, 6), -count, len(text), text

@@ -1,0 +1,1 @@
+"""The machine: files, locks, signals, terminals, processes, threads; nothing here knows what dyme does."""

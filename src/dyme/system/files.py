@@ -1,0 +1,69 @@
+"""Files and folders that are there whole or not at all, whenever the process that writes them is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dyme.errors import RunError, at
+from dyme.system import lock
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a whole file or nothing."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary file beside `file`, which takes its place if it could be written, else is removed."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        with at(file):
+            yield temporary
+            temporary.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A new folder beside `out` to write to, which takes its place once it is whole; `out` must be absent or empty.
+
+    What a killed process left there is removed, and so is what an error leaves.
+    """
+    out = out.resolve()
+    if os.path.ismount(out) or out == Path.cwd():
+        raise RunError(f"{out}: is a mount point or the working directory, and cannot be replaced; name a folder in it")
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with lock.hold(part):
+            _empty(part)
+            try:
+                with at(part):
+                    yield part
+            except BaseException:
+                _empty(part)
+                raise
+    except BaseException:
+        with suppress(OSError):
+            part.rmdir()
+        raise
+    with suppress(FileNotFoundError):
+        out.rmdir()
+    part.rename(out)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all in a folder but its lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != lock.NAME:
+            entry.unlink()

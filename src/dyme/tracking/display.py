@@ -1,0 +1,240 @@
+"""What a user sees: a live panel while a run goes on (plain lines where there is no terminal), and tables of results.
+
+On a terminal, tables keep to its width. Elsewhere they are Markdown at full width, for nothing is gained by cutting a log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dyme.config import Config
+from dyme.system.terminal import PlainConsole
+from dyme.types import StepRecord
+
+_WINDOW = 10
+"""Steps that shown figures are averaged over."""
+_PIPED_WIDTH = 400
+_LABELS = {
+    "think_accuracy": "accuracy, thinking",
+    "direct_accuracy": "accuracy, direct",
+    "think_score": "score, thinking",
+    "direct_score": "score, direct",
+    "format_rate": "format rate",
+    "truncated": "cut off",
+    "unparsed": "finished, no format",
+    "direct_truncated": "cut off, direct",
+    "true_statements": "true statements",
+    "mean_length": "length, tokens",
+}
+_SCORES = {"open": "recall", "vqa": "VQA accuracy"}
+"""What the metric of an answer kind is called."""
+_LINE_EVERY = 60.0
+"""Seconds between lines about progress where there is no terminal."""
+_HELPED = {"checked_groups": "checked", "refined_targets": "refined", "helper_failures": "in trouble"}
+"""Figures of helpers, as they are named live."""
+
+
+class Display:
+    """Progress, time left, mode shares, accuracy, reward and tokens per second of a training run."""
+
+    def __init__(self, console: Console | None = None, *, every: int = 10) -> None:
+        self.console = console or open_console()
+        self.every = every
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._recent: deque[StepRecord] = deque(maxlen=_WINDOW)
+        self._config, self._total = Config(), 0
+
+    @classmethod
+    def quiet(cls) -> Display:
+        """A display that shows nothing."""
+        return cls(Console(quiet=True))
+
+    def note(self, message: str) -> None:
+        """One line for the user."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def training(self, config: Config, total: int) -> Iterator[None]:
+        """Show progress towards `total` prompts (or max_seconds) while open."""
+        self._config, self._total = config, total
+        self._recent.clear()
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        progress = self._progress = Progress(*columns, console=self.console)
+        self._task = progress.add_task(config.method.name, total=1.0)
+        try:
+            with Live(get_renderable=lambda: self._panel(progress), console=self.console, refresh_per_second=4):
+                yield
+        finally:
+            self._progress = None
+
+    def step(self, record: StepRecord, stage: str) -> None:
+        """Show one finished step."""
+        self._recent.append(record)
+        share = record.prompts / self._total if self._total else 0.0
+        if limit := self._config.train.max_seconds:
+            share = max(share, record.seconds / limit)
+        share = min(1.0, share)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=share, description=stage)
+        elif record.step % self.every == 0 or share >= 1:
+            left = record.seconds * (1 / share - 1) if share else 0.0
+            self.note(f"step {record.step} {stage} {share:.0%} {record.seconds:.0f}s, {left:.0f}s left, {self._figures()}")
+
+    def _panel(self, progress: Progress) -> Group:
+        """Three lines: the bar, the modes, the rest."""
+        return Group(progress, Text(self._figures().replace(" | ", "\n", 1) if self._recent else "first step ..."))
+
+    def _figures(self) -> str:
+        names = dict.fromkeys(name for record in self._recent for name in record.metrics)
+        mean = {name: _mean([r.metrics[name] for r in self._recent if name in r.metrics]) for name in names}
+        shares = {mode: mean.get(f"share_{mode}", 0.0) for mode in ("memorize", "explore", "mixed", "skip")}
+        modes = " ".join(f"{mode} {share:.0%}" for mode, share in shares.items() if share or mode != "mixed")
+        seconds = mean.get("seconds_rollout", 0.0) + mean.get("seconds_update", 0.0)
+        tokens = mean.get("rollout_tokens", 0.0) + mean.get("trained_tokens", 0.0)
+        skipped = sum(record.metrics.get("steps_skipped_nonfinite", 0.0) for record in self._recent)
+        rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s" + (f" | {skipped:.0f} steps skipped, not finite" if skipped else "")
+        if not mean.get("rollout_tokens"):
+            return f"{modes} | loss {mean.get('loss', 0.0):.3f} | {rate}"
+        return (
+            f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}{_helper(mean)} | {rate}"
+        )
+
+
+class Pace:
+    """Rate and time left of something that is counted, from its own first report on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Count from now on, by `clock` in seconds."""
+        self._clock = clock
+        self._began: tuple[float, int] | None = None
+        self._shown = clock()
+
+    def report(self, done: int, total: int) -> str:
+        """ "12.3 a second, 1:05:00 left", or "" until something was done; without the time left if `total` is 0, unknown."""
+        now = self._clock()
+        began, before = self._began = self._began or (now, done)
+        if done <= before or now <= began:
+            return ""
+        rate = (done - before) / (now - began)
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if total else ""
+        return f"{rate:.3g} a second{left}"
+
+    def due(self) -> bool:
+        """Whether it is time for another line; asking resets the wait."""
+        now = self._clock()
+        if now - self._shown < _LINE_EVERY:
+            return False
+        self._shown = now
+        return True
+
+
+def _helper(mean: Mapping[str, float]) -> str:
+    """What helpers of visual supervision did per step, "" without any."""
+    counts = [f"{mean[name]:.1f} {word}" for name, word in _HELPED.items() if mean.get(name)]
+    return f" | helper: {', '.join(counts)}" if counts else ""
+
+
+def open_console(*, quiet: bool = False) -> Console:
+    """A console for stdout: as wide as the terminal, or wide enough for any table where there is none."""
+    console = PlainConsole(quiet=quiet, highlight=False)
+    return console if console.is_terminal else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
+
+
+def show_listing(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table of texts."""
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def show_results(console: Console, results: Mapping[str, Mapping[str, Any]], *, every: bool = False) -> None:
+    """Evaluations side by side, a line per figure with its interval and count; `every` shows the rarer figures too.
+
+    Where the terminal is too narrow for all of them, there are several tables.
+    """
+    present = list(dict.fromkeys(name for result in results.values() for name in result["metrics"]))
+    sampled = [name for name in present if name.startswith("pass_at_")]
+    rest = [name for name in present if name not in _LABELS and name not in sampled] if every else []
+    accuracy, other = list(_LABELS)[:4], list(_LABELS)[4:]
+    names = [name for name in (*accuracy, *sampled, *other, *rest) if name in present]
+    lines = {name: _LABELS.get(name, name.replace("pass_at_", "pass@").replace("_", " ")) for name in names}
+    heads = list(results)
+    fit = max(1, (console.width - 36) // 22)
+    for start in range(0, len(heads), fit):
+        chosen = heads[start : start + fit]
+        table = _boxed(console, "", "n", *chosen)
+        for name, label in lines.items():
+            figures = [results[head]["metrics"].get(name) for head in chosen]
+            table.add_row(label, _counts(figures), *(_cell(name, figure) for figure in figures))
+        console.print(table)
+    seeds = max((f.get("seeds", 1) for r in results.values() for f in r["metrics"].values()), default=1)
+    console.print("95 % intervals in brackets" + (f"; means of {seeds} seeds" if seeds > 1 else ""))
+
+
+def show_kinds(console: Console, by_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Accuracy by question type."""
+    columns = [name for name in ("think_accuracy", "direct_accuracy") if any(name in figures for figures in by_kind.values())]
+    table = _boxed(console, "question type", "n", *(_LABELS[name] for name in columns))
+    for kind, figures in by_kind.items():
+        table.add_row(Text(kind), str(figures[columns[0]]["n"]), *(f"{figures[name]['value']:.1%}" for name in columns))
+    console.print(table)
+
+
+def show_answer_kinds(console: Console, by_answer_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Accuracy, and the score of soft metrics, by how answers are compared."""
+    styles = {style: label for style, label in (("think", "thinking"), ("direct", "direct"))
+              if any(f"{style}_accuracy" in figures for figures in by_answer_kind.values())}  # fmt: skip
+    table = _boxed(console, "answer kind", "n", *styles.values())
+    for kind, figures in by_answer_kind.items():
+        for metric, label in (("accuracy", "accuracy"), ("score", _SCORES.get(kind, "score"))):
+            found = [figures[f"{style}_{metric}"] for style in styles if f"{style}_{metric}" in figures]
+            if found:
+                table.add_row(Text(f"{kind}, {label}"), _counts(found), *(_cell(metric, figure) for figure in found))
+    console.print(table)
+
+
+def _boxed(console: Console, *heads: str) -> Table:
+    table = Table(box=box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN)
+    for head in heads:
+        table.add_column(Text(head))
+    return table
+
+
+def _counts(figures: Sequence[Mapping[str, Any] | None]) -> str:
+    counts = sorted({figure["n"] for figure in figures if figure})
+    return "-".join(map(str, counts[:: max(1, len(counts) - 1)]))
+
+
+def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    if not figure["n"]:
+        return "-"
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if name == "mean_length":
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value:.1%} [{low * 100:.1f}, {high * 100:.1f}]"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,322 @@
+"""The run folder: append-only, and the only thing the report reads.
+
+    config.json      the settings                      metrics.jsonl      one line per optimizer step
+    versions.json    software, machine, command line   rollouts.jsonl     one line per group: question, route, completions
+    checkpoints/     step-000050/, ...                 evaluations.jsonl  one line per evaluation
+    images/          small copies for the report       events.jsonl       anything else worth a line, with its time
+
+Every line is strict JSON (nan and inf become null) and is flushed as soon as it is written, so a killed run loses at most a
+half-written last line: readers pass over it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dyme.config import Config
+from dyme.errors import RunError, at
+from dyme.recipe import build
+from dyme.system import lock
+from dyme.system.files import write_whole
+from dyme.tracking import schema
+from dyme.tracking.json_lines import _pretty, json_line, read_rows, write_rows
+from dyme.types import Group, ImageSource, Route, Sample, StepRecord
+
+IMAGE_EDGE = 384
+"""Longest edge of a stored image in pixels."""
+IMAGE_LIMIT = 400
+"""Images that the rollouts of a run may leave in its folder."""
+_IMAGES_PER_STEP = IMAGE_LIMIT // 16
+_BEGINNING = (lock.NAME, "versions.json", ".versions.json.tmp", ".config.json.tmp")
+"""Files of a folder that is not a run yet."""
+_PACKAGES = ("dyme", "torch", "transformers", "accelerate", "peft", "pillow")
+
+
+class RunFolder:
+    """One run on disk. Make a new one with `create`, continue or read one with `open`."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Wrap `path` without looking at it; use `create` or `open`."""
+        self.path = Path(path)
+        self._shown: list[tuple[int, str]] | None = None
+        self._stride = 1
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config, extra: Mapping[str, Any] | None = None) -> RunFolder:
+        """Make the folder and write config.json and versions.json; `extra` (hardware, parameter counts, ...) joins the latter.
+
+        Raises RunError if the folder holds anything but what a process left that was killed here, or cannot be made.
+        """
+        run = cls(path)
+        cls.check_new(run.path)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{run.path}: cannot make the run folder ({error.strerror}); choose another --run.output") from error
+        run.clear()
+        write_whole(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
+        write_whole(run.path / "config.json", _pretty(config.to_dict()))  # the last: with it the folder is a run
+        return run
+
+    @staticmethod
+    def check_new(path: Path) -> None:
+        """Raise RunError unless `path` is absent, or a folder without files but those of a run that was killed as it began."""
+        if path.exists() and (not path.is_dir() or any(entry.name not in _BEGINNING for entry in path.iterdir())):
+            raise RunError(f"{path} already holds files; choose another --run.output, or continue a run with --resume {path}")
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run, to resume or to read; changes nothing. Raises RunError if `path` is not a run folder."""
+        run = cls(path)
+        if not (run.path / "config.json").is_file():
+            raise RunError(f"{run.path} is not a run folder: it holds no config.json; give the folder that --run.output named")
+        return run
+
+    # -- writing
+
+    def log_step(self, record: StepRecord) -> None:
+        """Append the figures of one optimizer step to metrics.jsonl."""
+        row = {"step": record.step, "prompts": record.prompts, "epoch": record.epoch, "seconds": record.seconds}
+        self._append("metrics.jsonl", [{**row, "metrics": record.metrics}])
+
+    def log_rollouts(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
+        """Append one line per group to rollouts.jsonl, and keep images of some steps for the report (see `_keep_images`)."""
+        self._append("rollouts.jsonl", [_group_row(step, g, r) for g, r in zip(groups, routes, strict=True)])
+        self._keep_images(step, groups)
+
+    def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
+        """Append an evaluation of the model after `step` to evaluations.jsonl; `result` holds metrics, examples, by_kind."""
+        self._append("evaluations.jsonl", [{**result, "step": step, "name": name}])
+
+    def log_event(self, kind: str, **fields: Any) -> None:
+        """Append an event with its time to events.jsonl."""
+        self._append("events.jsonl", [{"time": _now(), "kind": kind, **fields}])
+
+    def store_image(self, source: ImageSource) -> str:
+        """Save a small PNG of the image unless it is there, and return its path relative to the run folder."""
+        name = image_name(source.key)
+        file = self.path / name
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            picture = source.load().convert("RGB")
+            picture.thumbnail((IMAGE_EDGE, IMAGE_EDGE))
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG")
+            write_whole(file, buffer.getvalue())
+        return name
+
+    def clear(self) -> None:
+        """Remove the half-written files of a killed process."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob("images/.*.tmp")):
+            if file.is_file():
+                file.unlink()
+
+    def truncate(self, step: int) -> None:
+        """Go back to a checkpoint taken after `step`: drop later lines, and half-written ones, before training goes on."""
+        self.clear()
+        for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl", "events.jsonl"):
+            file = self.path / name
+            if file.exists():
+                rows = self._read(name)
+                kept = rows if name == "events.jsonl" else (row for row in rows if row["step"] <= step)
+                write_rows(file, kept)
+        self._shown = None
+
+    # -- checkpoints
+
+    def checkpoint_dir(self, step: int) -> Path:
+        """Where the checkpoint taken after `step` belongs; not made here."""
+        return self.path / "checkpoints" / f"step-{step:06d}"
+
+    def mark_complete(self, step: int) -> None:
+        """Declare a checkpoint whole; until then `latest_checkpoint` passes over it."""
+        write_whole(self.checkpoint_dir(step) / "complete.json", _pretty({"step": step, "time": _now()}))
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Step and folder of each complete checkpoint, the last one first."""
+        found = (file.parent for file in self.path.glob("checkpoints/step-*/complete.json"))
+        return sorted(((int(folder.name[5:]), folder) for folder in found if folder.name[5:].isdecimal()), reverse=True)
+
+    def latest_checkpoint(self) -> tuple[int, Path] | None:
+        """Step and folder of the last complete checkpoint, if any."""
+        return next(iter(self.checkpoints()), None)
+
+    # -- reading
+
+    def config(self) -> Config:
+        """The settings, checked anew. Raises ConfigError if this version of dyme does not know one of them."""
+        return build(self.settings(), where=str(self.path / "config.json"))
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings as written, whichever version of dyme wrote them."""
+        found = self._object("config.json")
+        if wrong := schema.fault(found, {"*": {}}):
+            raise RunError(f"{self.path / 'config.json'}: cannot be read ({wrong})")
+        return found
+
+    def versions(self) -> dict[str, Any]:
+        """Software, machine, command line and start time; empty if not recorded."""
+        return self._object("versions.json") if (self.path / "versions.json").exists() else {}
+
+    def steps(self) -> list[StepRecord]:
+        """The optimizer steps so far; a null metric reads as nan."""
+        rows = self._read("metrics.jsonl")
+        return [
+            StepRecord(
+                step=row["step"], prompts=row["prompts"], epoch=row["epoch"], seconds=row["seconds"],
+                metrics={name: math.nan if value is None else value for name, value in row["metrics"].items()},
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def rollouts(self) -> Iterator[dict[str, Any]]:
+        """The groups so far, read one at a time."""
+        return self._read("rollouts.jsonl")
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations so far."""
+        return list(self._read("evaluations.jsonl"))
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events so far."""
+        return list(self._read("events.jsonl"))
+
+    # -- inside
+
+    def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        path = self.path / name
+        with at(path), path.open("a", encoding="ascii", newline="\n") as file:
+            for row in rows:
+                file.write(json_line(row))
+                file.flush()
+
+    def _read(self, name: str) -> Iterator[dict[str, Any]]:
+        return read_rows(self.path / name, schema.LINES[name])
+
+    def _object(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.path / name}: cannot be read ({error})") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / name}: cannot be read (it holds no settings)")
+        return found
+
+    def _keep_images(self, step: int, groups: Sequence[Group]) -> None:
+        """Keep images of evenly spaced steps, however long the run: beyond IMAGE_LIMIT, every second such step is given up."""
+        if self._shown is None:  # after a resume: those that the steps so far left
+            rows = ((row["step"], image_name(key)) for row in self.rollouts() for key in row["images"])
+            self._shown = [(at, name) for at, name in rows if at < step and (self.path / name).exists()]
+        if (step - 1) % self._stride:
+            return
+        sources = [source for group in groups for source in group.sample.images][:_IMAGES_PER_STEP]
+        self._shown += [(step, self.store_image(source)) for source in sources]
+        while len({name for _, name in self._shown}) > IMAGE_LIMIT:
+            self._stride *= 2
+            kept = [(at, name) for at, name in self._shown if (at - 1) % self._stride == 0]
+            for name in {name for _, name in self._shown} - {name for _, name in kept}:
+                (self.path / name).unlink(missing_ok=True)
+            self._shown = kept
+
+
+def image_name(key: str) -> str:
+    """Where `RunFolder.store_image` puts the image with this key, relative to the run folder."""
+    return f"images/{hashlib.sha1(key.encode('utf-8', 'surrogatepass'), usedforsecurity=False).hexdigest()}.png"
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """SHA-256 of all that training on these samples and judging their answers depends on, pictures included."""
+    found = hashlib.sha256()
+    for s in samples:
+        known = (s.id, s.question, s.answer, s.answers, s.choices, s.unit, s.kind, s.answer_kind, [image.key for image in s.images])
+        found.update(repr((known, [(f.subject, f.value) for f in s.facts], s.rationale)).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
+
+
+def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
+    sample = group.sample
+    advantages = {b.completion: b.advantage for b in route.branches if b.completion is not None}
+    pairs = zip(group.completions, group.verdicts, strict=True)
+    completions = [
+        {
+            "text": completion.text,
+            "tokens": len(completion.token_ids),
+            "finished": completion.finished,
+            "parsed": verdict.parsed,
+            "correct": verdict.correct,
+            "answer": verdict.answer,
+            "reward": verdict.reward,
+            "rewards": verdict.rewards,
+            "reason": verdict.reason,
+            "assessment": _assessment(group, k),
+            "advantage": advantages.get(k),
+        }
+        for k, (completion, verdict) in enumerate(pairs)
+    ]
+    return {
+        "step": step,
+        "id": sample.id,
+        "question": sample.question,
+        "answer": sample.answer,
+        "kind": sample.kind,
+        "images": [source.key for source in sample.images],
+        "facts": [(fact.subject, fact.value) for fact in sample.facts],
+        "rationale": sample.rationale,
+        "target": group.target,
+        "trouble": group.trouble,
+        "mode": route.mode,
+        "reason": route.reason,
+        "completions": completions,
+    }
+
+
+def _assessment(group: Group, k: int) -> str | None:
+    """ "medium 0.62: one value is wrong", or None if the completion was not assessed."""
+    found = group.assessments[k] if group.assessments else None
+    return None if found is None else f"{found.level} {found.score:.2f}: {found.reason}"
+
+
+def _versions() -> dict[str, Any]:
+    packages: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        **packages,
+        "commit": _commit(),
+        "command": sys.argv,
+        "started": _now(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file lies in; None for an installed package."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

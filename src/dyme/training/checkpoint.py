@@ -1,0 +1,222 @@
+"""Saving and resuming: a checkpoint is a standard model folder beside the optimizer's state and the position.
+
+Order of writing: model, state, then the mark that it is complete; a run that is killed in between resumes from the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+from dyme.config import Config
+from dyme.errors import ConfigError, DymeError, RunError, at, system_error, told
+from dyme.publishing import card
+from dyme.supervise.local.templates import TemplatePool
+from dyme.system.files import whole_folder
+from dyme.system.processes import check_shared, from_main, together
+from dyme.tracking.display import Display
+from dyme.tracking.run_folder import RunFolder, digest
+from dyme.training.schedule import Position
+from dyme.training.update import Updater
+from dyme.types import Sample
+
+
+def open_run(config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool) -> RunFolder:
+    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it, or was trained on other samples.
+
+    Raises ConfigError for processes that have nothing to do, that share the model's weights out between them, or that do not all see
+    the run folder.
+    """
+    if accelerator.num_processes > config.train.prompts_per_step:
+        raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            f"{accelerator.distributed_type.value} is not supported: each process keeps the whole model; use plain data parallelism"
+        )
+    path = Path(config.run.output)
+    check_shared(path, "--run.output")
+    told = {"processes": accelerator.num_processes, "device": str(accelerator.device), "base": card.base_of(config.model.path)}
+
+    def begin() -> None:
+        rows = samples if config.supervision.facts == "data" else [replace(sample, facts=()) for sample in samples]
+        data = {"samples": len(rows), "digest": digest(rows)}  # facts that are extracted may come later: a file or an endpoint failed
+        if resume:
+            _check_data(RunFolder.open(path), data)
+        else:
+            RunFolder.create(path, config, {**told, "data": data})
+
+    from_main(begin)
+    return RunFolder(path)
+
+
+def _check_data(run: RunFolder, data: Mapping[str, Any]) -> None:
+    """Raise RunError if the run began with other samples: with these it would not go on, but be another run."""
+    began = run.versions().get("data")
+    if began and began != data:
+        changed = f"{began['samples']} then, {data['samples']} now" if began["samples"] != data["samples"] else "as many, of other content"
+        raise RunError(
+            f"{run.path} began with other training samples ({changed}); put the data back as it was, or begin a new run, from this one's "
+            "last model if you like (--model.path)"
+        )
+
+
+class _Damaged(RunError):
+    """A checkpoint that cannot be read."""
+
+
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Say how to go on with the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
+    try:
+        yield
+    except DymeError:
+        raise
+    except Exception as error:
+        found = system_error(error)
+        if found is None or not (path / "config.json").exists():
+            raise
+        raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: dyme train --resume {path}") from error
+
+
+def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable[[str], None]) -> Position:
+    """Load the last checkpoint that can be read and drop everything recorded after it; a run without any starts again.
+
+    All processes pass over a damaged checkpoint alike, note it, and take the one before. Raises RunError if none can be read.
+    """
+    position, damaged = Position(), []
+    folders = from_main(lambda: [folder for _, folder in run.checkpoints()])
+    for folder in folders:
+        try:
+            position = _load(folder, updater, pool)
+            break
+        except _Damaged as error:
+            damaged.append((folder, str(error)))
+    if damaged and len(damaged) == len(folders):
+        raise RunError(f"{damaged[0][0]}: cannot be read ({damaged[0][1]}), nor can any before it; begin again in another folder")
+
+    def go_back() -> None:
+        for folder, trouble in damaged:
+            (folder / "complete.json").unlink()
+            note(f"checkpoint {folder.name} is damaged ({trouble}); going on from step {position.step}")
+        run.truncate(position.step)
+
+    from_main(go_back)
+    return position
+
+
+def _load(folder: Path, updater: Updater, pool: TemplatePool) -> Position:
+    def read() -> list[Any]:
+        with _damage():
+            return [json.loads((folder / name).read_text(encoding="utf-8")) for name in ("position.json", "templates.json")]
+
+    def load() -> Position:
+        with _damage():
+            updater.load(folder / "state")
+            pool.restore(templates)
+            return Position(**position)
+
+    position, templates = from_main(read)
+    return together(load)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Damage takes any form; what may be the machine's fault does not count as such."""
+    try:
+        yield
+    except (MemoryError, PermissionError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _Damaged(f"{type(error).__name__}: {error}".strip().splitlines()[0]) from error
+
+
+def due(config: Config, position: Position) -> bool:
+    """Whether a checkpoint is to be written at this step."""
+    return config.run.save_every > 0 and position.step % config.run.save_every == 0
+
+
+def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, *, final: bool = False) -> Path:
+    """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights each time
+    folder = run.checkpoint_dir(position.step)
+
+    def clear() -> bool:
+        """Whether there is none yet; what a killed process left is removed."""
+        if (folder / "complete.json").exists():
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    def complete() -> None:
+        with _whole(folder):
+            (folder / "templates.json").write_text(json.dumps(pool.state()), encoding="utf-8")
+            (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+            run.mark_complete(position.step)
+            _prune(run)
+
+    def write() -> None:
+        with _whole(folder):
+            updater.save(folder / "state", folder / "model")
+
+    if from_main(clear):
+        together(write)
+        from_main(complete)
+    if not final:
+        return folder / "model"
+    from_main(lambda: _publish(run, folder / "model"))
+    return run.path / "model"
+
+
+def _publish(run: RunFolder, model: Path) -> None:
+    """Copy a checkpoint's model to the run's `model` folder, with a card, unless there is one."""
+    if not (run.path / "model").exists():
+        with whole_folder(run.path / "model") as folder:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+            card.write(run, folder)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Remove a checkpoint that could not be written: its disk may be full."""
+    try:
+        with at(folder):
+            yield
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def after_step(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, display: Display) -> None:
+    """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due.
+
+    Raises RunError for a run that `updater.guard` has ended; it names a checkpoint of finite weights, made now if they are.
+    """
+    guard = updater.guard
+    if guard.skipped == "nonfinite":
+        from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
+        display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
+    if (due(updater.config, position) or guard.broken) and updater.masters.finite():
+        save(run, updater, position, pool)
+    if not guard.broken:
+        return
+    found = from_main(run.latest_checkpoint)
+    last = f"the last good checkpoint is {found[1]}" if found else "there is no earlier checkpoint"
+    raise RunError(f"step {position.step}: {guard.broken}; {last}; try a lower train.learning_rate, or train.precision fp32")
+
+
+def _prune(run: RunFolder) -> None:
+    """Delete all but the last complete checkpoints, with what a killed process left half-written or half-deleted."""
+    complete = sorted(f.parent for f in run.path.glob("checkpoints/step-*/complete.json"))
+    kept = complete[-run.config().run.keep_checkpoints :]
+    for folder in set(run.path.glob("checkpoints/step-*")) - set(kept):
+        (folder / "complete.json").unlink(missing_ok=True)
+        shutil.rmtree(folder)

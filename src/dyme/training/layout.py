@@ -1,0 +1,91 @@
+"""Which layout the update uses: the packed tree, or rows where a family cannot take the tree's mask.
+
+The choice is made by numbers, on prompts of the first real batch: the log-probabilities of each layout against those of the model's
+own forward over plain rows, with its own mask, positions and head, all in float32 whatever a run computes in: the rounding of
+bfloat16 is larger than what some wrong layouts change. What differs by more than rounding is not used; if neither agrees, the model's
+own forward is the layout, at the cost of full logits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from dyme.errors import ConfigError
+from dyme.model.tree import Layout, Limb, Tree
+from dyme.training.memory import out_of_memory
+
+TOLERANCE = 1e-4
+"""Largest difference between log-probabilities that rounding explains, in float32."""
+COMPARED: tuple[Layout, ...] = ("tree", "rows")
+"""Layouts that are held against the model's own forward, the cheaper one first."""
+LIMBS = 3
+"""Branches of a tree in the check."""
+PROMPTS = 4
+"""Trees in the check, two at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The layout to use, and how far each was from the model's own log-probabilities (infinite: it raised an error)."""
+
+    layout: Layout
+    differences: dict[Layout, float]
+    reason: str
+    pictured: bool = False
+    """Whether a prompt with a picture took part; until then nothing is known of those."""
+
+
+def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
+    """The smallest trees, in twos: with a picture and without in turn, each with several limbs, which a wrong mask would change.
+
+    A limb of one token is never read, so longer ones go first; a tree with too few limbs has them several times.
+    """
+    small = sorted(trees, key=lambda tree: (-min(1, tree.longest - len(tree.trunk.token_ids)), len(tree)))
+    kinds = [[tree for tree in small if bool(tree.trunk.vision) == pictured] for pictured in (True, False)]
+    turns = [tree for pair in itertools.zip_longest(*kinds) for tree in pair if tree is not None]
+    chosen = [replace(tree, limbs=_several(tree.limbs)) for tree in turns[:PROMPTS]]
+    return [chosen[k : k + 2] for k in range(0, len(chosen), 2)]
+
+
+def _several(limbs: Sequence[Limb]) -> tuple[Limb, ...]:
+    return (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
+
+
+def compare(score: Callable[[Layout], torch.Tensor]) -> dict[Layout, float]:
+    """Largest difference of each layout's log-probabilities from the model's own; raises ConfigError if memory runs out."""
+    try:
+        expected_N = score("reference")
+        return {kind: difference(score, kind, expected_N) for kind in COMPARED}
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ConfigError(
+            "memory ran out while layouts were compared on two prompts; what helps: smaller pictures, model.lora_rank = 16, or "
+            'model.layout = "rows"'
+        ) from error
+
+
+def difference(score: Callable[[Layout], torch.Tensor], layout: Layout, expected_N: torch.Tensor) -> float:
+    """Largest difference of a layout's log-probabilities from the expected ones; infinite if the model cannot take it, or says nan."""
+    try:
+        return float((score(layout) - expected_N).abs().max().nan_to_num(nan=math.inf, posinf=math.inf))
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        return float("inf")
+
+
+def choose(differences: dict[Layout, float], asked: Layout | Literal["auto"] = "auto", pictured: bool = False) -> Choice:
+    """The layout that was asked for; else the tree if it agrees with the model, else rows, else the model's own forward."""
+    measured = ", ".join(f"{kind} {value:.1e}" for kind, value in differences.items())
+    agree = [kind for kind, value in differences.items() if value <= TOLERANCE]
+    chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"
+    found = "the first that agrees" if agree else "as nothing else agrees"
+    why = "as the recipe says" if asked != "auto" else f"{found} with the model's own forward to {TOLERANCE:g}"
+    return Choice(chosen, differences, f"{chosen}, {why}; largest difference of a log-probability: {measured}", pictured)

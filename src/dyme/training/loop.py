@@ -1,0 +1,147 @@
+"""The training loop. It reads as the sentence that the project is built on:
+
+A task gives **samples**; the policy **rolls out** a group of answers for each; rules **verify** them; the router decides per
+prompt to **memorize**, **explore** or **skip**; supervision sharpens only what was chosen; each prompt and its chosen answers
+become one **tree**; one **objective** scores its branches; we **update**, and **record** everything.
+
+A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers say
+the same. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every`, before which no step is sampled early;
+not from one of Ctrl-C between two of them: the next step had been sampled by the weights of one update before, and is sampled anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
+
+from dyme import targets
+from dyme.checks import check
+from dyme.config import Config
+from dyme.errors import ConfigError
+from dyme.methods import ROUTERS, Stage
+from dyme.model import precision
+from dyme.model.policy import Policy
+from dyme.samples import load
+from dyme.supervise.build import build_supervisor
+from dyme.supervise.build import check as supervise_check
+from dyme.supervise.build import warning as supervise_warning
+from dyme.system.ahead import Ahead
+from dyme.system.processes import WAIT, alone, from_main, main_first, on_cpu, together
+from dyme.system.signals import Interrupt
+from dyme.tracking.display import Display
+from dyme.tracking.run_folder import RunFolder
+from dyme.training import checkpoint, preflight, schedule
+from dyme.training.draw import Sampler, Work, routes_of, summarize
+from dyme.training.schedule import Position
+from dyme.training.update import Updater
+from dyme.types import Group, Route, Sample, StepRecord
+
+
+def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
+    """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
+
+    With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
+    Ctrl-C, SIGTERM and SIGHUP end the step, save a checkpoint and return its folder.
+    Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work; RunError, which says how to go on,
+    for a disk that is full and the like.
+    """
+    place = Path(config.run.output)
+    together(lambda: check(config))
+    with alone(place), checkpoint.resumable(place):
+        return _train(config, samples, resume, display or Display.quiet())
+
+
+def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, display: Display) -> Path:
+    samples = samples or main_first(lambda: load(config, "train")[0])
+    stages = ROUTERS[config.method.name].stages(config)
+    accelerator, config = begin(config, resume)
+    set_seed(config.run.seed)
+    policy, sizes = together(lambda: load_policy(config, samples, accelerator))
+
+    def note(line: str) -> None:
+        if accelerator.is_main_process:
+            display.note(line)
+            run.log_event("note", message=line)
+
+    updater = Updater(policy, config, accelerator, note)
+    tight = together(lambda: preflight.check_step(policy, sizes, config, accelerator))
+    run = checkpoint.open_run(config, accelerator, samples, resume)
+    supervisor = together(lambda: build_supervisor(config, run.path, note, lambda: interrupt.requested))
+    total = schedule.budget(config, len(samples))
+    sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
+    position = checkpoint.restore(run, updater, supervisor.pool, note) if resume else Position()
+    told = targets.warning(samples, config.supervision.refiner)
+    long = preflight.check_targets(policy, samples, sizes, config)
+    for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
+        if warning:
+            note(warning)
+    ahead: Work | None = None
+    stopped = False
+    with Interrupt() as interrupt, display.training(config, total), supervisor, sampler.encoder:
+        while position.progress(config, total) < 1 and not stopped:
+            started = time.perf_counter()
+            stage, position = enter_stage(stages, position, config, total, updater)
+            work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
+            ahead = sampler.ahead(position.advance(work.size, 0.0), stage, stages, total)
+            groups = supervisor.finish(work.helped)
+            routes = routes_of(groups, stage, config)
+            rate = schedule.learning_rate(config, position, total, stages)
+            updating = time.perf_counter()
+            metrics = updater.step(work.prompts, groups, routes, rate)
+            seconds = {"seconds_rollout": work.seconds, "seconds_update": time.perf_counter() - updating}
+            everyone = list(zip(gather_object(groups), gather_object(routes), strict=True))
+            supervisor.learn([group for group, _ in everyone])
+            clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
+            position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
+            record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
+            from_main(lambda: write(run, record, everyone, display, stage))  # noqa: B023 (it is called at once)
+            checkpoint.after_step(run, updater, position, supervisor.pool, display)
+        final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
+    if stopped:
+        display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
+    return final
+
+
+def load_policy(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, preflight.Sizes]:
+    """The policy and the sizes of its work; what cannot work shows here, before the run folder is made."""
+    supervise_check(samples, config)
+    policy = Policy.load(config.model, precision.read(config))
+    return policy, preflight.check(policy, samples, config, accelerator)
+
+
+def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage) -> None:
+    """Record a step in the run folder and on the display."""
+    run.log_step(record)
+    run.log_rollouts(record.step, [group for group, _ in everyone], [route for _, route in everyone])
+    display.step(record, stage.name)
+
+
+def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
+    """Devices and processes, and the config with the precision that the run computes in, or that a resumed one began in.
+
+    Raises ConfigError for a precision that cannot be had.
+    """
+    precision.check_trainable(config)
+    try:  # accelerate's mixed precision would cast within the model, and in the update alone
+        accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
+    except ValueError as error:
+        raise ConfigError("an Accelerator with mixed precision was made in this process; leave it out and set train.precision") from error
+    if resume:
+        held = from_main(lambda: RunFolder.open(config.run.output).config().train.precision)
+        config = replace(config, train=replace(config.train, precision=held))
+    return accelerator, precision.settled(config, accelerator.device)
+
+
+def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
+    """The stage at this position; entering one resets the optimizer's moments and, under a KL term, the reference model."""
+    index = schedule.stage_index(position.progress(config, total), stages)
+    if index != position.stage:
+        position = position.enter(index)
+        updater.begin_stage(stages[index].rolls_out)
+    return stages[index], position

@@ -1,0 +1,235 @@
+"""Whether a run can work at all, told before any long work: pictures for a model that reads text, texts that it takes for pictures,
+context, memory.
+
+Context and memory are checked on a few samples, those with the longest questions, the most pictures and the longest targets.
+Memory is an estimate: weights, gradients and AdamW's moments by size, activations by what a short sequence keeps for its backward
+pass, and the cache of a rollout by the model's shape. Eager attention keeps more than that for long sequences. A weight that trains
+takes 16 bytes (its float32 master, gradient and two moments), and 2 more where the model computes in half precision.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+
+from dyme.config import Config
+from dyme.errors import ConfigError, DataError
+from dyme.methods import ROUTERS, Context
+from dyme.model import adapters
+from dyme.model.checks import check_adapter, check_pictures, check_placeholders
+from dyme.model.policy import Policy
+from dyme.model.precision import DTYPES, settle
+from dyme.model.resolution import taken
+from dyme.model.tree import Limb, Prompt, Tree, collate
+from dyme.rollout.hf import BATCH_ROWS
+from dyme.targets import target_text
+from dyme.training import memory
+from dyme.types import Completion, Group, Sample, Verdict
+
+PROBED = 4
+"""Samples that are looked at for each reason."""
+FILLER = 64
+"""Tokens that a prompt is made longer by, to see what each takes."""
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The longest prompt and target among the probed samples, in tokens, and their shortest prompt."""
+
+    prompt: int
+    target: int
+    shortest: Prompt
+
+
+def check(policy: Policy, samples: Sequence[Sample], config: Config, accelerator: Accelerator) -> Sizes:
+    """Raise DataError or ConfigError for samples, settings and a model that cannot go together; the sizes that memory depends on.
+
+    All samples are checked for pictures and for texts that stand for some; prompts and targets are tokenized for the probed ones. Call it
+    before the weights go to the device.
+    """
+    check_pictures(policy, samples)
+    check_placeholders(policy, samples)
+    check_adapter(policy, config)
+    limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    prompts, longest = [], 0
+    for sample in probed(samples, config):
+        prompt = policy.encode(sample, config.task.think_prompt)
+        target = len(policy.target(target_text(sample, config.task.marker)))
+        _check_context(policy, sample, len(prompt.token_ids), target, limit, config)
+        prompts.append(prompt)
+        longest = max(longest, target)
+    check_weights(policy, config, accelerator)
+    by_length = sorted(prompts, key=lambda prompt: len(prompt.token_ids))
+    return Sizes(len(by_length[-1].token_ids), longest, by_length[0])
+
+
+def check_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config) -> str | None:
+    """One line if a method imitates targets that are longer than any answer may be, with their share and what to set; else None.
+
+    No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
+    """
+    limit = config.rollout.max_completion_length
+    if sizes.target <= limit or not _imitates(config, samples[0]):
+        return None
+    lengths = sorted(len(policy.target(target_text(sample, config.task.marker))) for sample in samples)
+    long, most = sum(length > limit for length in lengths), lengths[int(0.95 * len(lengths))]
+    return (
+        f"{long} of {len(lengths)} targets ({long / len(lengths):.0%}) are longer than rollout.max_completion_length, {limit:,} tokens: "
+        "what is imitated there can never be written in full, and is cut off and wrong; "
+        f"set it to {lengths[-1]:,} for all of them, {most:,} for 95 % of them"
+    )
+
+
+def _imitates(config: Config, sample: Sample) -> bool:
+    """Whether a stage of the method memorizes a prompt that no completion answers."""
+    wrong = Verdict(parsed=False, correct=False, answer=None, thinking="")
+    k = config.rollout.num_generations
+    group = Group(sample=sample, completions=(Completion(text="", token_ids=()),) * k, verdicts=(wrong,) * k)
+    routes = [stage.route(group, Context(config=config)) for stage in ROUTERS[config.method.name].stages(config)]
+    return any(branch.term == "imitate" for route in routes for branch in route.branches)
+
+
+def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
+    """The first sample, and those with the longest questions, the most pictures and the longest targets."""
+    chosen = [samples[0]]
+    for size in (
+        lambda s: len(s.question), lambda s: len(s.images), lambda s: len(target_text(s, config.task.marker)),
+    ):  # fmt: skip
+        chosen += sorted(samples, key=size, reverse=True)[:PROBED]
+    return list({id(sample): sample for sample in chosen}.values())
+
+
+def _check_context(policy: Policy, sample: Sample, prompt: int, target: int, limit: int, config: Config) -> None:
+    """Raise an error with the numbers if a prompt and an answer are longer than the model's context."""
+    room = limit - prompt
+    smaller = [f"model.{name}" for name in taken(getattr(policy.processor, "image_processor", None))] if sample.images else []
+    if room < 1 or target > room:
+        what = f"a prompt of {prompt:,} tokens" + (f" and a target of {target:,}" if room >= 1 else "")
+        hint = f"; make pictures smaller ({', '.join(smaller)})" if smaller else "; shorten or drop such rows"
+        raise DataError(f"{sample.id}: has {what}, and the model's context is {limit:,}{hint}")
+    if config.rollout.max_completion_length > room:
+        raise ConfigError(
+            f"rollout.max_completion_length is {config.rollout.max_completion_length:,}, but the model's context of {limit:,} tokens "
+            f"leaves {room:,} after the prompt of {sample.id}, {prompt:,} tokens; set it to at most {room:,}"
+        )
+
+
+def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> None:
+    """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go there."""
+    dtype = DTYPES[settle(config.train.precision, accelerator.device)]
+    free, adapted = memory.free_bytes(accelerator.device), adapters.attached(policy.model)
+    held = sum(_held(weight, dtype, adapted) for weight in policy.parameters())
+    there = sum(p.nbytes for p in policy.parameters() if p.device.type == accelerator.device.type)
+    need = max(0, held - there) + _state(policy, config)
+    if need <= free:
+        return
+    weights = sum(weight.numel() for weight in policy.parameters()) * dtype.itemsize
+    raise ConfigError(
+        f"weights, gradients and AdamW's moments take about {_gib(need)}, and {accelerator.device} has {_gib(free)} free; "
+        + ("take a smaller model or a larger device" if adapted else f"what helps: model.lora_rank = 16 (little more than {_gib(weights)})")
+    )
+
+
+def _held(weight: torch.nn.Parameter, dtype: torch.dtype, adapted: bool) -> int:
+    """Bytes of a weight where the model computes in `dtype`, its float32 master included."""
+    master = 4 if weight.requires_grad else 0
+    own = 0 if weight.requires_grad and (adapted or dtype == torch.float32) else dtype.itemsize
+    return weight.numel() * (own + master)
+
+
+def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator) -> str | None:
+    """Raise ConfigError if one prompt with its K completions does not fit; one line if a whole rollout may not.
+
+    Call it once the weights are on the device.
+    """
+    free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config), config.rollout
+    rolls = any(stage.rolls_out for stage in ROUTERS[config.method.name].stages(config))
+    completions = rollout.num_generations if rolls else 1
+    longest = rollout.max_completion_length if rolls else sizes.target
+    trunks = completions if config.model.layout in ("rows", "reference") else 1
+    fixed, per_token = activation_bytes(policy, sizes.shortest, accelerator.device)
+    tokens = max(completions * longest, sizes.target) + trunks * sizes.prompt
+    update = fixed + per_token * tokens
+    if update > free:
+        remedies = _remedies((free - fixed) / per_token - trunks * sizes.prompt, config) if rolls else _leaner(config)
+        raise ConfigError(
+            f"one prompt of {sizes.prompt:,} tokens with {completions} answers of {longest:,} takes about {_gib(update)} in "
+            f"the update, and {accelerator.device} has {_gib(max(0.0, free))} free besides the optimizer; "
+            f"what helps: {'; '.join(remedies) or 'a smaller model or a larger device'}"
+        )
+    prompts = min(math.ceil(config.train.prompts_per_step / accelerator.num_processes), max(1, BATCH_ROWS // completions))
+    need = prompts * completions * row_bytes(policy, sizes.prompt + rollout.max_completion_length) if rolls else 0
+    if need <= free:
+        return None
+    fits = int(free / need * config.train.prompts_per_step)
+    return (
+        f"{prompts * completions} completions at a time may not fit: about {_gib(need)}, and {accelerator.device} has {_gib(free)} free; "
+        f"if memory runs out, set train.prompts_per_step to {max(1, fits)} or less"
+    )
+
+
+def activation_bytes(policy: Policy, prompt: Prompt, device: torch.device) -> tuple[float, float]:
+    """Bytes that an update keeps for its backward pass, besides its tokens and for each of them, from a short prompt and a longer one."""
+    short, long = (_kept(policy, one, device) for one in (prompt, _longer(prompt)))
+    per_token = (long - short) / FILLER
+    return max(0.0, short - per_token * (len(prompt.token_ids) + 1)), per_token
+
+
+def _kept(policy: Policy, prompt: Prompt, device: torch.device) -> int:
+    limb = Limb(tokens=(policy.eos,) * 2, term="imitate", advantage=1.0, token_weight=1.0)
+    batch = collate([Tree(trunk=prompt, limbs=(limb,))], policy.pad, "rows", policy.answer_types).to(device)
+    training = policy.training
+    policy.train()
+    kept = memory.saved_bytes(lambda: policy(batch), policy.parameters())
+    policy.train(training)
+    return kept
+
+
+def _longer(prompt: Prompt) -> Prompt:
+    """The prompt with its last token, which is text, FILLER times more."""
+    positions = prompt.positions_CP
+    return replace(
+        prompt,
+        token_ids=prompt.token_ids + prompt.token_ids[-1:] * FILLER,
+        types={name: torch.cat([values, values[-1:].expand(FILLER)]) for name, values in prompt.types.items()},
+        positions_CP=None if positions is None else torch.cat([positions, positions[:, -1:] + torch.arange(1, FILLER + 1)], 1),
+    )
+
+
+def row_bytes(policy: Policy, tokens: int) -> int:
+    """Bytes of a completion while it is sampled: its cache of keys and values, and its scores over the vocabulary."""
+    text = policy.model.config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    cache = 2 * text.num_hidden_layers * heads * width * policy.model.dtype.itemsize
+    return int(tokens * cache + 4 * 4 * text.vocab_size)
+
+
+def _remedies(room: float, config: Config) -> list[str]:
+    """Settings that would make one prompt's completions fit in `room` tokens, with their numbers."""
+    rollout = config.rollout
+    fewer, shorter = int(room / rollout.max_completion_length), int(room / rollout.num_generations)
+    out = [f"rollout.num_generations = {fewer}"] if fewer >= 2 else []
+    return out + ([f"rollout.max_completion_length = {shorter}"] if shorter >= 16 else []) + _leaner(config)
+
+
+def _leaner(config: Config) -> list[str]:
+    """Settings that make each token or weight take less."""
+    out = [] if config.train.gradient_checkpointing else ["train.gradient_checkpointing = true"]
+    out += [] if config.model.lora_rank else ["model.lora_rank = 16"]
+    return out + (['train.precision = "bf16"'] if config.train.precision == "fp32" else [])
+
+
+def _state(policy: Policy, config: Config) -> int:
+    """Bytes of float32 gradients and two moments, and of a reference if there is one."""
+    return sum(3 * 4 * p.numel() + (p.nbytes if config.objective.beta else 0) for p in policy.parameters() if p.requires_grad)
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:,.1f} GiB"

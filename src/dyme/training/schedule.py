@@ -1,0 +1,84 @@
+"""Where a run stands in its budget, which samples come next, and at what learning rate; all of it a function of the position,
+so that a resumed run goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dyme.config import Config
+from dyme.methods import Stage
+from dyme.types import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What has been done: steps, prompts, seconds of training, and when the current stage began."""
+
+    step: int = 0
+    prompts: int = 0
+    seconds: float = 0.0
+    stage: int = -1
+    stage_step: int = 0
+
+    def progress(self, config: Config, total: int) -> float:
+        """Share of the budget used, in [0, 1]: of `total` prompts or of max_seconds, whichever is further."""
+        by_prompts = self.prompts / total if total else 0.0
+        by_time = self.seconds / config.train.max_seconds if config.train.max_seconds else 0.0
+        return min(1.0, max(by_prompts, by_time))
+
+    def enter(self, stage: int) -> Position:
+        """The position at the start of a stage."""
+        return replace(self, stage=stage, stage_step=0)
+
+    def advance(self, prompts: int, seconds: float) -> Position:
+        """The position after a step."""
+        return replace(
+            self, step=self.step + 1, stage_step=self.stage_step + 1, prompts=self.prompts + prompts, seconds=self.seconds + seconds
+        )
+
+
+def budget(config: Config, size: int) -> int:
+    """Prompts to see: max_prompts, or num_train_epochs over `size` samples; 0 if only max_seconds limits the run."""
+    if config.train.max_prompts:
+        return config.train.max_prompts
+    return 0 if config.train.max_seconds else math.ceil(config.train.num_train_epochs * size)
+
+
+def next_samples(samples: Sequence[Sample], position: Position, config: Config) -> Iterator[Sample]:
+    """The step's samples: each epoch is a new permutation, drawn from the seed and the epoch's number."""
+    orders: dict[int, list[int]] = {}
+    for k in range(position.prompts, position.prompts + config.train.prompts_per_step):
+        epoch, place = divmod(k, len(samples))
+        if epoch not in orders:
+            orders[epoch] = list(range(len(samples)))
+            random.Random(f"{config.run.seed}:{epoch}").shuffle(orders[epoch])
+        yield samples[orders[epoch][place]]
+
+
+def stage_index(progress: float, stages: Sequence[Stage]) -> int:
+    """The stage that `progress` falls into; stages without a share are passed over."""
+    end = 0.0
+    for index, stage in enumerate(stages):
+        end += stage.share
+        if progress < end - 1e-9:
+            return index
+    return len(stages) - 1
+
+
+def stage_at(position: Position, config: Config, total: int, stages: Sequence[Stage]) -> Stage:
+    """The stage that a position falls into."""
+    return stages[stage_index(position.progress(config, total), stages)]
+
+
+def learning_rate(config: Config, position: Position, total: int, stages: Sequence[Stage]) -> float:
+    """Linear warm-up over `warmup_steps`, then decay over the stage's own share of the budget."""
+    before = sum(stage.share for stage in stages[: position.stage])
+    done = (position.progress(config, total) - before) / max(stages[position.stage].share, 1e-9)
+    left = 1 - max(0.0, min(1.0, done))
+    shape = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}[config.train.lr_scheduler_type]
+    rolls_out = stages[position.stage].rolls_out
+    peak = config.train.learning_rate if rolls_out else config.method.sft_learning_rate or config.train.learning_rate
+    return peak * shape * min(1.0, (position.stage_step + 1) / (config.train.warmup_steps + 1))

@@ -1,0 +1,236 @@
+"""One optimizer step: routed groups become trees, trees become micro-batches, gradients accumulate, the weights move.
+
+All ranks do the same number of forward passes whatever their routes: a rank with less work repeats a tree at weight zero. If
+no process has a live branch, nothing is computed and the weights stay bit-identical.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, fields, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, reduce
+from safetensors.torch import load_file, save_file
+
+from dyme.config import Config
+from dyme.errors import RunError
+from dyme.methods import live_branches
+from dyme.model import precision
+from dyme.model.policy import Policy
+from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
+from dyme.targets import target_text
+from dyme.training import layout, memory
+from dyme.training.guard import Guard
+from dyme.training.loss import Totals, add_up_gradient, count, loss, token_weight
+from dyme.training.masters import Masters
+from dyme.training.reference import Reference
+from dyme.types import Branch, Group, Route
+
+_TRAINED, _REFERENCE, _CHOSEN = "trained.safetensors", "reference.safetensors", "chosen.json"
+
+
+class Updater:
+    """Owns the optimizer and, while a KL term asks for one, the reference model."""
+
+    def __init__(self, policy: Policy, config: Config, accelerator: Accelerator, note: Callable[[str], None] = lambda line: None) -> None:
+        self.config, self.accelerator, self.policy, self.note = precision.settled(config, accelerator.device), accelerator, policy, note
+        self.reference: Reference | None = None
+        self.layout: layout.Choice | None = None
+        """How branches are laid out; decided on the first batch unless the recipe says."""
+        self.budget = 0
+        """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
+        if config.train.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        asked = self.config.train.precision
+        self.masters = Masters(policy.to(accelerator.device), precision.DTYPES[asked], accelerator)
+        self.guard = Guard.of(asked)
+        self.optimizer = accelerator.prepare(build_optimizer(list(self.masters.weights.values()), config))
+
+    def begin_stage(self, rolls_out: bool) -> None:
+        """Forget the optimizer's moments; keep the policy as it is for a reference if the stage has a KL term."""
+        self.optimizer.state.clear()
+        self.reference = Reference(self.policy) if rolls_out and self.config.objective.beta else None
+
+    def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float) -> dict[str, float]:
+        """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts.
+
+        An update whose loss or gradient is not finite is not taken, nor are those of the step that would follow (see `guard`).
+        """
+        tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
+        totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
+        trees = [t for p, g, r, row in zip(prompts, groups, routes, tokens, strict=True) if (t := self._tree(p, g, r, row, totals)).limbs]
+        counts = [len(trees), sum(map(len, trees)), sum(bool(tree.trunk.vision) for tree in trees)]
+        work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
+        if not int(work[0]):
+            return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+        self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
+        if self.layout is None or (int(work[2]) and not self.layout.pictured):
+            self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
+            self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
+        kind = self._kind(trees)
+        batches = self._batches(trees, prompts[0], kind)
+        metrics = {"trained_tokens": float(work[1])}
+        old: list[torch.Tensor | None] = [None] * len(batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        passes: list[dict[str, float]] = []
+        while len(passes) < self.config.train.num_iterations and not (passes and self.guard.skipped):
+            passes.append(self._pass(batches, kind, old))
+        means = {name: fmean(one[name] for one in passes if name in one) for one in passes for name in one}
+        return metrics | means | self.guard.metrics()
+
+    def save(self, state: Path, model: Path) -> None:
+        """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it).
+
+        Of the weights, a resume needs the masters of those that train; the others come from where the run took them.
+        """
+        self.accelerator.save_state(str(state))
+        if self.accelerator.is_main_process:
+            dtype = precision.written(self.config)
+            self.policy.save(model, self.masters.state(self.policy, dtype), dtype)
+            save_file({name: master.detach() for name, master in self.masters.weights.items()}, state / _TRAINED)
+            if self.reference is not None:
+                self.reference.save(state / _REFERENCE)
+            chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget, "guard": self.guard.state()}
+            (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
+
+    def load(self, state: Path) -> None:
+        """Restore weights, optimizer, the reference model if there is one, and what was chosen on the first batch: the layout and
+        the size of micro-batches, which another amount of free memory would change, and with them the order of sums.
+        """
+        self.accelerator.load_state(str(state))
+        self.masters.load(load_file(state / _TRAINED))
+        if not self.masters.finite():
+            raise RunError(f"{state / _TRAINED}: weights are not finite, as training that diverged leaves them; train anew")
+        if (state / _REFERENCE).exists():
+            self.reference = Reference(self.policy)
+            self.reference.load(state / _REFERENCE)
+        if (state / _CHOSEN).exists():
+            chosen = json.loads((state / _CHOSEN).read_text(encoding="utf-8"))
+            self.layout, self.budget = chosen["layout"] and layout.Choice(**chosen["layout"]), chosen["budget"]
+            self.guard.restore(chosen["guard"])
+
+    def _pass(self, batches: Sequence[Sequence[Tree]], kind: Layout, old: list[torch.Tensor | None]) -> dict[str, float]:
+        """Forward and backward over all micro-batches, one on the device at a time, then a step; fills `old` at the first pass."""
+        temperature, objective = self.config.rollout.temperature, self.config.objective
+        self.policy.train()
+        total, gradient_T = torch.zeros((), device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
+        for k, trees in enumerate(batches):
+            batch = self._collate(trees, kind)
+            logprob_N = self.policy(batch, temperature)
+            if old[k] is None:
+                old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
+            reference_N = None
+            if self.reference is not None:
+                reference_N = self.reference(batch, temperature)
+            add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
+            value = loss(logprob_N, batch, objective, old[k], reference_N)
+            torch.autograd.backward(value * self.guard.scale)
+            total += value.detach()
+        self.masters.collect(self.guard.scale)
+        norm = self.accelerator.clip_grad_norm_(self.masters.weights.values(), self.config.train.max_grad_norm)
+        value, norms, explored, memorized = reduce(torch.stack([total, norm, *gradient_T]), "sum").tolist()
+        if self.guard.allows(value, norms):
+            self.optimizer.step()
+            self.masters.round()
+            if not self.masters.finite():
+                self.guard.broken = f"the update at learning rate {self.optimizer.param_groups[0]['lr']:g} left weights that are not finite"
+        self.optimizer.zero_grad()
+        pull = explored + memorized
+        shares = {"gradient_explore": explored / pull, "gradient_memorize": memorized / pull} if pull else {}
+        return {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares
+
+    def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
+        if branch.completion is not None:
+            return group.completions[branch.completion].token_ids
+        return self.policy.target(target_text(group.sample, self.config.task.marker, group.target))
+
+    def _tree(self, prompt: Prompt, group: Group, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
+        """The prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
+        live = set(map(id, live_branches(route, self.config.objective)))
+        limbs = []
+        for branch, ids in zip(route.branches, tokens, strict=True):
+            if id(branch) in live:
+                siblings = sum(b.term == branch.term for b in route.branches)
+                weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
+                late = self.config.supervision.remote and self.config.supervision.overlap and branch.completion is not None
+                sampled = group.completions[branch.completion].logprobs if late and branch.completion is not None else ()
+                limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled))
+        return Tree(trunk=prompt, limbs=tuple(limbs))
+
+    def _batches(self, trees: Sequence[Tree], spare: Prompt, kind: Layout) -> list[list[Tree]]:
+        """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
+        batches = list(micro_batches(trees, self.budget, kind))
+        most = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.accelerator.device)).max())
+        return batches + [[self._idle(spare)]] * (most - len(batches))
+
+    def _kind(self, trees: Sequence[Tree]) -> Layout:
+        """The chosen layout, or rows for a step in which some row is longer than a sliding window, which a tree does not have."""
+        assert self.layout is not None
+        beyond = self.policy.window is not None and any(tree.longest > self.policy.window for tree in trees)
+        return "rows" if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto" else self.layout.layout
+
+    def _idle(self, spare: Prompt) -> Tree:
+        """A tree that costs a forward pass and adds nothing."""
+        return Tree(trunk=spare, limbs=(Limb(tokens=(self.policy.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
+
+    def _collate(self, trees: Sequence[Tree], kind: Layout) -> TreeBatch:
+        """The trees on the device, without pixels that the tower need not see."""
+        trunks = self.policy.tower.thin([tree.trunk for tree in trees])
+        thin = [replace(tree, trunk=trunk) for tree, trunk in zip(trees, trunks, strict=True)]
+        return collate(thin, self.policy.pad, kind, self.policy.answer_types).to(self.accelerator.device)
+
+    @torch.no_grad()
+    def _choose(self, trees: Sequence[Tree], spare: Prompt, pictured: bool) -> layout.Choice:
+        """Compare the layouts in float32 on a few of the first trees; all processes decide alike.
+
+        A first comparison without pictures is repeated once they come; the larger difference counts.
+        """
+
+        def score(few: Sequence[Tree], kind: Layout) -> torch.Tensor:
+            scored: torch.Tensor = self.policy(self._collate(few, kind))
+            return scored
+
+        self.policy.eval()
+        with precision.in_float32(self.policy.model):
+            found = [layout.compare(partial(score, few)) for few in layout.probes(trees) or [[self._idle(spare)]]]
+        own = torch.tensor([[max(one[kind] for one in found) for kind in layout.COMPARED]], device=self.accelerator.device)
+        worst = zip(layout.COMPARED, self.accelerator.gather(own).amax(0).tolist(), strict=True)
+        before = self.layout.differences if self.layout else {}
+        differences = {kind: max(value, before.get(kind, 0.0)) for kind, value in worst}
+        choice = layout.choose(differences, self.config.model.layout, pictured)
+        self.note(f"layout: {choice.reason}")
+        return choice
+
+    def _fit(self, trees: Sequence[Tree], spare: Prompt) -> int:
+        """Tokens of a micro-batch that fit in memory, from what a small one keeps for its backward pass; alike on all processes."""
+        assert self.layout is not None
+        few = (layout.probes(trees) or [[self._idle(spare)]])[0]
+        device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
+        self.policy.train()
+        per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.input_ids_BL.numel()
+        reserved = sum(3 * master.nbytes for master in self.masters.weights.values())  # gradient and two moments
+        own = memory.token_budget(per_token, memory.free_bytes(device), reserved, device)
+        budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
+        self.note(f"micro-batches: at most {budget:,} tokens, at {per_token / 1024:.0f} KiB a token")
+        return budget
+
+    def _global(self, totals: Totals) -> Totals:
+        """Counts over all processes, summed on the CPU, as not every accelerator has float64."""
+        counts = zip(*gather_object([astuple(totals)]), strict=True)
+        return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
+
+
+def build_optimizer(weights: Sequence[torch.Tensor], config: Config) -> torch.optim.Optimizer:
+    """AdamW over `weights`; biases and norms are not decayed."""
+    groups = [
+        {"params": [w for w in weights if w.ndim >= 2], "weight_decay": config.train.weight_decay},
+        {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=True)

@@ -1,0 +1,200 @@
+"""Trees: packed log-probabilities and gradients are those of separate rows, whatever the family, pictures, branches and padding."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from families import FAMILIES, TREES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import awkward, gap, grads, prompts, row_logprobs, words
+from torch.nn.attention.flex_attention import create_mask
+
+from dyme.config import ModelConfig
+from dyme.model.policy import Policy
+from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, block_mask, collate, micro_batches, stack_vision, tree_mask
+
+SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
+"""Lengths of the limbs, per tree."""
+
+
+def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[int]] = SHAPES) -> list[Tree]:
+    rng = random.Random(0)
+    return [
+        Tree(
+            trunk=trunk,
+            limbs=tuple(
+                Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
+                for n in lengths
+            ),
+        )
+        for trunk, lengths in zip(trunks, itertools.cycle(shapes), strict=False)
+    ]  # fmt: skip
+
+
+def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:
+    return torch.cat([row_logprobs(policy.model, t.trunk, b.tokens) for t in forest for b in t.limbs])
+
+
+LAYOUTS = [*((family, "tree") for family in TREES), *((family, "rows") for family in FAMILIES if family != "paligemma")]
+LAYOUTS += [(family, "reference") for family in FAMILIES]
+"""What each family can take; PaliGemma's logits are capped after the head, which only its own forward does."""
+
+
+@pytest.mark.parametrize(("family", "layout"), LAYOUTS)
+def test_a_batch_equals_plain_rows(family: str, layout: Layout, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family).train()
+    forest = trees(policy, awkward(policy))
+    batch = collate(forest, policy.pad, layout, policy.answer_types)
+    ours_N, rows = policy(batch), in_rows(policy, forest)
+    assert rows.std() > 0.5, "the model must have opinions for this to mean anything"
+    torch.testing.assert_close(ours_N, rows, atol=1e-5, rtol=0)
+    weight = torch.randn(len(rows), generator=torch.Generator().manual_seed(0))
+    (ours_N * weight).sum().backward()
+    ours = grads(policy)
+    (rows * weight).sum().backward()
+    reference = grads(policy)
+    assert gap(ours, reference) < 1e-5
+    for name, expected in reference.items():
+        assert (ours[name] - expected).norm() <= 1e-4 * expected.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("family", TREES)
+def test_one_branch_and_all_branches(family: str, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family)
+    (trunk,) = prompts(policy, 1)
+    (tree,) = trees(policy, [trunk], [(3, 1, 5, 2, 4, 1, 6, 3)])
+    whole = policy(collate([tree], policy.pad))
+    alone = torch.cat([policy(collate([replace(tree, limbs=(limb,))], policy.pad)) for limb in tree.limbs])
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", TREES)
+def test_padding_never_matters(family: str, policies: Callable[[str], Policy]) -> None:
+    policy = policies(family)
+    forest = trees(policy, awkward(policy))
+    batch = collate(forest, policy.pad)
+    alone = torch.cat([policy(collate([tree], policy.pad)) for tree in forest])
+    torch.testing.assert_close(policy(batch), alone, atol=1e-5, rtol=0)
+    filled = torch.tensor([[k < len(tree) for k in range(batch.input_ids_BL.shape[1])] for tree in forest])
+    assert not filled.all()
+    noise = torch.where(filled, batch.input_ids_BL, policy.eos)
+    torch.testing.assert_close(policy(replace_ids(batch, noise)), policy(batch), atol=1e-6, rtol=0)
+
+
+def replace_ids(batch: TreeBatch, ids: torch.Tensor) -> TreeBatch:
+    return replace(batch, input_ids_BL=ids)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_mask_holds_for_each_attention(attention: str, tiny_llama: Path) -> None:
+    policy = Policy.load(ModelConfig(path=str(tiny_llama)))
+    policy.model.set_attn_implementation(attention)
+    forest = trees(policy, prompts(policy, 3))
+    torch.testing.assert_close(policy(collate(forest, policy.pad)), in_rows(policy, forest), atol=1e-5, rtol=0)
+
+
+def test_temperature_is_for_explored_tokens_alone(policies: Callable[[str], Policy]) -> None:
+    policy = policies("llama")
+    forest = trees(policy, prompts(policy, 3))
+    batch = collate(forest, policy.pad)
+    assert 0 < batch.imitate_N.sum() < len(batch.imitate_N)
+    expected = torch.cat(
+        [
+            row_logprobs(policy.model, t.trunk, b.tokens, 1.0 if b.term == "imitate" else 0.7)
+            for t in forest for b in t.limbs
+        ]
+    )  # fmt: skip
+    torch.testing.assert_close(policy(batch, 0.7), expected, atol=1e-5, rtol=0)
+
+
+def limb(*tokens: int, weight: float = 1.0) -> Limb:
+    return Limb(tokens=tokens, term="policy", advantage=2.0, token_weight=weight)
+
+
+def test_layout_by_hand() -> None:
+    """The drawing of the module's docstring, with the last token of each branch predicted and never read."""
+    tree = Tree(trunk=Prompt(token_ids=(10, 11, 12)), limbs=(limb(20, 21, 22, 23), limb(30, 31, 32, weight=0.5), limb(40)))
+    other = Tree(trunk=Prompt(token_ids=(50,)), limbs=(Limb(tokens=(51, 52), term="imitate", advantage=1.0, token_weight=3.0),))
+    batch = collate([tree, other], pad=0)
+    assert len(tree) == 8
+    assert batch.input_ids_BL.tolist() == [[10, 11, 12, 20, 21, 22, 30, 31], [50, 51, 0, 0, 0, 0, 0, 0]]
+    assert batch.position_ids[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4] and batch.position_ids[1, :2].tolist() == [0, 1]
+    assert batch.row_N.tolist() == [0] * 8 + [1] * 2
+    assert batch.column_N.tolist() == [2, 3, 4, 5, 2, 6, 7, 2, 0, 1]
+    assert batch.target_N.tolist() == [20, 21, 22, 23, 30, 31, 32, 40, 51, 52]
+    assert batch.weight_N.tolist() == [1.0] * 4 + [0.5] * 3 + [1.0] + [3.0] * 2
+    assert batch.advantage_N.tolist() == [2.0] * 8 + [1.0] * 2
+    assert batch.imitate_N.tolist() == [False] * 8 + [True] * 2
+    seen = ["".join(".x"[int(cell)] for cell in row) for row in tree_mask(batch.segment_BL)[0, 0]]
+    assert seen == ["x.......", "xx......", "xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxx...x.", "xxx...xx"]
+
+
+def test_names_tell_shapes() -> None:
+    forest = [Tree(trunk=Prompt(token_ids=(1, 2)), limbs=(limb(3, 4), limb(5))), Tree(trunk=Prompt(token_ids=(1,)), limbs=(limb(3),))]
+    batch = collate(forest, pad=0)
+    sizes = {"B": 2, "L": 3, "N": 4}
+    named = [field.name for field in fields(TreeBatch) if field.name.rpartition("_")[2].isupper()]
+    for name in named:
+        assert getattr(batch, name).shape == tuple(sizes[letter] for letter in name.rpartition("_")[2]), name
+    moved = batch.to("cpu")
+    for name in named:
+        torch.testing.assert_close(getattr(moved, name), getattr(batch, name), rtol=0, atol=0, equal_nan=True)
+
+
+SEGMENTS = st.lists(st.integers(0, 4), min_size=4, max_size=4).map(lambda row: [-1 if s == 4 else s for s in sorted(row)])
+
+
+@given(st.lists(SEGMENTS, min_size=1))
+def test_mask_by_definition(segments: list[list[int]]) -> None:
+    mask = tree_mask(torch.tensor(segments))
+    for b, row in enumerate(segments):
+        for q, k in itertools.product(range(4), repeat=2):
+            expected = q == k or (k < q and min(row[q], row[k]) >= 0 and row[k] in (0, row[q]))
+            assert mask[b, 0, q, k] == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 2).flatmap(lambda n: st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=n, max_size=n)))
+def test_the_block_mask_is_the_same_mask(lengths: list[list[int]]) -> None:
+    """Its rule at every query and key, and no block left out that holds a True; trunks and limbs of these lengths, then padding."""
+    longest = max(map(sum, lengths)) + 3
+    rows = [[k for k, n in enumerate(row) for _ in range(n)] for row in lengths]
+    segment_BL = torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
+    expected, made = tree_mask(segment_BL), block_mask(segment_BL, block_size=16)
+    assert torch.equal(create_mask(made.mask_mod, len(rows), 1, longest, longest, device="cpu"), expected)
+    grown = torch.nn.functional.pad(expected, (0, -longest % 16, 0, -longest % 16))
+    blocks = grown.unflatten(2, (-1, 16)).unflatten(4, (-1, 16)).any(5).any(3)
+    assert torch.equal(made.to_dense().bool(), blocks)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=20), st.integers(1, 200))
+def test_micro_batches_keep_each_tree_and_the_budget(sizes: list[tuple[int, int]], budget: int) -> None:
+    forest = [Tree(trunk=Prompt(token_ids=(1,) * stem), limbs=(limb(*[2] * branch),)) for stem, branch in sizes]
+    batches = list(micro_batches(forest, budget))
+    assert sorted(id(tree) for batch in batches for tree in batch) == sorted(map(id, forest))
+    assert all(batches)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= budget
+    for before, after in itertools.pairwise(batches):
+        assert (len(before) + 1) * len(after[0]) > budget, "a batch closes only when it is full"
+
+
+def test_vision_inputs_of_different_shapes_are_padded_with_zeros() -> None:
+    one, two = {"pixels": torch.ones(1, 2, 3), "sizes": torch.tensor([[4]])}, {"pixels": torch.full((2, 1, 4), 2.0)}
+    out = stack_vision([one, {}, two])
+    assert out["pixels"].shape == (3, 2, 4) and out["sizes"].tolist() == [[4]]
+    assert out["pixels"][0].tolist() == [[1, 1, 1, 0]] * 2
+    assert out["pixels"][1].tolist() == [[2, 2, 2, 2], [0, 0, 0, 0]]
+
+
+def test_old_log_probabilities_travel_with_their_limb() -> None:
+    known = Limb(tokens=(3, 4), term="policy", advantage=1.0, token_weight=1.0, logprobs=(-1.0, -2.0))
+    batch = collate([Tree(trunk=Prompt(token_ids=(1, 2)), limbs=(limb(5), known))], pad=0)
+    assert batch.sampled_N.isnan().tolist() == [True, False, False] and batch.sampled_N[1:].tolist() == [-1.0, -2.0]
