@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
 
 from dyme.config import Config, ModelConfig, TaskConfig, TrainConfig
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.policy import Policy
 from dyme.model.precision import read
 from dyme.samples import load
@@ -53,7 +53,7 @@ def measure(model: str, precision: str, rate: float, steps: int, size: int) -> d
     torch.manual_seed(0)
     policy = Policy.load(config.model, read(config))
     updater = Updater(policy, config, Accelerator(cpu=not torch.cuda.is_available()))
-    samples, stage = load(config, "train")[0], ROUTERS["sft"].stages(config)[0]
+    samples, stage = load(config, "train")[0], METHODS["sft"].stages(config)[0]
 
     def step(number: int) -> float:
         groups = [Group(sample=sample) for sample in samples[number * size : (number + 1) * size]]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyme.config import ObjectiveConfig
-from dyme.methods import advantages
+from dyme.methods.advantages import advantages
 from dyme.types import Branch, Group, Route
 
 FILE = Path(__file__).with_name("routes.json")

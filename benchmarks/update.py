@@ -27,7 +27,7 @@ from shapes import Shape, build_policy, groups, prompts, samples
 from theirs import Theirs
 
 from dyme.config import Config, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import live_branches
+from dyme.methods.routes import live_branches
 from dyme.model.policy import Policy
 from dyme.training.update import Updater
 from dyme.types import Group, Route

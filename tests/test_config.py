@@ -18,7 +18,7 @@ from dyme.config import Bounds, Config, TrainConfig
 from dyme.errors import ConfigError
 from dyme.evaluation.items import Plan
 from dyme.evaluation.run import evaluate, run_evaluation
-from dyme.methods import ROUTERS
+from dyme.methods import METHODS
 from dyme.model.policy import Policy
 from dyme.recipe import build, documentation, find, load_recipe, shipped, write_copy
 from dyme.supervise import build as supervised
@@ -266,7 +266,7 @@ def test_there_are_recipes() -> None:
 def test_recipe_loads_and_opens_with_its_command(path: Path) -> None:
     config = load_recipe(path)
     assert config.task.name in TASKS
-    assert config.method.name in ROUTERS
+    assert config.method.name in METHODS
     assert path.read_text(encoding="utf-8").startswith(f"# dyme train {path.stem}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dyme import recipe
 from dyme.config import Config
 from dyme.errors import ConfigError
-from dyme.methods import ROUTERS
+from dyme.methods import METHODS
 from dyme.recipe import nearest
 from dyme.tasks import TASKS
 
@@ -15,5 +15,5 @@ def check(config: Config) -> None:
     recipe.check(config)
     if config.task.name not in TASKS:
         raise ConfigError(f"unknown task {config.task.name!r}; {nearest(config.task.name, TASKS)}")
-    if config.method.name not in ROUTERS:
-        raise ConfigError(f"unknown method {config.method.name!r}; {nearest(config.method.name, ROUTERS)}")
+    if config.method.name not in METHODS:
+        raise ConfigError(f"unknown method {config.method.name!r}; {nearest(config.method.name, METHODS)}")

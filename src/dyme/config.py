@@ -147,7 +147,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """Which router decides, and its settings."""
+    """Which method decides, and its settings."""
 
     name: str = "dyme"
     """A name that `dyme methods` lists."""

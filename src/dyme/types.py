@@ -1,7 +1,7 @@
 """The nouns of the project, free of torch: what a stage hands to the next one.
 
 A task yields `Sample`s; a rollout turns each into a `Group` of K `Completion`s; verification attaches one `Verdict` per
-completion; a router answers with a `Route`, whose `Branch`es are what the update trains on; each step leaves a `StepRecord`.
+completion; a method answers with a `Route`, whose `Branch`es are what the update trains on; each step leaves a `StepRecord`.
 """
 
 from __future__ import annotations

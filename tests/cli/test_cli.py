@@ -16,11 +16,14 @@ import pytest
 from PIL import Image
 from runs import ENVIRONMENT, ROOT, SMALL, recipe, run, small, snapshot
 
-from dyme.cli import commands
-from dyme.cli.main import COMMANDS, build_parser, main, split_overrides
+from dyme.cli.listing import tasks
+from dyme.cli.looking import diagnose
+from dyme.cli.looking import eval as eval_command
+from dyme.cli.main import COMMANDS, build_parser, main, module_of, split_overrides
+from dyme.cli.training import demo
 from dyme.config import Config
 from dyme.errors import RunError
-from dyme.methods import ROUTERS
+from dyme.methods import METHODS
 from dyme.recipe import documentation
 from dyme.tasks import TASKS
 from dyme.tracking.run_folder import RunFolder
@@ -292,7 +295,7 @@ def test_no_words_are_a_call_for_help(capsys: pytest.CaptureFixture[str]) -> Non
     ("command", "names"),
     [
         ("tasks", list(TASKS)),
-        ("methods", list(ROUTERS)),
+        ("methods", list(METHODS)),
         ("settings", [f"--{section}.{key}" for section, keys in documentation().items() for key in keys]),
     ],
 )
@@ -323,7 +326,7 @@ def test_interrupt_before_training(capsys: pytest.CaptureFixture[str], monkeypat
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "tasks", interrupted)
+    monkeypatch.setattr(tasks, "run", interrupted)
     assert main(["tasks"]) == 130
     assert capsys.readouterr().err == "dyme: interrupted\n"
 
@@ -336,7 +339,7 @@ def test_eval_takes_a_runs_own_settings(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "model").mkdir()
     seen = []
     nothing: dict[str, Any] = {"metrics": {}, "by_kind": {}, "by_answer_kind": {}}
-    monkeypatch.setattr(commands.looking, "evaluate_model", lambda config, model, *_, **__: seen.append((config, model)) or nothing)
+    monkeypatch.setattr(eval_command, "evaluate_model", lambda config, model, *_, **__: seen.append((config, model)) or nothing)
     for model in (folder, folder / "model", folder / "checkpoints/step-000002/model", "embedded"):
         assert main(["eval", str(model), "--rollout.top_k", "5"]) == 0
     own = small(folder, "rollout.top_k=5")
@@ -356,7 +359,7 @@ def test_samples_outweigh_a_size_that_is_not_theirs(
         seen.append(len(samples))
         raise RunError("enough")
 
-    monkeypatch.setattr(commands.looking, "evaluate_model", evaluated)
+    monkeypatch.setattr(module_of(COMMANDS[command]), "evaluate_model", evaluated)
     for words in (["--samples=48", "--task.test_size=8"], ["--samples=5", "--task.test_size=8"], ["--task.test_size=8"]):
         assert main([command, "embedded", *words]) == 2
     assert seen == [48, 5, 8] and "asked for" not in capsys.readouterr().out
@@ -388,15 +391,16 @@ def test_figures_are_written_before_they_are_shown(command: str, tmp_path: Path,
     def closed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands.looking, "evaluate_model", lambda *_, **__: {"metrics": {"think_accuracy": {"value": 0.5}}})
-    monkeypatch.setattr(commands.looking, "advice", lambda *_: ["train"])
-    monkeypatch.setattr(commands.looking, "_show", closed)
+    monkeypatch.setattr(module_of(COMMANDS[command]), "evaluate_model", lambda *_, **__: {"metrics": {"think_accuracy": {"value": 0.5}}})
+    if command == "diagnose":
+        monkeypatch.setattr(diagnose, "advice", lambda *_: ["train"])
+    monkeypatch.setattr(module_of(COMMANDS[command]), "show_evaluation", closed)
     assert main([command, "embedded", "--samples=1", "--json", str(tmp_path / "x.json")]) == 130
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["metrics"]["think_accuracy"]["value"] == 0.5
 
 
 def test_demo_on_a_small_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands.training, "DEMO_PROMPTS", 4)
+    monkeypatch.setattr(demo, "PROMPTS", 4)
     words = ["--task.test_size=2", "--train.prompts_per_step=4", "--rollout.max_completion_length=8", "--rollout.num_generations=2"]
     assert main(["demo", "--out", str(tmp_path / "demo"), *words]) == 0
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Routers: who memorizes, explores or skips, and with what advantages; plain Python, no torch."""
+"""Methods: who memorizes, explores or skips, and with what advantages; plain Python, no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig
-from dyme.methods import ROUTERS, Context, advantages, live_branches, standard_deviation
+from dyme.methods import METHODS, Context
+from dyme.methods.advantages import advantages, standard_deviation
+from dyme.methods.routes import live_branches
 from dyme.tracking.metrics import mode_shares
 from dyme.types import Branch, Completion, Group, Route, Sample, Verdict
 
@@ -41,7 +43,7 @@ def config(all_correct: Any = "skip", weight: Any = 1.0, **objective: Any) -> Co
 
 def route(method: str, of: Group, settings: Config | None = None, stage: int = 0) -> Route:
     settings = settings or config()
-    return ROUTERS[method].stages(settings)[stage].route(of, Context(config=settings))
+    return METHODS[method].stages(settings)[stage].route(of, Context(config=settings))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_truth_table(name: str, of: Group, dyme: str, dyme_exploring: str, grpo:
     assert route("dyme", of).mode == dyme
     assert route("dyme", of, config("explore")).mode == dyme_exploring
     assert route("grpo", of).mode == route("two_stage", of, stage=1).mode == grpo
-    for stage in (ROUTERS["sft"].stages(config())[0], ROUTERS["two_stage"].stages(config())[0]):
+    for stage in (METHODS["sft"].stages(config())[0], METHODS["two_stage"].stages(config())[0]):
         assert stage.route(of, Context(config=config())).mode == "memorize"
 
 
@@ -88,19 +90,19 @@ def test_an_exploring_route_names_each_completion() -> None:
 
 @pytest.mark.parametrize("of", [WRONG, MIXED, RIGHT, FLAT])
 def test_a_route_says_why(of: Group) -> None:
-    for method in ROUTERS:
+    for method in METHODS:
         assert route(method, of).reason
 
 
 def test_stages() -> None:
     settings = replace(config(), method=MethodConfig(sft_share=0.3))
-    first, second = ROUTERS["two_stage"].stages(settings)
+    first, second = METHODS["two_stage"].stages(settings)
     assert (first.name, first.rolls_out, first.share) == ("sft", False, 0.3)
     assert (second.name, second.rolls_out, second.share) == ("grpo", True, 0.7)
-    assert {name: [s.rolls_out for s in ROUTERS[name].stages(settings)] for name in ("sft", "grpo", "dyme")} == {
+    assert {name: [s.rolls_out for s in METHODS[name].stages(settings)] for name in ("sft", "grpo", "dyme")} == {
         "sft": [False], "grpo": [True], "dyme": [True],
     }  # fmt: skip
-    assert all(name == router.name and router.summary and router.source for name, router in ROUTERS.items())
+    assert all(name == method.name and method.summary and method.source for name, method in METHODS.items())
 
 
 def test_advantages_by_hand() -> None:

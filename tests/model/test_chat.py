@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
 from dyme.errors import ConfigError, ModelError
 from dyme.evaluation import run as evaluate
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.chat import Chat
 from dyme.model.policy import Policy
 from dyme.recipe import build
@@ -83,7 +83,7 @@ def test_sft_rollout_and_evaluation_see_what_plain_transformers_makes(family: st
     with Seen(policy) as direct:
         evaluate.answer(policy, [sample], CONFIG, CONFIG.task.direct_prompt)
     with Seen(policy) as sft:
-        route = ROUTERS["sft"].stages(CONFIG)[0].route(group(sample, [], []), Context(config=CONFIG))
+        route = METHODS["sft"].stages(CONFIG)[0].route(group(sample, [], []), Context(config=CONFIG))
         step(Updater(policy, CONFIG, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
     assert rollout.rows[0] == thinking.rows[0] == list(prompt.token_ids) == plain(policy, sample, THINK)
     assert direct.rows[0] == list(policy.encode(sample, DIRECT).token_ids) == plain(policy, sample, DIRECT)

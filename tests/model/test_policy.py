@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from dyme.config import Config, ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.loading import resolve
 from dyme.model.policy import Policy, Prompt
 from dyme.model.vision import TOWERS
@@ -75,7 +75,7 @@ def test_a_step_moves_the_projector_and_not_the_tower(family: str, checkpoints: 
     policy = Policy.load(ModelConfig(path=str(checkpoints(family))))
     before = {name: weight.clone() for name, weight in policy.state_dict().items()}
     sample, config = samples(policy, 1)[0], Config()
-    route = ROUTERS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
+    route = METHODS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
     step(Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 1), [group(sample, [], [])], [route], lr=1e-2)
     moved = {name for name, weight in policy.state_dict().items() if not torch.equal(weight, before[name])}
     assert moved and not any(part in name for name in moved for part in TOWERS)

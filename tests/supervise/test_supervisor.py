@@ -18,7 +18,7 @@ from runs import ENVIRONMENT, SMALL, lines, recipe, small, start
 
 from dyme.config import Config
 from dyme.errors import ConfigError, SupervisionError
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.supervise.build import TRIAL, build_supervisor
@@ -70,7 +70,7 @@ def config(**supervision: Any) -> Config:
 def grouped(*texts: str, of: Config, sample: Sample = SAMPLE) -> tuple[Group, Route]:
     group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
-    return group, ROUTERS["dyme"].stages(of)[0].route(group, Context(config=of))
+    return group, METHODS["dyme"].stages(of)[0].route(group, Context(config=of))
 
 
 def sharpened(supervisor: Supervisor, *groups: tuple[Group, Route], step: int = 0) -> list[Group]:
@@ -345,7 +345,7 @@ def test_a_stage_that_ends_by_time_while_the_next_step_is_sampled(tmp_path: Path
 def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts: tuple[str, str]) -> None:
     """All correct under all_correct = "explore", or all wrong under grpo: the checker's rewards replace those that are equal."""
     of = build({"method": {"name": method, "all_correct": "explore"}, "supervision": {"checker": "local"}})
-    stage, sample = ROUTERS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
+    stage, sample = METHODS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
     group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
     assert [route.mode for route in routes_of([group], stage, of)] == ["skip"]

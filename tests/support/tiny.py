@@ -145,7 +145,7 @@ def grads(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def explore_all(route_groups: Sequence[Group], config: Config) -> list[Route]:
     """Every completion of every group, zero advantages included."""
-    from dyme.methods import advantages
+    from dyme.methods.advantages import advantages
 
     return [
         Route(mode="explore", branches=tuple(

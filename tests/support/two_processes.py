@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from tiny import groups, prompts, step
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.policy import Policy, Prompt
 from dyme.rollout import hf
 from dyme.training import update
@@ -59,7 +59,7 @@ def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
         updater = Updater(policy, config, accelerator)
         updater.begin_stage(rolls_out=True)
         own = share(groups(policy, rewards))
-        stage = ROUTERS["dyme"].stages(config)[0]
+        stage = METHODS["dyme"].stages(config)[0]
         done = step(updater, share(prompts(policy, len(rewards))), own, [stage.route(g, Context(config=config)) for g in own], lr=1e-3)
         moved = {n: t - start[n] for n, t in policy.state_dict().items()}
         steps[name] = {"metrics": done.metrics, "gradients": done.gradients, "moved": moved}

@@ -16,8 +16,8 @@ import published
 import pytest
 from runs import ROOT
 
-from dyme.cli import commands
 from dyme.cli.main import main
+from dyme.cli.training import train as train_command
 from dyme.tracking.run_folder import RunFolder
 
 SAMPLES = ROOT.parent / "shared/data"
@@ -34,7 +34,7 @@ QUICK = ("--rollout.max_completion_length=4", "--rollout.num_generations=2", "--
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(commands.training, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(train_command, "write_page", lambda run: run / "report.html")
 
 
 def call(*words: object) -> None:

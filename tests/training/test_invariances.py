@@ -22,7 +22,8 @@ from families import FAMILIES, SEEING, TREES
 from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs, prompts, row_logprobs, samples, step
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, SupervisionConfig, TrainConfig
-from dyme.methods import ROUTERS, Context, advantages, standard_deviation
+from dyme.methods import METHODS, Context
+from dyme.methods.advantages import advantages, standard_deviation
 from dyme.model.policy import Policy, Prompt
 from dyme.model.tree import Limb, Tree, collate
 from dyme.training.loss import count, loss, token_weight
@@ -46,7 +47,7 @@ def config(method: str = "grpo", *, all_correct: Any = "skip", temperature: floa
 
 def routed(of: Sequence[Group], settings: Config) -> list[Route]:
     spread = standard_deviation([v.reward for g in of for v in g.verdicts], settings.objective.std)
-    stage = ROUTERS[settings.method.name].stages(settings)[-1]
+    stage = METHODS[settings.method.name].stages(settings)[-1]
     return [stage.route(g, Context(config=settings, batch_std=spread)) for g in of]
 
 

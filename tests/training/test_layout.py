@@ -17,7 +17,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from tiny import awkward, gap, gradients_of, group, groups, prompts, row_logprobs, samples, words
 
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model import policy, tree
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree
@@ -38,7 +38,7 @@ def updater(of: Policy, notes: list[str], asked: Any = "auto") -> Updater:
 
 
 def routes(of: Sequence[Group], method: str, config: Config) -> list[Route]:
-    stage = ROUTERS[method].stages(config)[-1]
+    stage = METHODS[method].stages(config)[-1]
     return [stage.route(g, Context(config=config)) for g in of]
 
 

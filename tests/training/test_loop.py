@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from dyme.config import Config
 from dyme.errors import ConfigError, RunError
-from dyme.methods import ROUTERS
+from dyme.methods import METHODS
 from dyme.model.loading import resolve
 from dyme.model.policy import Policy
 from dyme.rollout import hf
@@ -55,7 +55,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # Whole runs
 
 
-@pytest.mark.parametrize("method", ROUTERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_run_leaves_a_complete_folder(method: str, tmp_path: Path) -> None:
     config = small(tmp_path / "run", f"method.name={method}", "objective.beta=0.01")
     final = loop.train(config)
@@ -108,15 +108,15 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     watch(Updater, "_pass", "update")
     watch(RunFolder, "log_step", "record")
     watch(RunFolder, "log_rollouts", "record")
-    route = ROUTERS["dyme"].stages(Config())[0].route
+    route = METHODS["dyme"].stages(Config())[0].route
 
     def routed(*args: Any) -> Any:
         if called and called[-1] != "route":  # the check of targets asks before the first step
             called.append("route")
         return route(*args)
 
-    stages = (replace(ROUTERS["dyme"].stages(Config())[0], route=routed),)
-    monkeypatch.setitem(loop.ROUTERS, "dyme", replace(ROUTERS["dyme"], stages=lambda config: stages))
+    stages = (replace(METHODS["dyme"].stages(Config())[0], route=routed),)
+    monkeypatch.setitem(loop.METHODS, "dyme", replace(METHODS["dyme"], stages=lambda config: stages))
     loop.train(small(tmp_path / "run", "train.max_prompts=8"))
     assert called == ["samples", "roll out", "verify", "route", "supervise", "route", "tree", "update", "record"] * 2, "rewards changed"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyme.config import Config, MethodConfig, RunConfig, TrainConfig
-from dyme.methods import ROUTERS, Stage
+from dyme.methods import METHODS, Stage
 from dyme.training.schedule import Position, budget, learning_rate, next_samples, stage_index
 from dyme.types import Sample
 
@@ -92,8 +92,8 @@ def test_stage_borders(shares: tuple[float, ...], progress: float, index: int) -
 
 
 def test_every_method_ends_in_its_last_stage() -> None:
-    for router in ROUTERS.values():
-        stages = router.stages(Config())
+    for method in METHODS.values():
+        stages = method.stages(Config())
         assert sum(s.share for s in stages) == pytest.approx(1.0)
         assert stage_index(1.0, stages) == len(stages) - 1
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from tiny import gap, gradients_of, group, groups, prompts, row_logprobs, samples, step
 
 from dyme.config import Config, MethodConfig, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
 from dyme.training import layout
@@ -38,7 +38,7 @@ def updater_of(policy: Policy, settings: Config) -> Updater:
 
 
 def routed(of: list[Group], settings: Config) -> list[Route]:
-    stage = ROUTERS[settings.method.name].stages(settings)[-1]
+    stage = METHODS[settings.method.name].stages(settings)[-1]
     return [stage.route(g, Context(config=settings)) for g in of]
 
 

@@ -11,8 +11,8 @@ import published
 import pytest
 from published import dump, lines, picture
 
-from dyme.cli import commands
 from dyme.cli.main import main
+from dyme.cli.training import train as train_command
 from dyme.tasks import TASKS
 from dyme.tracking.run_folder import RunFolder
 
@@ -124,7 +124,7 @@ def test_each_task_with_published_rows_is_here() -> None:
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(commands.training, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(train_command, "write_page", lambda run: run / "report.html")
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -23,9 +23,12 @@ from dyme.system.launch import is_main
 from dyme.system.processes import from_main, main_first
 from dyme.tasks import held_out
 from dyme.tasks.task import Split
-from dyme.tracking.display import Display, Pace, open_console
+from dyme.tracking.display import Display, Pace, open_console, show_answer_kinds, show_kinds, show_listing, show_results
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import Sample
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it; what was trained is saved."""
 
 
 def new_display() -> Display:
@@ -213,3 +216,18 @@ def write_json(path: Path | None, result: dict[str, Any]) -> None:
     if path is not None:
         with at(path):
             path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def show_list(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Show rows under their heads; the exit status 0."""
+    show_listing(open_console(), heads, rows)
+    return 0
+
+
+def show_evaluation(display: Display, model: str, result: dict[str, Any], *, every: bool = False) -> None:
+    """The tables of an evaluation."""
+    show_results(display.console, {model: result}, every=every)
+    if result["by_answer_kind"]:
+        show_answer_kinds(display.console, result["by_answer_kind"])
+    if result["by_kind"] and not every:
+        show_kinds(display.console, result["by_kind"])

@@ -29,7 +29,7 @@ from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ConfigError, DymeError
 from dyme.evaluation.metrics import t95
-from dyme.methods import ROUTERS
+from dyme.methods import METHODS
 from dyme.recipe import build, nearest
 from dyme.system import lock
 from dyme.system.files import write_whole
@@ -84,8 +84,8 @@ class Study:
         check(self.config)
         for method in self.methods:
             name, settings = parse_method(method)
-            if name != "base" and name not in ROUTERS:
-                raise ConfigError(f"unknown method {name!r}; {nearest(name, ('base', *ROUTERS))}")
+            if name != "base" and name not in METHODS:
+                raise ConfigError(f"unknown method {name!r}; {nearest(name, ('base', *METHODS))}")
             build(self.config.to_dict(), settings, where=f"method {method}")
         if not (self.methods and self.traces and self.seeds and self.rates):
             raise ConfigError("a comparison needs at least one method, trace quality, seed and learning rate")

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from dyme.config import Config
-from dyme.methods import Context, Stage, standard_deviation
+from dyme.methods import Context, Stage
+from dyme.methods.advantages import standard_deviation
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
 from dyme.rollout import hf

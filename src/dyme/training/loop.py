@@ -1,6 +1,6 @@
 """The training loop. It reads as the sentence that the project is built on:
 
-A task gives **samples**; the policy **rolls out** a group of answers for each; rules **verify** them; the router decides per
+A task gives **samples**; the policy **rolls out** a group of answers for each; rules **verify** them; the method decides per
 prompt to **memorize**, **explore** or **skip**; supervision sharpens only what was chosen; each prompt and its chosen answers
 become one **tree**; one **objective** scores its branches; we **update**, and **record** everything.
 
@@ -24,7 +24,7 @@ from dyme import targets
 from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ConfigError
-from dyme.methods import ROUTERS, Stage
+from dyme.methods import METHODS, Stage
 from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.samples import load
@@ -59,7 +59,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
 
 def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, display: Display) -> Path:
     samples = samples or main_first(lambda: load(config, "train")[0])
-    stages = ROUTERS[config.method.name].stages(config)
+    stages = METHODS[config.method.name].stages(config)
     accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
     policy, sizes = together(lambda: load_policy(config, samples, accelerator))

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError
-from dyme.methods import ROUTERS, Context
+from dyme.methods import METHODS, Context
 from dyme.model import adapters
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
 from dyme.model.policy import Policy
@@ -91,7 +91,7 @@ def _imitates(config: Config, sample: Sample) -> bool:
     wrong = Verdict(parsed=False, correct=False, answer=None, thinking="")
     k = config.rollout.num_generations
     group = Group(sample=sample, completions=(Completion(text="", token_ids=()),) * k, verdicts=(wrong,) * k)
-    routes = [stage.route(group, Context(config=config)) for stage in ROUTERS[config.method.name].stages(config)]
+    routes = [stage.route(group, Context(config=config)) for stage in METHODS[config.method.name].stages(config)]
     return any(branch.term == "imitate" for route in routes for branch in route.branches)
 
 
@@ -149,7 +149,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
     Call it once the weights are on the device.
     """
     free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config), config.rollout
-    rolls = any(stage.rolls_out for stage in ROUTERS[config.method.name].stages(config))
+    rolls = any(stage.rolls_out for stage in METHODS[config.method.name].stages(config))
     completions = rollout.num_generations if rolls else 1
     longest = rollout.max_completion_length if rolls else sizes.target
     trunks = completions if config.model.layout in ("rows", "reference") else 1

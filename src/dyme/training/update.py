@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from dyme.config import Config
 from dyme.errors import RunError
-from dyme.methods import live_branches
+from dyme.methods.routes import live_branches
 from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches

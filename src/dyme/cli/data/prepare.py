@@ -1,4 +1,4 @@
-"""The command that turns a published data set into rows: prepare."""
+"""dyme prepare: a published data set turned into rows and pictures for a task, checked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from dyme.cli.common import new_display, progress_bars
 from dyme.data.prepare import Report
@@ -19,7 +20,23 @@ RECIPE = "charts-dyme"
 """What the next command starts from: the embedded model, and no data of its own."""
 
 
-def prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("task", help="task that the data set belongs to (`dyme tasks` lists them)")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="PATH",
+        required=True,
+        help="folder with the data set as it was published, or a hub id (owner/name)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder to make (default: one in --task.prepared, named by task and source)"
+    )
+    parser.add_argument("--limit", metavar="N", type=int, default=0, help="take the first N rows of each split (default: all)")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Prepare a data set for a task, say what that gave and dropped, and what to do next."""
     config = build({}, rest)
     published = {name: task.published for name, task in TASKS.items() if task.published}

@@ -1,4 +1,4 @@
-"""Commands that hand a model on: export, push."""
+"""dyme export: a plain checkpoint; an adapter merged into its base, a GGUF file unpacked, weights in another precision."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from pathlib import Path
 from dyme.cli.common import check_place, new_display, run_of
 from dyme.config import Config
 from dyme.errors import RunError
-from dyme.publishing import card, hub
+from dyme.publishing import card
 from dyme.tracking.run_folder import RunFolder
 
 
-def export(args: argparse.Namespace, rest: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", help="a run folder, a model or adapter folder, a GGUF file, a hub id, or embedded")
+    parser.add_argument("--out", required=True, help="folder to write; it must be new or empty")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the weights (default: the run's own)")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Write a plain checkpoint: an adapter merged into its base, a GGUF file unpacked, weights in another precision."""
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -44,15 +51,3 @@ def _step(run: RunFolder, model: Path) -> int | None:
     place = model.resolve().relative_to(run.path.resolve()).as_posix()
     found = re.match(r"checkpoints/step-(\d+)(?:/|$)", place)
     return int(found[1]) if found else None if place in (".", "model") else -1
-
-
-def push(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Upload a run's model, or any model folder, to the hub."""
-    folder = Path(args.model)
-    run = run_of(folder)
-    if run and folder == run.path:
-        folder = run.path / "model"
-    if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder; give a run folder or a model folder")
-    new_display().note(f"pushed {hub.push(folder, args.repository, private=args.private)}")
-    return 0

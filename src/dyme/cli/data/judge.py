@@ -1,4 +1,4 @@
-"""Commands about helpers of visual supervision: facts, judge."""
+"""dyme judge: how far a checker can be trusted, on true and corrupted traces."""
 
 from __future__ import annotations
 
@@ -7,39 +7,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from dyme.cli.common import helper_config, new_display, progress_bars, split_of, write_json
+from dyme.cli.common import helper_config, new_display, split_of, write_json
+from dyme.cli.data.arguments import add_split_arguments
 from dyme.errors import ConfigError
 from dyme.recipe import check
-from dyme.samples import gather_facts
 from dyme.supervise import audit
 from dyme.supervise.build import judge_endpoint
 from dyme.supervise.local.checker import LocalChecker
-from dyme.tasks import TASKS
 from dyme.tracking.display import show_listing
 
 
-def facts(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Extract the facts of a split's images, and say what that gave."""
-    config = helper_config(args, rest)
-    config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
-    check(config)
-    display = new_display()
-    args.split = split_of(args, config, display)
-    loaded = TASKS[config.task.name].load(config.task, args.split)
-    with progress_bars(display) as progress:
-        samples, counts = gather_facts(loaded, config, progress)
-    figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}
-    rows = [(name.replace("_", " "), str(value)) for name, value in figures.items() if name != "failures"]
-    try:
-        write_json(args.json, figures)
-    finally:
-        show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
-        for name, reason in counts.failures[:10]:
-            display.note(f"- {name}: {reason}")
-    return 0
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("checker", help="local, or the URL of an OpenAI-compatible endpoint (with --supervision.model NAME)")
+    parser.add_argument("--traces", type=int, default=400, help="labelled traces, about half of them true (default: %(default)s)")
+    add_split_arguments(parser)
 
 
-def judge(args: argparse.Namespace, rest: Sequence[str]) -> int:
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Grade labelled traces with a checker, and with the local one beside it."""
     if args.checker != "local" and "://" not in args.checker:
         raise ConfigError(f"{args.checker!r} is no checker; give local, or an endpoint's URL such as http://localhost:8000/v1")

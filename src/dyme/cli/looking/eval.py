@@ -1,4 +1,4 @@
-"""Commands that look at a model or a run: eval, diagnose, report."""
+"""dyme eval: a model asked the items of a split; with --out, each item is kept and an interrupted evaluation goes on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from dyme.cli.common import eval_config, evaluate_model, first_samples, new_display, split_of, write_json
+from dyme.cli.common import eval_config, evaluate_model, first_samples, new_display, show_evaluation, split_of, write_json
+from dyme.cli.looking.arguments import add_model_arguments
 from dyme.config import Config
-from dyme.evaluation.advice import advice
-from dyme.evaluation.items import STYLES, ItemFolder, Plan, fingerprint
-from dyme.report.page import write_page
+from dyme.evaluation.items import BATCH_TOKENS, STYLES, ItemFolder, Plan, fingerprint
 from dyme.system.launch import is_main
 from dyme.system.processes import alone, check_shared, from_main, together
-from dyme.tracking.display import Display, show_answer_kinds, show_kinds, show_results
+from dyme.tracking.display import Display
 from dyme.types import Sample
 
 
-def eval(args: argparse.Namespace, rest: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--prompt", default="both", choices=("think", "direct", "both"), help="how to ask (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="keep every item in DIR (alone: evals/TASK-SPLIT-MODEL); after a kill, the same command goes on from there",
+    )
+    parser.add_argument(
+        "--batch-tokens", type=int, default=BATCH_TOKENS, help="tokens of a batch; fewer need less memory (default: %(default)s)"
+    )
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Evaluate a model; with --out, keep each item and go on where an earlier call stopped."""
     config = together(lambda: eval_config(args, rest))
     display = new_display()
@@ -52,19 +66,10 @@ def _evaluate(args: argparse.Namespace, config: Config, samples: Sequence[Sample
         if folder:
             folder.finish(whole)
     finally:
-        _show(display, args.model, result)
+        show_evaluation(display, args.model, result)
     if folder:
         display.note(f"items    {folder.path / 'items.jsonl'}\nfigures  {folder.path / 'figures.json'}")
     return 0
-
-
-def _show(display: Display, model: str, result: dict[str, Any], *, every: bool = False) -> None:
-    """The tables of an evaluation."""
-    show_results(display.console, {model: result}, every=every)
-    if result["by_answer_kind"]:
-        show_answer_kinds(display.console, result["by_answer_kind"])
-    if result["by_kind"] and not every:
-        show_kinds(display.console, result["by_kind"])
 
 
 def _out(args: argparse.Namespace, config: Config) -> Path | None:
@@ -83,28 +88,3 @@ def _held(out: Path, config: Config, args: argparse.Namespace, samples: Sequence
     model = resolve(replace(config.model, path=args.model))
     known = fingerprint(settled(config, device()), model, samples, args.split, plan)
     return len(ItemFolder.open(out, known).items())
-
-
-def diagnose(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Sample from a model and say what that means for SFT, GRPO and DyME."""
-    config = together(lambda: eval_config(args, rest))
-    display = new_display()
-    args.split = split_of(args, config, display)
-    chosen = first_samples(config, args, display, 200)
-    result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
-    if not is_main():
-        return 0
-    lines = advice({name: figure["value"] for name, figure in result["metrics"].items()}, args.k)
-    try:
-        write_json(args.json, {"model": args.model, "task": config.task.name, "advice": lines, **result})
-    finally:
-        _show(display, args.model, result, every=True)
-        for line in lines:
-            display.note(f"- {line}")
-    return 0
-
-
-def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Write a run's page."""
-    new_display().note(str(write_page(args.run)))
-    return 0

@@ -1,0 +1,1 @@
+"""Commands about rows, facts and checkers, before training."""

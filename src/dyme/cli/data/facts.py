@@ -1,0 +1,41 @@
+"""dyme facts: the facts of a split's images, read once, before training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from dyme.cli.common import helper_config, new_display, progress_bars, split_of, write_json
+from dyme.cli.data.arguments import add_split_arguments
+from dyme.recipe import check
+from dyme.samples import gather_facts
+from dyme.tasks import TASKS
+from dyme.tracking.display import show_listing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--source", choices=("data", "ocr", "llm"), help="where they come from (default: the recipe's, else data)")
+    add_split_arguments(parser)
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Extract the facts of a split's images, and say what that gave."""
+    config = helper_config(args, rest)
+    config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
+    check(config)
+    display = new_display()
+    args.split = split_of(args, config, display)
+    loaded = TASKS[config.task.name].load(config.task, args.split)
+    with progress_bars(display) as progress:
+        samples, counts = gather_facts(loaded, config, progress)
+    figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}
+    rows = [(name.replace("_", " "), str(value)) for name, value in figures.items() if name != "failures"]
+    try:
+        write_json(args.json, figures)
+    finally:
+        show_listing(display.console, (f"facts: {config.supervision.facts}", ""), [*rows, ("failures", str(len(counts.failures)))])
+        for name, reason in counts.failures[:10]:
+            display.note(f"- {name}: {reason}")
+    return 0

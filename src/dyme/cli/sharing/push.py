@@ -1,0 +1,30 @@
+"""dyme push: a run's model, or any model folder, uploaded to the hub."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyme.cli.common import new_display, run_of
+from dyme.errors import RunError
+from dyme.publishing import hub
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", help="a run folder or a model folder")
+    parser.add_argument("repository", help="where to, e.g. me/my-model; it is made if it is new")
+    parser.add_argument("--private", action="store_true", help="make a private repository")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Upload a run's model, or any model folder, to the hub."""
+    folder = Path(args.model)
+    run = run_of(folder)
+    if run and folder == run.path:
+        folder = run.path / "model"
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; give a run folder or a model folder")
+    new_display().note(f"pushed {hub.push(folder, args.repository, private=args.private)}")
+    return 0

@@ -1,0 +1,48 @@
+"""dyme cell: one training of a comparison, started by `dyme compare`; it is no command of users."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyme.cli.common import INTERRUPTED, evaluate_model, new_display, samples_of, train_model
+from dyme.comparison import study
+from dyme.config import Config
+from dyme.system import lock
+from dyme.tracking.display import Display
+from dyme.tracking.run_folder import RunFolder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("split")
+    parser.add_argument("--base", action="store_true")
+    parser.add_argument("--tied", action="store_true", help="end with the process that started it")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """One training of a comparison: train unless it is the base, evaluate on a split."""
+    config = study.read_cell(args.recipe)
+    path = Path(config.run.output)
+    if args.tied:
+        study.end_with_parent()
+    with lock.hold(path, wait=True):  # for one of a comparison that was killed, which ends after its step
+        return _cell(args, config, path, new_display())
+
+
+def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display) -> int:
+    """Go on with what is in the folder, if it holds a run."""
+    samples = samples_of(config, args.split)
+    begun = (path / "config.json").exists()
+    if args.base:
+        run, model, step = (RunFolder.open(path) if begun else RunFolder.create(path, config, {})), config.model.path, 0
+    else:
+        finished = path / "model"
+        if not finished.exists() and train_model(config, str(path) if begun else None, display) != finished:
+            return INTERRUPTED
+        run, model = RunFolder.open(path), str(finished)
+        step = run.steps()[-1].step
+    run.log_evaluation(step, args.split, evaluate_model(config, model, samples, display))
+    return 0

@@ -1,0 +1,70 @@
+"""dyme compare: several methods from one base under one budget; one table, one page."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dyme.checks import check
+from dyme.cli.common import INTERRUPTED, listed, new_display, samples_of
+from dyme.comparison import study
+from dyme.recipe import load_recipe
+from dyme.report.comparison import write_comparison, write_table
+from dyme.tasks import held_out
+from dyme.tasks.task import Split
+from dyme.tracking.display import show_results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("recipe", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
+    parser.add_argument(
+        "--methods",
+        default="base,sft,grpo,two_stage,dyme",
+        help="what to compare; base is the untrained model; grpo+reward.thinking_weight=0 is grpo with a setting of its own "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--seeds", default="0,1,2", help="one training for each seed (default: %(default)s)")
+    parser.add_argument("--budget", default="", help="120s or 2000prompts, for each training (default: the recipe's)")
+    parser.add_argument("--traces", default="", help="qualities of the charts' traces, e.g. low,high (default: the recipe's)")
+    parser.add_argument("--learning-rates", default="", help="a grid to choose from on the validation split, e.g. 1e-4,3e-4,1e-3")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")
+    parser.add_argument("--out", default="runs/compare", help="folder of the comparison; done cells are kept (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run a comparison and show it."""
+    config = load_recipe(args.recipe, rest)
+    if args.budget:
+        config = replace(config, train=replace(config.train, **study.parse_budget(args.budget)))
+    check(config)
+    plan = study.Study(
+        config=config,
+        methods=listed(args.methods, str, "methods"),
+        traces=listed(args.traces, str, "traces") or (config.task.traces,),
+        seeds=listed(args.seeds, int, "seeds"),
+        rates=listed(args.learning_rates, float, "learning-rates") or (config.train.learning_rate,),
+        out=Path(args.out),
+        jobs=args.jobs,
+    )
+    plan.check()
+    display = new_display()
+    if held_out(config.task) == "validation" and len(plan.rates) == 1:  # a grid is chosen on it
+        display.note("no test data: the validation split is reported on")
+        plan = replace(plan, split="validation")
+    splits: set[Split] = {"validation", "test"} if len(plan.rates) > 1 else {plan.split}
+    for split in ("train", *sorted(splits)):
+        samples_of(config, split)
+    try:
+        result = study.run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
+    except KeyboardInterrupt:
+        display.note("stopped; the same command goes on from here")
+        return INTERRUPTED
+    show_results(display.console, {f"{row['method']} / {row['traces']}": row for row in result["summary"]})
+    file = plan.out / "comparison.json"
+    display.note(f"table  {write_table(file, plan.out / 'comparison.md')}\npage   {write_comparison(file, plan.out / 'comparison.html')}")
+    return 0

@@ -1,0 +1,61 @@
+"""dyme demo: the embedded base, then DyME from it, then both side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyme.checks import check
+from dyme.cli.common import INTERRUPTED, check_fresh, evaluate_model, new_display, samples_of, train_model
+from dyme.config import Config
+from dyme.publishing import card
+from dyme.recipe import build
+from dyme.report.page import write_page
+from dyme.system.processes import alone
+from dyme.tracking.display import Display, show_results
+from dyme.tracking.run_folder import RunFolder
+
+PROMPTS = 2560
+"""Prompts that the demo trains on."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """The embedded base, then DyME from it, then both side by side."""
+    recipe = {
+        "run": {"output": args.out, "save_every": 0},
+        "task": {"traces": "high", "test_size": 300},
+        "train": {"max_prompts": PROMPTS, "learning_rate": 1e-3},
+    }
+    config = build(recipe, rest)
+    check(config)
+    check_fresh(config)
+    with alone(Path(config.run.output)):
+        return _demo(config, new_display())
+
+
+def _demo(config: Config, display: Display) -> int:
+    test = samples_of(config, "test")
+    display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
+    before = evaluate_model(config, config.model.path, test, display)
+    show_results(display.console, {"base": before})
+    size = f"{config.train.max_prompts} prompts x {config.rollout.num_generations} completions"
+    display.note(f"\nDyME on {config.task.traces} quality traces: {size}. Ctrl-C saves and stops.")
+    folder = train_model(config, None, display)
+    run = RunFolder.open(config.run.output)
+    if folder != run.path / "model":
+        return INTERRUPTED
+    after = evaluate_model(config, str(folder), test, display)
+    try:
+        run.log_evaluation(0, "base", before)
+        run.log_evaluation(run.steps()[-1].step, "test", after)
+        card.write(run, folder)
+    finally:
+        show_results(display.console, {"base": before, "DyME": after})
+    display.note(f"model  {folder}\npage   {write_page(run.path)}")
+    return 0

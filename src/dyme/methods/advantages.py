@@ -1,0 +1,31 @@
+"""Advantages of a group's completions (paper, Eq. 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dyme.config import ObjectiveConfig
+
+
+def advantages(rewards: Sequence[float], objective: ObjectiveConfig, batch_std: float = 0.0) -> list[float]:
+    """A_k = (r_k - mean r) / (std r + eps) over one group (paper, Eq. 2); equal rewards give exact zeros.
+
+    `scale_rewards` picks the divisor as in TRL (group, batch, none), `std` population (paper) or sample (reference code).
+    """
+    mean = math.fsum(rewards) / len(rewards)
+    if max(rewards) - min(rewards) < 1e-9:
+        return [0.0] * len(rewards)
+    centred = [r - mean for r in rewards]
+    if objective.scale_rewards == "none":
+        return centred
+    std = batch_std if objective.scale_rewards == "batch" else standard_deviation(rewards, objective.std)
+    return [c / (std + objective.advantage_eps) for c in centred]
+
+
+def standard_deviation(values: Sequence[float], kind: str) -> float:
+    """Population or sample standard deviation; 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - (kind == "sample")))
