@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_figures import item
+from items import item
 
 from dyme.config import Config
 from dyme.errors import RunError

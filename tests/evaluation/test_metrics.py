@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from items import item
 from PIL import Image
 
 from dyme.data.pictures.image_file import ImageFile
@@ -193,15 +194,6 @@ def test_mean_score_by_hand() -> None:
 
 
 # Items
-
-
-def item(index: int, prompt: Any = "think", score: float = 0.0, **more: Any) -> Item:
-    """A plain item, right if its score is above a half."""
-    plain = {
-        "id": f"i{index}", "question": "q?", "gold": "5", "kind": "", "answer_kind": "auto", "completion": "I see 5. Answer: 5",
-        "answer": "5", "parsed": True, "correct": score > 0.5, "reason": "", "tokens": 4, "finished": True,
-    }  # fmt: skip
-    return Item(index=index, prompt=prompt, score=score, **plain | more)
 
 
 def values(found: dict[str, Any]) -> dict[str, float]:

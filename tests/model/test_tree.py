@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,29 +12,12 @@ import torch
 from families import FAMILIES, TREES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import awkward, gap, grads, prompts, row_logprobs, words
+from tiny import awkward, gap, grads, prompts, row_logprobs, trees
 from torch.nn.attention.flex_attention import create_mask
 
 from dyme.config import ModelConfig
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, block_mask, collate, micro_batches, stack_vision, tree_mask
-
-SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
-"""Lengths of the limbs, per tree."""
-
-
-def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[int]] = SHAPES) -> list[Tree]:
-    rng = random.Random(0)
-    return [
-        Tree(
-            trunk=trunk,
-            limbs=tuple(
-                Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
-                for n in lengths
-            ),
-        )
-        for trunk, lengths in zip(trunks, itertools.cycle(shapes), strict=False)
-    ]  # fmt: skip
 
 
 def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:

@@ -13,8 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import SEEING, TREES
-from test_tree import trees
-from tiny import awkward, gap, grads, groups, prompts, samples
+from tiny import awkward, gap, grads, groups, prompts, samples, trees
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from dyme.methods import METHODS, Context

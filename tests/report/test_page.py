@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import EVIL, Tags, metric
+from pages import EVIL, Tags, group, make_run, metric, route
 from PIL import Image
 
 from dyme.config import Config, MethodConfig, ModelConfig, RunConfig, TaskConfig
@@ -23,7 +23,7 @@ from dyme.report.render import data_uri, figure, interval, script_json
 from dyme.report.series import ends, prompts_seen, smooth, totals
 from dyme.tasks import charts
 from dyme.tracking.run_folder import RunFolder
-from dyme.types import Branch, Completion, Group, Mode, Route, Sample, StepRecord, Verdict
+from dyme.types import Branch, Group, Route, Sample, StepRecord
 
 FLAGS = ["--headless", "--no-sandbox", "--no-first-run"]
 FLAGS += [f"--disable-{name}" for name in ("gpu", "quic", "background-networking", "component-update", "sync")]
@@ -36,52 +36,6 @@ class Plain:
 
     def load(self) -> Image.Image:
         return Image.effect_noise(self.size, 80)
-
-
-def group(sample: Sample, right: int, of: int = 4, text: str = "") -> Group:
-    completions, verdicts = [], []
-    for k in range(of):
-        rewards = {"accuracy": float(k < right), "format": 1.0}
-        text_k = text or f"fig is {k} so Answer: {k}"
-        completions.append(Completion(text=text_k, token_ids=(1,) * (10 + k)))
-        verdict = Verdict(parsed=True, correct=k < right, answer=str(k), thinking="", rewards=rewards, reward=sum(rewards.values()))
-        verdicts.append(verdict)
-    return Group(sample=sample, completions=tuple(completions), verdicts=tuple(verdicts))
-
-
-def route(right: int) -> Route:
-    mode: Mode = "explore" if right else "memorize"
-    branches = (Branch(term="policy", completion=0, advantage=1.73), Branch(term="policy", completion=1, advantage=-0.58))
-    return Route(mode=mode, branches=branches if right else (Branch(term="imitate"),), reason=f"{right} of 4 are right")
-
-
-def make_run(path: Path, steps: int = 6, config: Config | None = None) -> RunFolder:
-    run = RunFolder.create(path, config or Config())
-    data = charts.samples("train", 4 * steps)
-    for step in range(1, steps + 1):
-        right = 2 * (step > steps // 2)
-        batch = data[4 * step - 4 : 4 * step]
-        run.log_rollouts(step, [group(s, right) for s in batch], [route(right)] * 4)
-        run.log_step(
-            StepRecord(step=step, prompts=4 * step, epoch=0.1, seconds=1.5 * step, metrics={"loss": 1 / step, "odd": float("nan")})
-        )
-        if step % 3 == 0:
-            run.log_evaluation(step, "validation", {"metrics": {"think_accuracy": metric(step / 10)}})
-    example = {"id": "t", "question": "How many?", "gold": "4", "completion": "four Answer: 4", "correct": True}
-    example["image"] = run.store_image(data[0].images[0])
-    metrics = {"mean_length": {"value": 21.5}, "think_accuracy": metric(0.612), "pass_at_8": metric(0.9), "bare": 0.5}
-    run.log_evaluation(
-        steps,
-        "test",
-        {
-            "metrics": metrics,
-            "examples": [example],
-            "by_kind": {"read": {"think_accuracy": {"value": 0.375, "n": 8}}, "sum": {"value": 0.5, "n": 2}},
-            "by_answer_kind": {"open": {"think_accuracy": {"value": 0.125, "n": 16}, "think_score": {"value": 0.6875, "n": 16}}},
-        },
-    )
-    run.log_event("layout", chosen="tree")
-    return run
 
 
 @pytest.fixture

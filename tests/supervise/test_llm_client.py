@@ -177,7 +177,7 @@ def test_a_client_used_before_a_fork_serves_parent_and_child() -> None:
     code = """
 import os, warnings
 warnings.simplefilter("ignore")
-from test_llm import *
+from test_llm_client import *
 with LLMServer() as server:
     asked = client(server, retries=0)
     assert asked.ask(QUESTION, GRADES) == GOOD
@@ -191,7 +191,7 @@ with LLMServer() as server:
     assert os.waitpid(child, 0)[1] == 0
     assert asked.ask(QUESTION, GRADES) == GOOD
 """
-    paths = f"import sys; sys.path[:0] = {[str(Path(llm_server.__file__).parent), *sys.path]!r}"
+    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(llm_server.__file__).parent), *sys.path]!r}"
     done = subprocess.run([sys.executable, "-c", paths + code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 

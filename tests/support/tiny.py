@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,12 @@ from PIL import Image
 
 from dyme.config import Config
 from dyme.model.policy import Policy, Prompt
+from dyme.model.tree import Limb, Tree
 from dyme.training.update import Updater
 from dyme.types import Branch, Completion, Group, Route, Sample, Verdict
+
+SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
+"""Lengths of the limbs, per tree."""
 
 
 @dataclass(frozen=True)
@@ -153,4 +158,18 @@ def explore_all(route_groups: Sequence[Group], config: Config) -> list[Route]:
             for k, a in enumerate(advantages([v.reward for v in g.verdicts], config.objective))
         ))
         for g in route_groups
+    ]  # fmt: skip
+
+
+def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[int]] = SHAPES) -> list[Tree]:
+    rng = random.Random(0)
+    return [
+        Tree(
+            trunk=trunk,
+            limbs=tuple(
+                Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
+                for n in lengths
+            ),
+        )
+        for trunk, lengths in zip(trunks, itertools.cycle(shapes), strict=False)
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_figures import item
-from test_report import make_run
+from items import item
+from pages import make_run
 
 from dyme.errors import DymeError, RunError
 from dyme.evaluation.items import ItemFolder
