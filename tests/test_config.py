@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dyme import checks, recipe
-from dyme.comparison.study import Study
+from dyme.comparison.plan import Study
 from dyme.config import Bounds, Config, TrainConfig
 from dyme.errors import ConfigError
 from dyme.evaluation.items import Plan

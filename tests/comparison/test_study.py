@@ -16,8 +16,11 @@ from runs import SMALL, recipe, small, snapshot
 
 from dyme.cli.main import main
 from dyme.cli.training import cell as cell_command
-from dyme.comparison import study
-from dyme.comparison.study import Cell, Study, parse_budget, pooled, run_study, summarize
+from dyme.comparison import cells
+from dyme.comparison.cells import Cell
+from dyme.comparison.plan import Study, parse_budget, traces_of
+from dyme.comparison.statistics import pooled, summarize
+from dyme.comparison.study import run_study
 from dyme.errors import ConfigError, DymeError
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
@@ -40,8 +43,8 @@ class Fake:
         self.started: list[Cell] = []
         self.alive = self.most = 0
         self.score, self.status = score, status
-        monkeypatch.setattr(study, "_start", self)
-        monkeypatch.setattr(study.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(cells, "_start", self)
+        monkeypatch.setattr(cells.time, "sleep", lambda seconds: None)
 
     def __call__(self, plan: Study, cell: Cell) -> Any:
         self.started.append(cell)
@@ -49,7 +52,7 @@ class Fake:
         self.most = max(self.most, self.alive)
         folder = plan.out / cell.name
         (plan.out / f"{cell.name}.log").write_text("loading\ndyme: no space left\n", encoding="utf-8")
-        run = RunFolder.open(folder) if (folder / "config.json").exists() else RunFolder.create(folder, study.cell_config(plan, cell))
+        run = RunFolder.open(folder) if (folder / "config.json").exists() else RunFolder.create(folder, cells.cell_config(plan, cell))
         if not run.steps() and cell.method != "base":
             run.log_step(StepRecord(step=1, prompts=4, epoch=1.0, seconds=2.0, metrics={"accuracy": 0.25}))
         if self.status == 0:
@@ -98,7 +101,7 @@ def test_names_of_cells_tell_them_apart() -> None:
 
 def test_a_cell_changes_only_what_it_varies(tmp_path: Path) -> None:
     own = plan(tmp_path, words=["method.memorize_weight=0.5"])
-    config = study.cell_config(own, Cell(method="sft", traces="high", seed=3, learning_rate=1e-3))
+    config = cells.cell_config(own, Cell(method="sft", traces="high", seed=3, learning_rate=1e-3))
     assert (config.method.name, config.task.traces, config.run.seed, config.train.learning_rate) == ("sft", "high", 3, 1e-3)
     assert config.run.output == str(tmp_path / "sft-high-lr0.001-seed3")
     assert config.method.memorize_weight == 0.5
@@ -128,8 +131,8 @@ def test_cells_of_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_grpo_reads_traces_where_they_earn_its_reward(tmp_path: Path) -> None:
     own = plan(tmp_path, traces=("low", "high"), words=["reward.thinking_against=reference"])
-    assert study.traces_of(own, "grpo") == ("low", "high")
-    assert study.traces_of(own, "base") == ("any",)
+    assert traces_of(own, "grpo") == ("low", "high")
+    assert traces_of(own, "base") == ("any",)
 
 
 def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +145,8 @@ def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(tmp_path: Path, m
     assert (changed.method.memorize_weight, changed.reward.thinking_against) == (0.125, "reference")
     assert replace(changed, run=plain.run, method=plain.method, reward=plain.reward) == plain
     read = plan(tmp_path, traces=("low", "high"))
-    assert study.traces_of(read, "grpo+reward.thinking_against=reference") == ("low", "high")
-    assert study.traces_of(read, "grpo+reward.thinking_against=reference+reward.thinking_weight=0") == ("any",)
+    assert traces_of(read, "grpo+reward.thinking_against=reference") == ("low", "high")
+    assert traces_of(read, "grpo+reward.thinking_against=reference+reward.thinking_weight=0") == ("any",)
     with pytest.raises(ConfigError, match="memorize_weight"):
         plan(tmp_path, methods=("dyme+method.memorise_weight=1",)).check()
 
@@ -241,13 +244,13 @@ def test_a_run_killed_before_its_settings_were_written_begins_again(tmp_path: Pa
 def test_threads_are_shared_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda words, **options: seen.append({"words": words, **options}))
-    monkeypatch.setattr(study.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cells.os, "cpu_count", lambda: 8)
     own = plan(tmp_path, jobs=3)
     cell = Cell(method="base", traces="any", seed=0, learning_rate=3e-4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    study._start(own, cell)
+    cells._start(own, cell)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    study._start(own, cell)
+    cells._start(own, cell)
     assert [call["env"]["OMP_NUM_THREADS"] for call in seen] == ["2", "1"]
     assert seen[0]["words"][-3:] == [str(tmp_path / f"{cell.name}.json"), "test", "--base"]
     assert seen[0]["stdout"].closed
@@ -347,12 +350,12 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert all(head in shown for head in ("base / any", "sft / low", "dyme / low", "means of 2 seeds", "[5/5]", "comparison.html"))
     result = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))
-    cells = [(row["method"], row["seed"], row["prompts"]) for row in result["rows"]]
-    assert cells == [("base", 0, 0), ("sft", 0, 8), ("sft", 1, 8), ("dyme", 0, 8), ("dyme", 1, 8)]
+    rows = [(row["method"], row["seed"], row["prompts"]) for row in result["rows"]]
+    assert rows == [("base", 0, 0), ("sft", 0, 8), ("sft", 1, 8), ("dyme", 0, 8), ("dyme", 1, 8)]
     assert all({"think_accuracy", "direct_accuracy"} <= row["metrics"].keys() for row in result["rows"])
     assert "<html" in (tmp_path / "out/comparison.html").read_text(encoding="utf-8")
     first, second = (tmp_path / f"out/sft-low-lr8e-05-seed{seed}/model/model.safetensors" for seed in (0, 1))
     assert first.read_bytes() != second.read_bytes()
-    monkeypatch.setattr(study, "_start", lambda *_: pytest.fail("started again"))
+    monkeypatch.setattr(cells, "_start", lambda *_: pytest.fail("started again"))
     assert main(words) == 0
     assert json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))["rows"] == result["rows"]

@@ -18,7 +18,7 @@ import pytest
 from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe, small, snapshot
 
 from dyme.cli.main import main
-from dyme.comparison.study import Cell
+from dyme.comparison.cells import Cell
 from dyme.errors import ConfigError, RunError, at, system_error, told
 from dyme.evaluation.items import ItemFolder
 from dyme.recipe import build, load_recipe
@@ -85,7 +85,7 @@ def test_a_fork_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
 
 
 def test_a_cell_ends_with_the_comparison_that_started_it() -> None:
-    code = "import time; from dyme import study; study.end_with_parent(); print(1, flush=True); time.sleep(60)"
+    code = "import time; from dyme.comparison import cells; cells.end_with_parent(); print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
     assert process.stdin and process.stdout
     process.stdout.readline()

@@ -19,7 +19,7 @@ import pytest
 from runs import ROOT
 
 from dyme.cli import main as cli
-from dyme.comparison import study
+from dyme.comparison import cells
 from dyme.recipe import find, load_recipe
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -124,7 +124,7 @@ def test_the_documents_show_commands_and_no_reason_is_left_over() -> None:
 @pytest.mark.parametrize("command", [c for c in FOUND if not reason(c)])
 def test_command_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(study, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None, PIPE=None))
+    monkeypatch.setattr(cells, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None, PIPE=None))
     words = words_of(command)
     parsed(words)
     words += ["--out", f"runs/compare-{FOUND.index(command)}"] if words[0] == "compare" else []

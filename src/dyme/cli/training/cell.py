@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyme.cli.common import INTERRUPTED, evaluate_model, new_display, samples_of, train_model
-from dyme.comparison import study
+from dyme.comparison.cells import end_with_parent, read_cell
 from dyme.config import Config
 from dyme.system import lock
 from dyme.tracking.display import Display
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """One training of a comparison: train unless it is the base, evaluate on a split."""
-    config = study.read_cell(args.recipe)
+    config = read_cell(args.recipe)
     path = Path(config.run.output)
     if args.tied:
-        study.end_with_parent()
+        end_with_parent()
     with lock.hold(path, wait=True):  # for one of a comparison that was killed, which ends after its step
         return _cell(args, config, path, new_display())
 

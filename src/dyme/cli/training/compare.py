@@ -11,7 +11,8 @@ from pathlib import Path
 
 from dyme.checks import check
 from dyme.cli.common import INTERRUPTED, listed, new_display, samples_of
-from dyme.comparison import study
+from dyme.comparison.plan import Study, parse_budget
+from dyme.comparison.study import run_study
 from dyme.recipe import load_recipe
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
@@ -40,9 +41,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run a comparison and show it."""
     config = load_recipe(args.recipe, rest)
     if args.budget:
-        config = replace(config, train=replace(config.train, **study.parse_budget(args.budget)))
+        config = replace(config, train=replace(config.train, **parse_budget(args.budget)))
     check(config)
-    plan = study.Study(
+    plan = Study(
         config=config,
         methods=listed(args.methods, str, "methods"),
         traces=listed(args.traces, str, "traces") or (config.task.traces,),
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     for split in ("train", *sorted(splits)):
         samples_of(config, split)
     try:
-        result = study.run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
+        result = run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
     except KeyboardInterrupt:
         display.note("stopped; the same command goes on from here")
         return INTERRUPTED

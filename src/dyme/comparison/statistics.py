@@ -1,0 +1,38 @@
+"""Figures of several seeds on the same items made one, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dyme.evaluation.metrics import t95
+
+
+def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean over seeds, with a 95 % interval from both the seeds' spread and the items (added in quadrature).
+
+    With one seed only the items' share is known; `seeds` says how many there are.
+    """
+    out = []
+    for method, traces in dict.fromkeys((r["method"], r["traces"]) for r in rows):
+        own = [r["metrics"] for r in rows if (r["method"], r["traces"]) == (method, traces)]
+        metrics = {}
+        for name in (n for n in own[0] if all(n in m for m in own)):
+            figures = [m[name] for m in own]
+            metrics[name] = pooled(figures)
+        out.append({"method": method, "traces": traces, "metrics": metrics})
+    return out
+
+
+def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One figure from those of several seeds on the same items."""
+    values = [f["value"] for f in figures]
+    n, centre = len(values), math.fsum(values) / len(values)
+    items = math.fsum((f["high"] - f["low"]) / 2 for f in figures) / n
+    spread = 0.0
+    if n > 1:
+        deviation = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1))
+        spread = t95(n - 1) * deviation / math.sqrt(n)
+    half = math.hypot(items, spread)
+    return {"value": centre, "low": centre - half, "high": centre + half, "n": figures[0]["n"], "seeds": n}
