@@ -181,6 +181,9 @@ def test_bounds_hold_in_a_recipe_and_in_python(name: str, bounds: Bounds, kind: 
         ("objective.loss_type", "gpro", "is not one of grpo"), ("objective.epsilon_high", "none", "is str, not NoneType"),
         ("rollout.num_generations", 1, "one completion has no group"), ("rollout.temperature", 0, "must be from 0.001"),
         ("method.memorize_weight", "papers", "nor one of paper, code"), ("method.memorize_weight", -1.0, "at least 0"),
+        ("reward.functions", ["a.py:b"], "is list, not tuple"), ("reward.functions", ("a:b", "c:b"), "two rewards of one name"),
+        ("reward.functions", (1,), "1 is not text"), ("reward.functions", ("a.py:thinking",), "names of dyme's own rewards"),
+        ("reward.weights", (1.0, math.nan), "nan is not a number"), ("reward.weights", ("1",), "is not of the right types; give (1.0,)"),
         ("model.image_splitting", 1, "1 is not true or false"), ("task.train_size", 10**9, "from 0 to"),
     ],
 )  # fmt: skip

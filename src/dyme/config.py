@@ -105,7 +105,8 @@ class TaskConfig:
     """The questions, the prompts and what counts as right."""
 
     name: str = "charts"
-    """A name that `dyme tasks` lists; "jsonl" reads your own rows."""
+    """A name that `dyme tasks` lists ("jsonl" reads your own rows), or a task of your own, "FILE.py:NAME" or "MODULE:NAME"
+    (docs/rewards.md)."""
     path: str = ""
     """The data: a folder that `dyme prepare` made, or a folder in a published layout, a file of rows or a hub id, prepared once if need be.
     Relative paths start at the working directory; in a recipe, where nothing lies there, at the recipe's folder."""
@@ -140,6 +141,9 @@ class TaskConfig:
     """Appended to the question when told to answer at once."""
     marker: str = "Answer:"
     """Separates thinking from the final answer; must occur exactly once in a completion."""
+    verifier: str = ""
+    """A verifier of your own (docs/rewards.md), "FILE.py:NAME" or "MODULE:NAME": it decides which answers are correct, hence the switch, in
+    training and evaluation. Empty: the task's own, if it has one, else that of each row's answer kind."""
     tolerance: Annotated[float | None, Bounds(0, below=1)] = None
     """Relative tolerance of numbers, in training and evaluation alike: of answers of kinds auto, number, list and math. Unset: the task's
     own for kind auto (jsonl and chartqa 0.05, else 0; years and fractions are met exactly), 0 for the others."""
@@ -194,6 +198,22 @@ class RewardConfig:
     """Which completions can earn the thinking reward."""
     min_thinking_words: Annotated[int, Bounds(0, 10**6)] = 3
     """Fewer words before the marker earn no format reward and do not parse, so "Answer: 5" farms nothing."""
+    functions: tuple[str, ...] = ()
+    """Rewards of your own (docs/rewards.md), each "FILE.py:NAME", "MODULE:NAME" or the name under which an installed package offers one;
+    they join the shaped reward under NAME. Relative files start at the working directory; in a recipe, where nothing lies there, at the
+    recipe's folder."""
+    weights: tuple[float, ...] = ()
+    """Weight of each of them, in order; a negative one punishes, with 0 the reward is only recorded. Empty: 1 each."""
+    concurrency: Annotated[int, Bounds(1, 4096)] = 32
+    """Calls of async rewards at a time, in each process."""
+    timeout_seconds: Annotated[float, Bounds(above=0, most=10**6)] = 60.0
+    """Longest time that one call of a reward or verifier of your own may take; after it the call has failed."""
+
+    @property
+    def own(self) -> dict[str, float]:
+        """Name and weight of each of the user's rewards."""
+        names = [name.rpartition(":")[2] for name in self.functions]
+        return dict(zip(names, self.weights or [1.0] * len(names), strict=False))
 
 
 @dataclass(frozen=True, kw_only=True)

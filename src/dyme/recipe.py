@@ -24,6 +24,11 @@ from dyme.errors import ConfigError
 PATHS = (("task", "path"), ("task", "train"), ("task", "validation"), ("task", "test"), ("model", "path"))
 """Settings that name what is there already. A relative path starts at the working directory; in a recipe, where nothing lies there,
 at the recipe's own folder. Settings that name what will be made (run.output, task.prepared, caches) start at the working directory."""
+PLUGINS = (("task", "name"), ("task", "verifier"), ("method", "name"), ("reward", "functions"))
+"""Settings that may name objects in a user's file, "mine.py:brief"; its relative path starts where those of `PATHS` do, and is made
+absolute, so that a run folder serves from any directory."""
+BUILT_IN_REWARDS = ("accuracy", "format", "thinking")
+"""Names of the parts of the shaped reward that are not the user's."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +71,44 @@ def _beside(tree: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[
                 f"{file}: [{section}] {key}: {value} is neither in the working directory, {Path.cwd()}, nor beside the recipe, in "
                 f"{file.parent.absolute()}; correct it, or give --{section}.{key}"
             )
+    for section, key in PLUGINS:
+        table = tree.get(section)
+        if isinstance(table, dict) and (section, key) not in given:
+            value = table.get(key)
+            if isinstance(value, str):
+                table[key] = _plugin_beside(value, file, f"[{section}] {key}")
+            elif isinstance(value, list):
+                table[key] = [_plugin_beside(one, file, f"[{section}] {key}") if isinstance(one, str) else one for one in value]
     return tree
+
+
+def _plugin_beside(name: str, file: Path, where: str) -> str:
+    """The name of a plug-in with the path of its file, if that is not in the working directory but beside the recipe."""
+    place, _, attribute = name.rpartition(":")
+    if not place.endswith(".py") or _exists(Path(place)):
+        return name
+    if not _exists(file.parent / place):
+        raise ConfigError(
+            f"{file}: {where}: {place} is neither in the working directory, {Path.cwd()}, nor beside the recipe, in "
+            f"{file.parent.absolute()}"
+        )
+    return f"{file.parent / place}:{attribute}"
+
+
+def anchored(config: Config) -> Config:
+    """`config` with absolute paths of the files of plug-ins that lie in the working directory."""
+    for section, key in PLUGINS:
+        held = getattr(config, section)
+        value = getattr(held, key)
+        found = tuple(map(_absolute, value)) if isinstance(value, tuple) else _absolute(value)
+        if found != value:
+            config = dataclasses.replace(config, **{section: dataclasses.replace(held, **{key: found})})
+    return config
+
+
+def _absolute(name: str) -> str:
+    place, _, attribute = name.rpartition(":")
+    return f"{Path(place).absolute()}:{attribute}" if place.endswith(".py") and _exists(Path(place)) else name
 
 
 def _exists(path: Path) -> bool:
@@ -125,7 +167,7 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
         merged.setdefault(section, {})[key] = text
     config = Config(**{name: _section(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
     check(config)
-    return config
+    return anchored(config)
 
 
 _NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "task.marker", "method.name")
@@ -144,11 +186,17 @@ def check(config: Config) -> None:
             raise ConfigError(f"{name} must be a {cls.__name__}, not {type(section).__name__}")
         for key, hint in typing.get_type_hints(cls, include_extras=True).items():
             _check_value(getattr(section, key), hint, f"{name}.{key}")
-    model, asks = config.model, config.supervision.remote or config.supervision.facts == "llm"
+    model, reward, asks = config.model, config.reward, config.supervision.remote or config.supervision.facts == "llm"
     rules = {f"{name} must not be empty": bool(operator.attrgetter(name)(config).strip()) for name in _NEVER_EMPTY} | {
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
         "model.image_min_pixels must be at most model.image_max_pixels": not model.image_max_pixels
         or model.image_min_pixels <= model.image_max_pixels,
+        "reward.weights must have one number for each of reward.functions": not (reward.functions and reward.weights)
+        or len(reward.weights) == len(reward.functions),
+        "reward.functions has two rewards of one name; give one of the functions another": len(reward.own) == len(reward.functions),
+        f"reward.functions: {', '.join(BUILT_IN_REWARDS)} are names of dyme's own rewards; give the function another": not (
+            reward.own.keys() & set(BUILT_IN_REWARDS)
+        ),
         "model.date must be a day such as 2024-07-26": _is_day(model.date),
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),
@@ -169,11 +217,13 @@ def _check_value(value: Any, hint: Any, where: str) -> None:
     plain, *bounds = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
     read = _value(value, plain, where)
     if read != value or (type(read) is not type(value) and not (type(read) is float and type(value) is int)):
-        raise ConfigError(f"{where}: {_shown(value)} is {type(value).__name__}, not {type(read).__name__}; give {_shown(read)}")
+        kinds = f"{type(value).__name__}, not {type(read).__name__}" if type(value) is not type(read) else "not of the right types"
+        raise ConfigError(f"{where}: {_shown(value)} is {kinds}; give {_shown(read)}")
     for bound in bounds:
-        if isinstance(value, int | float) and not bound.hold(value):
-            why = ": one completion has no group to be compared with" if where == "rollout.num_generations" and value == 1 else ""
-            raise ConfigError(f"{where} must be {bound}, not {_shown(value)}{why}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not bound.hold(number):
+                why = ": one completion has no group to be compared with" if where == "rollout.num_generations" and number == 1 else ""
+                raise ConfigError(f"{where} must be {bound}, not {_shown(number)}{why}")
 
 
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:
@@ -242,7 +292,23 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
+def _parts(value: Any, where: str) -> Sequence[Any]:
+    """The parts of a list: TOML's, or on the command line "a,b", or as TOML has it, '["a", "b"]', for parts with a comma in them."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = tomllib.loads(f"parts = {value}")["parts"]
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: {_shown(value)} is not a list: {error}") from error
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        return value
+    raise ConfigError(f"{where}: {_shown(value)} is not a list; write [...], or a,b on the command line")
+
+
 def _value(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is tuple:
+        return tuple(_value(part, typing.get_args(hint)[0], where) for part in _parts(value, where))
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
