@@ -6,9 +6,9 @@ completion; a method answers with a `Route`, whose `Branch`es are what the updat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -139,6 +139,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A function f(p) of the probability p that the policy, as it is at the update, gives to a token."""
+
+    of: Callable[[Any], Any]
+    """f: from a tensor of probabilities to one of as many numbers, by arithmetic alone, e.g. `lambda p: p * (1 - p)`."""
+    through: bool = False
+    """False: f(p) is a factor of the token's loss and has no gradient of its own (CHORD's phi). True: the token's loss is
+    -advantage x f(p), with the gradient through f (LUFFY): the probability itself, neither clipped nor divided by that of the sampler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One answer to train on. `completion` is its index in the group; None is the target y* (trace and answer)."""
 
@@ -146,6 +157,8 @@ class Branch:
     completion: int | None = None
     advantage: float = 1.0
     weight: float = 1.0
+    shape: Shape | None = None
+    """How much each of its tokens counts, by its probability; None: all alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

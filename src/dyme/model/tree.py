@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from dyme.types import Term
+from dyme.types import Shape, Term
 
 Layout = Literal["tree", "rows", "reference"]
 """tree: packed; rows: a row per branch; reference: rows through the model's own forward, positions and head, to check the others."""
@@ -57,6 +57,8 @@ class Limb:
     token_weight: float
     logprobs: tuple[float, ...] = ()
     """Log-probabilities of the policy that sampled it, if it may be an earlier one; empty: the policy as it is."""
+    shape: Shape | None = None
+    """What each of its tokens counts, by its probability."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,10 @@ class TreeBatch:
     """True for tokens of imitation limbs."""
     sampled_N: torch.Tensor
     """Log-probabilities of the sampling policy; nan where that is the policy as it is."""
+    shapes: tuple[Shape, ...]
+    """The shapes of its limbs, each once."""
+    shape_N: torch.Tensor
+    """Which of them a token has; -1: none."""
 
     def to(self, device: torch.device | str) -> TreeBatch:
         """The same batch on a device."""
@@ -207,6 +213,7 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
             place += [b] * len(limb.tokens)
             limbs.append(limb)
             end += read
+    shapes = tuple(dict.fromkeys(limb.shape for limb in limbs if limb.shape is not None))
     return TreeBatch(
         layout=layout,
         input_ids_BL=ids,
@@ -223,6 +230,8 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
         advantage_N=torch.tensor([limb.advantage for limb in limbs for _ in limb.tokens]),
         imitate_N=torch.tensor([limb.term == "imitate" for limb in limbs for _ in limb.tokens]),
         sampled_N=torch.tensor([value for limb in limbs for value in limb.logprobs or [math.nan] * len(limb.tokens)]),
+        shapes=shapes,
+        shape_N=torch.tensor([shapes.index(limb.shape) if limb.shape else -1 for limb in limbs for _ in limb.tokens]),
     )
 
 

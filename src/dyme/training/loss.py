@@ -87,13 +87,25 @@ def loss(
     `old_logprob_N` are those of the sampling policy (None: on-policy, ratio 1 with its gradient); `reference_logprob_N`
     those of the reference model, for Schulman's k3 estimate of the KL divergence. As in TRL, it is multiplied by the ratio,
     which makes its gradient that of the reverse KL (DeepSeek-V3.2, arXiv 2512.02556); on-policy its value is that of GRPO.
+    A branch's shape is at work on the surrogate or the NLL, not on the KL term.
     """
     old = logprob_N.detach() if old_logprob_N is None else old_logprob_N
     ratio = torch.exp(torch.where(batch.imitate_N, torch.zeros_like(logprob_N), logprob_N - old))
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     clipped = ratio.clamp(1 - config.epsilon, 1 + high)
     explored = -torch.minimum(ratio * batch.advantage_N, clipped * batch.advantage_N)
+    value = shaped(torch.where(batch.imitate_N, -logprob_N, explored), logprob_N, batch)
     if config.beta and reference_logprob_N is not None:
-        gap = torch.where(batch.imitate_N, torch.zeros_like(logprob_N), reference_logprob_N - logprob_N)
-        explored = explored + config.beta * ratio * (torch.exp(gap) - gap - 1)
-    return (batch.weight_N * torch.where(batch.imitate_N, -logprob_N, explored)).sum()
+        gap = torch.where(batch.imitate_N, torch.zeros_like(logprob_N), reference_logprob_N - logprob_N)  # imitated tokens have no KL term
+        value = value + config.beta * ratio * (torch.exp(gap) - gap - 1)
+    return (batch.weight_N * value).sum()
+
+
+def shaped(value_N: torch.Tensor, logprob_N: torch.Tensor, batch: TreeBatch) -> torch.Tensor:
+    """The tokens' losses with the shape of their branch at work; unchanged where there is none."""
+    for k, shape in enumerate(batch.shapes):
+        own_N = batch.shape_N == k
+        chance = (logprob_N if shape.through else logprob_N.detach())[own_N].exp()
+        lost = -batch.advantage_N[own_N] if shape.through else value_N[own_N]
+        value_N = value_N.masked_scatter(own_N, lost * shape.of(chance))
+    return value_N

@@ -161,7 +161,11 @@ class Updater:
                 weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
                 late = self.config.supervision.remote and self.config.supervision.overlap and branch.completion is not None
                 sampled = group.completions[branch.completion].logprobs if late and branch.completion is not None else ()
-                limbs.append(Limb(tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled))
+                limbs.append(
+                    Limb(
+                        tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled, shape=branch.shape
+                    )
+                )
         return Tree(trunk=prompt, limbs=tuple(limbs))
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt, kind: Layout) -> list[list[Tree]]:
