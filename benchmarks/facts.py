@@ -25,12 +25,12 @@ from pathlib import Path
 
 from measure import table, write
 
-from dyme.data.pictures.image_file import ImageFile
 from dyme.errors import SupervisionError
 from dyme.evaluation.metrics import Figure, share
 from dyme.facts.chart_pairs import ROLES
 from dyme.facts.chart_text import bare_number
 from dyme.facts.ocr import OcrExtractor
+from dyme.pictures import ImageFile
 from dyme.types import Fact, Sample
 from dyme.verify.answers import matches, number
 

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from dyme.errors import DataError, quoted
+from dyme.pictures import sources_of
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -44,12 +47,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One question about zero or more images, with what is known about it."""
+    """One question about zero or more images, with what is known about it. Lists are taken as tuples."""
 
     id: str
     question: str
     answer: str
     images: tuple[ImageSource, ...] = ()
+    """A PIL image, a numpy array, the bytes of a picture or a file's path becomes a source (`pictures.sources_of`), one alone or in a
+    list."""
     rationale: str | None = None
     """Reference thinking trace, without the answer marker; None if the data has none."""
     facts: tuple[Fact, ...] = ()
@@ -60,9 +65,20 @@ class Sample:
     answers: tuple[str, ...] = ()
     """All annotators' answers where there are several (A-OKVQA's ten), with repeats; `answer` is the commonest."""
     choices: tuple[str, ...] = ()
-    """Options of a multiple-choice question, without their letters; `answer` is then the letter."""
+    """Options of a multiple-choice question, without their letters; `answer` is then the letter, and the question shows both."""
     unit: str = ""
     """Unit that an answer may carry."""
+
+    def __post_init__(self) -> None:
+        """Take pictures as sources, and lists as tuples. Raises DataError for what is no picture."""
+        if not isinstance(self.images, tuple) or self.images:
+            try:
+                object.__setattr__(self, "images", sources_of(self.images))
+            except DataError as error:
+                raise DataError(f"sample {quoted(self.id)}: {error}") from error
+        for name in ("facts", "answers", "choices"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     @property
     def answer_text(self) -> str:

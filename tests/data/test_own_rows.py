@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from dyme.config import TaskConfig
-from dyme.data.pictures.image_file import ImageFile
 from dyme.data.rows import load, read_rows
 from dyme.errors import DataError
+from dyme.pictures import ImageFile
 from dyme.tasks import TASKS, charts, jsonl
 from dyme.tasks.task import Split
 from dyme.types import Fact, Sample

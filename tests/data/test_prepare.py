@@ -17,11 +17,11 @@ from dyme import targets
 from dyme.config import TaskConfig
 from dyme.data import splits as loading
 from dyme.data.pictures import copies as pictures
-from dyme.data.pictures.image_file import ImageFile
 from dyme.data.prepare import MARK, Report, default_folder, read_manifest
 from dyme.data.prepare import prepare as run
 from dyme.data.rows import MANIFEST
 from dyme.errors import DataError
+from dyme.pictures import ImageFile
 from dyme.tasks import TASKS, held_out
 from dyme.verify import rules
 

@@ -14,9 +14,9 @@ import pytest
 from items import item
 from PIL import Image
 
-from dyme.data.pictures.image_file import ImageFile
 from dyme.evaluation.items import Drawn, Item, picture_of
 from dyme.evaluation.metrics import Z95, clustered, figures, mean, mean_score, pass_at_k, sampled_figures, share, t95, wilson
+from dyme.pictures import ImageFile
 from dyme.types import Fact, Sample
 
 # Intervals

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dyme.data.pictures.image_file import ImageFile
 from dyme.errors import ConfigError, DataError, RunError, SupervisionError
 from dyme.facts.store import FILE, FactStore, attach, gather, prepare
+from dyme.pictures import ImageFile
 from dyme.types import Fact, Sample
 
 

@@ -26,12 +26,12 @@ from typing import Any, TextIO
 from dyme.config import TaskConfig
 from dyme.data.layouts import NOTES, SPLITS, Raw, Split
 from dyme.data.pictures.copies import Pictures
-from dyme.data.pictures.image_file import ImageFile
 from dyme.data.placeholders import in_words
 from dyme.data.published import Published
 from dyme.data.rows import FIELDS, MANIFEST, check_named, notes_of, sample_of
 from dyme.data.sources import Source, open_source
 from dyme.errors import DataError, at, quoted
+from dyme.pictures import ImageFile
 from dyme.system import lock
 from dyme.types import Sample
 from dyme.verify.answers import fault

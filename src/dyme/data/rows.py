@@ -18,9 +18,9 @@ from dyme.data import choices as options
 from dyme.data.formats.files import READERS, format_of
 from dyme.data.layouts import NOTES, Split
 from dyme.data.pictures import embedded
-from dyme.data.pictures.image_file import CHECK_THREADS, ImageFile
 from dyme.data.placeholders import AROUND, WITHIN, in_words
 from dyme.errors import LONGEST, DataError, quoted
+from dyme.pictures import CHECK_THREADS, ImageFile
 from dyme.types import AnswerKind, Fact, Sample
 
 Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]

@@ -21,8 +21,8 @@ from PIL import Image, UnidentifiedImageError
 
 from dyme.data.layouts import Raw
 from dyme.data.pictures.embedded import content_of, is_embedded
-from dyme.data.pictures.image_file import CHECK_THREADS, FORMATS, ImageFile
 from dyme.errors import DataError
+from dyme.pictures import CHECK_THREADS, FORMATS, ImageFile
 
 IMAGES = "images"
 _ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}

@@ -1,18 +1,24 @@
-"""Every kind of file ends as upright RGB or as one line that names the row."""
+"""Every kind of file, and of picture in memory, ends as upright RGB or as one line that names the row."""
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 from PIL import Image
 
-from dyme.data.pictures.image_file import MAX_PIXELS, ImageFile
 from dyme.errors import DataError
+from dyme.pictures import MAX_PIXELS, ImageFile, Picture
+from dyme.types import Sample
 
 ROW = "train.jsonl:12 (id 7)"
 Colour = tuple[int, int, int]
@@ -320,3 +326,121 @@ def test_equal_whichever_row_names_it(tmp_path: Path) -> None:
 def test_message_without_a_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="^image '"):
         ImageFile(tmp_path / "no.png").load()
+
+
+def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form)
+    return file.getvalue()
+
+
+def test_a_picture_in_memory_keeps_its_content_whatever_happens_to_the_original() -> None:
+    original = noise()
+    pixels = original.tobytes()
+    kept = Picture(original)
+    key = kept.key
+    original.paste(RED, (0, 0, 64, 48))
+    assert (kept.load().tobytes(), kept.key) == (pixels, key)
+    kept.load().paste(RED, (0, 0, 64, 48))
+    assert kept.load().tobytes() == pixels
+    array = numpy.asarray(noise()).copy()
+    of_array = Picture(array)
+    array[:] = 0
+    assert of_array.load().tobytes() != array.tobytes()
+
+
+def test_equal_pictures_in_memory_have_equal_keys_in_other_processes_too() -> None:
+    picture = noise()
+    one, other = Picture(picture), Picture(numpy.asarray(picture))
+    assert one == other and one.key == other.key and len({one, other}) == 1
+    assert Picture(picture.resize((48, 64))).key != Picture(picture).key
+    assert Picture(Image.new("RGB", (2, 3))).key != Picture(Image.new("RGB", (3, 2))).key
+    again = pickle.loads(pickle.dumps(one))
+    assert again == one and again.load().tobytes() == picture.tobytes()
+    assert Picture(encoded(picture)).load().tobytes() == picture.tobytes()
+    assert Image.open(io.BytesIO(one._repr_png_())).size == picture.size
+
+
+@pytest.mark.parametrize(
+    ("array", "pixel"),
+    [
+        (numpy.full((3, 2), 90, "uint8"), (90, 90, 90)),
+        (numpy.full((3, 2, 1), 90, "uint8"), (90, 90, 90)),
+        (numpy.full((3, 2, 3), RED, "uint8"), RED),
+        (numpy.full((3, 2, 4), (*RED, 255), "uint8"), RED),
+        (numpy.full((3, 2, 4), (*BLACK, 0), "uint8"), WHITE),
+        (numpy.ones((3, 2), bool), WHITE),
+        (numpy.full((3, 2), 65_535, "uint16"), WHITE),
+        (numpy.full((3, 4, 3), RED, "uint8")[:, ::2], RED),
+    ],
+)
+def test_arrays(array: numpy.ndarray, pixel: Colour) -> None:
+    picture = Picture(array).load()
+    assert (picture.mode, picture.size, picture.getpixel((1, 2))) == ("RGB", (2, 3), pixel)
+
+
+def closed() -> Image.Image:
+    picture = Image.open(io.BytesIO(encoded(noise())))
+    picture.close()
+    return picture
+
+
+def cut() -> Image.Image:
+    return Image.open(io.BytesIO(encoded(noise())[:2000]))
+
+
+def huge() -> Image.Image:
+    return Image.open(io.BytesIO(claimed_png(9_000, 9_000)))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: numpy.zeros((3, 2, 3)), 'array of float64; give array.astype("uint8")'),
+        (lambda: numpy.zeros((3, 20, 20), "uint8"), "shape (3, 20, 20); give height x width"),
+        (lambda: numpy.zeros((0, 20, 3), "uint8"), "shape (0, 20, 3)"),
+        (lambda: numpy.zeros(7, "uint8"), "shape (7,)"),
+        (closed, "closed"),
+        (cut, "cut off or damaged"),
+        (huge, "too large"),
+        (lambda: Image.new("RGB", (0, 4)), "0 x 4 pixels"),
+        (lambda: Image.new("F", (2, 2), 0.5), "more than 16 bits"),
+        (lambda: b"no picture", "not a picture that can be read"),
+        (lambda: encoded(noise())[:2000], "cut off or damaged"),
+        (lambda: 3, "is int, which is no picture; give a PIL image"),
+    ],
+)
+def test_what_is_no_picture_in_memory_is_one_line(made: Callable[[], object], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Picture(made())
+    assert said in str(caught.value) and str(caught.value).startswith("image ") and "\n" not in str(caught.value)
+
+
+def test_a_lazy_picture_is_read_at_once_and_the_right_side_up(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (4, 2), RED)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn right
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as lazy:
+        kept = Picture(lazy)
+    (tmp_path / "a.jpg").unlink()
+    assert kept.load().size == (2, 4)
+
+
+def test_a_sample_takes_pictures_of_any_kind(tmp_path: Path) -> None:
+    picture = noise()
+    picture.save(tmp_path / "a.png")
+    array, content, path = numpy.asarray(picture), encoded(picture), tmp_path / "a.png"
+    sample = Sample(id="1", question="?", answer="1", images=[picture, array, content, path, str(path), ImageFile(path)])  # type: ignore[arg-type]
+    assert isinstance(sample.images, tuple)
+    assert [type(one) for one in sample.images] == [Picture] * 3 + [ImageFile] * 3
+    assert {one.load().tobytes() for one in sample.images} == {picture.tobytes()}
+    for alone in (picture, array, content, path, str(path), Picture(picture)):
+        assert len(replace(sample, images=alone).images) == 1  # type: ignore[arg-type]
+    assert replace(sample, answers=["1", "2"], choices=["a"], facts=[]).answers == ("1", "2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("images", [[3], 3, None, "https://a/b.png", "", [[noise()]]])
+def test_a_sample_names_itself_where_a_picture_is_none(images: object) -> None:
+    with pytest.raises(DataError, match=r"^sample 'till-7': images? "):
+        Sample(id="till-7", question="?", answer="1", images=images)  # type: ignore[arg-type]
