@@ -21,14 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dyme.errors import DataError, quoted
-
-if TYPE_CHECKING:
-    from dyme.types import ImageSource
 
 MAX_PIXELS = 80_000_000
 """Largest picture, width times height in pixels."""
@@ -50,6 +47,19 @@ class _Unfit(Exception):
     def __init__(self, what: str, todo: str) -> None:
         super().__init__(f"{what}; {todo}")
         self.what, self.todo = what, todo
+
+
+class ImageSource(Protocol):
+    """A picture that is opened only when it is needed."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the content: equal keys mean equal pixels."""
+        ...
+
+    def load(self) -> Image.Image:
+        """Return an RGB picture, right side up."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 from dyme.errors import DataError, quoted
-from dyme.pictures import sources_of
-
-if TYPE_CHECKING:
-    from PIL import Image
+from dyme.pictures import ImageSource, sources_of
 
 Mode = Literal["memorize", "explore", "mixed", "skip"]
 Term = Literal["policy", "imitate"]
@@ -22,19 +19,6 @@ AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "letter", "li
 """How an answer is compared; auto: as a number or a list of numbers and texts, whichever it is."""
 Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]
-
-
-class ImageSource(Protocol):
-    """A picture that is opened only when it is needed."""
-
-    @property
-    def key(self) -> str:
-        """Identity of the content: equal keys mean equal pixels."""
-        ...
-
-    def load(self) -> Image.Image:
-        """Return an RGB picture, right side up."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

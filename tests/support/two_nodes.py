@@ -25,11 +25,12 @@ from runs import SMALL, small
 from dyme.cli import main as cli
 from dyme.config import Config
 from dyme.errors import DataError, DymeError
+from dyme.pictures import ImageSource
 from dyme.system import processes
 from dyme.system.launch import is_main, local_count, node, several
 from dyme.tasks import charts
 from dyme.training import checkpoint, loop, update
-from dyme.types import ImageSource, Sample
+from dyme.types import Sample
 
 RANK = int(os.environ["RANK"])
 PROMPTS = SMALL["train"]["prompts_per_step"]

@@ -26,8 +26,9 @@ from typing import IO, Any, Literal
 from dyme.errors import DataError, DymeError, RunError, SupervisionError
 from dyme.facts.extractor import Extractor
 from dyme.facts.ocr import OcrExtractor
+from dyme.pictures import ImageSource
 from dyme.system import lock
-from dyme.types import Fact, ImageSource, Sample
+from dyme.types import Fact, Sample
 
 Source = Literal["data", "ocr", "llm"]
 Progress = Callable[[str, int, int], None]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dyme.types import ImageSource
+from dyme.pictures import ImageSource
 
 KEPT = 2**28
 """Bytes of pictures and pixels that are kept, besides those of prompts in use; the least recently used sets leave first."""

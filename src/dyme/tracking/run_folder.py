@@ -27,12 +27,13 @@ from typing import Any
 
 from dyme.config import Config
 from dyme.errors import RunError, at
+from dyme.pictures import ImageSource
 from dyme.recipe import build
 from dyme.system import lock
 from dyme.system.files import write_whole
 from dyme.tracking import schema
 from dyme.tracking.json_lines import _pretty, json_line, read_rows, write_rows
-from dyme.types import Group, ImageSource, Route, Sample, StepRecord
+from dyme.types import Group, Route, Sample, StepRecord
 
 IMAGE_EDGE = 384
 """Longest edge of a stored image in pixels."""

@@ -17,12 +17,13 @@ from PIL import Image
 
 from dyme.data.tables import is_blank
 from dyme.errors import SupervisionError
+from dyme.pictures import ImageSource
 from dyme.supervise.llm.client import Client, Schema
 from dyme.supervise.llm.prompt import Domain, instructions, one_line, sample_parts, sections
 from dyme.supervise.llm.structured import without_thinking
 from dyme.supervise.local.checker import LocalChecker
 from dyme.supervise.roles import Template
-from dyme.types import Assessment, Fact, ImageSource, Level, Sample
+from dyme.types import Assessment, Fact, Level, Sample
 
 SCORES: dict[Level, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
 """Grades as rewards (paper, section 3.3)."""
