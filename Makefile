@@ -40,7 +40,7 @@ test: setup-test
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-wheel: setup-test
-	$(BIN)/python -m pytest tests/real/wheel.py
+	$(BIN)/python -m pytest tests/real/real_wheel.py
 
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/venv/bin/python -m pytest $(WORKERS)
@@ -65,7 +65,7 @@ test-faults: setup-test
 	$(BIN)/python tests/real/kills.py
 
 test-llm: setup-test $(LLM)/.ready
-	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real/llm.py
+	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real/real_llm.py
 
 $(LLM)/.ready:
 	$(PYTHON) -m venv $(LLM)/venv
@@ -75,7 +75,7 @@ $(LLM)/.ready:
 	touch $@
 
 test-vllm: setup-test $(VLLM)/.ready
-	DYME_VLLM_HOME=$(abspath $(VLLM)) $(BIN)/python -m pytest -rs tests/real/vllm.py
+	DYME_VLLM_HOME=$(abspath $(VLLM)) $(BIN)/python -m pytest -rs tests/real/real_vllm.py
 
 $(VLLM)/.ready:
 	$(PYTHON) -m venv $(VLLM)/venv

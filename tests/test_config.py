@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dyme import checks, recipe
+from dyme import checks, recipe, samples
 from dyme.comparison.plan import Study
 from dyme.config import Bounds, Config, TrainConfig
 from dyme.errors import ConfigError
@@ -21,7 +21,6 @@ from dyme.evaluation.run import evaluate, run_evaluation
 from dyme.methods import METHODS
 from dyme.model.policy import Policy
 from dyme.recipe import build, documentation, find, load_recipe, shipped, write_copy
-from dyme.supervise import build as supervised
 from dyme.tasks import TASKS
 from dyme.training.loop import train
 
@@ -211,7 +210,7 @@ def test_settings_that_cannot_go_together() -> None:
 @pytest.mark.parametrize(
     "door",
     [
-        lambda config: train(config), lambda config: train(config, samples=[], resume=True), lambda config: supervised.load(config, "test"),
+        lambda config: train(config), lambda config: train(config, samples=[], resume=True), lambda config: samples.load(config, "test"),
         lambda config: run_evaluation(config, [], Plan()), lambda config: evaluate(None, [], config, None),  # type: ignore[arg-type]
         lambda config: Study(config=config, methods=("sft",), traces=("low",), seeds=(0,), rates=(1.0,), out=Path("x")).check(),
     ],
@@ -220,7 +219,7 @@ def test_settings_that_cannot_go_together() -> None:
 @pytest.mark.parametrize(("name", "value"), [("objective.loss_type", "gpro"), ("method.name", "dme"), ("rollout.num_generations", 1)])
 def test_every_door_checks_first(door: Callable[[Config], Any], name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before data, models or folders are touched."""
-    monkeypatch.setattr(supervised, "TASKS", {})
+    monkeypatch.setattr(samples, "TASKS", {})
     monkeypatch.setattr(Policy, "load", None)
     with pytest.raises(ConfigError, match=str(value)):
         door(with_value(name, value))

@@ -308,7 +308,7 @@ def test_listings_have_a_line_for_each(command: str, names: list[str], capsys: p
 
 def test_listing_into_a_closed_pipe() -> None:
     process = subprocess.run(
-        f"{sys.executable} -m dyme.main settings | head -1", shell=True, capture_output=True, text=True, env=ENVIRONMENT, check=True
+        f"{sys.executable} -m dyme settings | head -1", shell=True, capture_output=True, text=True, env=ENVIRONMENT, check=True
     )
     assert process.stdout.startswith("setting")
     assert process.stderr == ""

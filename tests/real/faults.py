@@ -368,10 +368,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, help="only each N-th case")
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     args = parser.parse_args(words)
-    import dyme.commands
-    import dyme.evaluate
-    import dyme.policy
-    import dyme.train  # noqa: F401
+    import dyme.evaluation.run
+    import dyme.training.loop  # noqa: F401
+    from dyme.cli.main import COMMANDS, module_of
+
+    for command in COMMANDS.values():
+        module_of(command)
 
     os.umask(0o022)
     "".encode("utf-8-sig")  # a codec is a module too, and an ordinary user may not be able to read root's Python

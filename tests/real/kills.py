@@ -75,10 +75,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=15, help="kills by each signal of each command")
     kills = parser.parse_args(given).kills
-    import dyme.commands
-    import dyme.evaluate
-    import dyme.export
-    import dyme.train  # noqa: F401
+    import dyme.cli.sharing.export
+    import dyme.cli.training.cell
+    import dyme.cli.training.compare
+    import dyme.evaluation.run
+    import dyme.publishing.export
+    import dyme.training.loop  # noqa: F401
 
     rng, wrong, hits = random.Random(0), [], 0
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:

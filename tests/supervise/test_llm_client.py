@@ -480,7 +480,7 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_importing_supervision_imports_no_client_and_no_torch() -> None:
     code = (
-        "import sys, dyme.supervise.llm.client, dyme.supervise.llm.client.roles, dyme.supervise.roles, dyme.supervise.target\n"
+        "import sys, dyme.supervise.llm.client, dyme.supervise.llm.roles, dyme.supervise.roles, dyme.targets\n"
         "sys.exit(' '.join({'openai', 'httpx', 'httpx2', 'torch'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -22,7 +22,7 @@ from dyme.supervise import build
 from dyme.supervise.llm import cache as answer_cache
 from dyme.system import launch, processes
 from dyme.tracking.run_folder import RunFolder
-from dyme.training import layout
+from dyme.training import memory
 from dyme.training.guard import MOST_IN_A_ROW
 
 SUPPORT = ROOT / "tests/support"
@@ -144,11 +144,11 @@ def test_a_data_set_or_a_run_folder_that_one_computer_lacks_is_one_line_on_both(
 
 def test_a_computer_shares_its_memory_among_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1200}))
-    assert layout.free_bytes(torch.device("cpu")) == layout.free_bytes(torch.device("mps")) == 1200
+    assert memory.free_bytes(torch.device("cpu")) == memory.free_bytes(torch.device("mps")) == 1200
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert layout.free_bytes(torch.device("cpu")) == 150
+    assert memory.free_bytes(torch.device("cpu")) == 150
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert layout.free_bytes(torch.device("cpu")) == 300
+    assert memory.free_bytes(torch.device("cpu")) == 300
 
 
 def test_each_computer_has_a_file_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
 
 def test_under_accelerates_mixed_precision(tmp_path: Path) -> None:
     """`accelerate launch --mixed_precision bf16`: the embedded model keeps its tree, and the run is one in bf16."""
-    launch = "--cpu --num_processes=1 --num_machines=1 --dynamo_backend=no --mixed_precision=bf16 -m dyme.main train charts-dyme"
+    launch = "--cpu --num_processes=1 --num_machines=1 --dynamo_backend=no --mixed_precision=bf16 -m dyme train charts-dyme"
     words = "--run.output=run --task.train_size=4 --task.test_size=1 --train.prompts_per_step=2 --train.max_prompts=4"
     small_ones = "--rollout.num_generations=2 --rollout.max_completion_length=8"
     command = [sys.executable, "-m", "accelerate.commands.launch", *f"{launch} {words} {small_ones}".split()]

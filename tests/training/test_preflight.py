@@ -15,10 +15,11 @@ from tiny import Picture, samples
 
 from dyme.config import Config, MethodConfig, ModelConfig, RolloutConfig, TaskConfig, TrainConfig
 from dyme.errors import ConfigError, DataError
+from dyme.model import checks
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.targets import target_text
-from dyme.training import layout
+from dyme.training import memory
 from dyme.training import preflight as capacity
 from dyme.training.loop import train
 from dyme.types import Fact, Sample
@@ -40,7 +41,7 @@ def step(policy: Policy, config: Config) -> str | None:
 
 
 def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
-    monkeypatch.setattr(layout, "free_bytes", lambda device: int(size))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(size))
 
 
 def state_of(policy: Policy) -> int:
@@ -86,7 +87,7 @@ def test_texts_that_a_model_takes_for_pictures(family: str, token: str, policies
 
 def test_text_models_read_any_text(policies: Load) -> None:
     policy = policies("llama")
-    assert capacity.placeholders(policy) == []
+    assert checks.placeholders(policy) == []
     sizes_of(policy, CONFIG, [replace(samples(policy, 1)[0], question="What is <image>?")])
 
 
@@ -250,7 +251,7 @@ def test_the_cache_of_a_row(policies: Load) -> None:
 
 
 def test_free_memory_is_what_is_available() -> None:
-    size = layout.free_bytes(torch.device("cpu"))
+    size = memory.free_bytes(torch.device("cpu"))
     assert 2**27 < size < 2**45
 
 

@@ -18,7 +18,7 @@ from dyme.config import Config, MethodConfig, ModelConfig, ObjectiveConfig, Roll
 from dyme.methods import METHODS, Context
 from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
-from dyme.training import layout
+from dyme.training import memory
 from dyme.training.update import Updater, build_optimizer
 from dyme.types import Branch, Group, Route
 
@@ -241,11 +241,11 @@ def test_a_resumed_run_keeps_layout_and_micro_batches_whatever_memory_is_free(
     asked, answered = prompts(policy, 3), groups(policy, REWARDS)
     settings = config()
     routes = routed(answered, settings)
-    monkeypatch.setattr(layout, "free_bytes", lambda device: 2**32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**32)
     first = updater_of(policy, settings)
     step(first, asked, answered, routes, lr=1e-2)
     first.save(tmp_path / "state", tmp_path / "model")
-    monkeypatch.setattr(layout, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
     again, other = updater_of(policy, settings), updater_of(policy, settings)
     again.load(tmp_path / "state")
     (tmp_path / "state/chosen.json").unlink()

@@ -42,7 +42,7 @@ from dyme.verify.rules import Rules, verify
 from dyme.verify.thinking import fact_f1, statements, token_f1, true_statements
 
 FOLDER = Path(dyme.__file__).parent
-READ = ("verify", "supervise", "report", "model", "tasks")
+READ = ("verify", "supervise", "report", "model", "tasks", "data", "facts")
 """Packages that read texts which others wrote."""
 BOUNDED = {
     "dyme.verify.thinking._EQUATION": "30 operators on a side, read anew from each of its terms at most",
