@@ -6,7 +6,7 @@ from dyme import recipe
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.methods import METHODS
-from dyme.recipe import nearest
+from dyme.settings import nearest
 from dyme.tasks import TASKS
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-import inspect
 import logging
-import math
 import operator
 import shutil
 import tomllib
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from dyme import settings
 from dyme.config import Config
 from dyme.errors import ConfigError
+from dyme.settings import known
 
 PATHS = (("task", "path"), ("task", "train"), ("task", "validation"), ("task", "test"), ("model", "path"))
 """Settings that name what is there already. A relative path starts at the working directory; in a recipe, where nothing lies there,
@@ -138,7 +135,7 @@ def write_copy(name: str, out: Path = Path()) -> list[Path]:
     Returns the recipe's and the rows' new paths. Raises ConfigError for an unknown name and where something is already.
     """
     recipes = shipped()
-    _known(name, recipes, "dyme recipes", "recipe")
+    known(name, recipes, "dyme recipes", "recipe")
     file = out if out.suffix == ".toml" else out / f"{name}.toml"
     rows = recipes[name].with_suffix("")
     copies = {source: file.parent / source.relative_to(rows.parent) for source in rows.rglob("*") if source.is_file()}
@@ -157,15 +154,15 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
     classes = typing.get_type_hints(Config)
     sections = {f.name: f for f in dataclasses.fields(Config)}
     for name, table in tree.items():
-        _known(name, sections, f"{where}: section [{name}]", "section")
+        known(name, sections, f"{where}: section [{name}]", "section")
         if not isinstance(table, Mapping):
             raise ConfigError(f"{where}: {name} must be a section, written [{name}]")
         merged[name] = dict(table)
     for section, key, text in _overrides(overrides):
-        _known(section, sections, f"--{section}.{key}", "section")
-        _known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
+        known(section, sections, f"--{section}.{key}", "section")
+        known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
         merged.setdefault(section, {})[key] = text
-    config = Config(**{name: _section(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
+    config = Config(**{name: settings.read(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
     check(config)
     return anchored(config)
 
@@ -184,8 +181,7 @@ def check(config: Config) -> None:
         section = getattr(config, name)
         if not isinstance(section, cls):
             raise ConfigError(f"{name} must be a {cls.__name__}, not {type(section).__name__}")
-        for key, hint in typing.get_type_hints(cls, include_extras=True).items():
-            _check_value(getattr(section, key), hint, f"{name}.{key}")
+        settings.check(section, name)
     model, reward, asks = config.model, config.reward, config.supervision.remote or config.supervision.facts == "llm"
     rules = {f"{name} must not be empty": bool(operator.attrgetter(name)(config).strip()) for name in _NEVER_EMPTY} | {
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
@@ -212,47 +208,10 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _check_value(value: Any, hint: Any, where: str) -> None:
-    """Raise ConfigError for a value that is not what a recipe's value is read as, or is out of its bounds."""
-    plain, *bounds = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
-    read = _value(value, plain, where)
-    if read != value or (type(read) is not type(value) and not (type(read) is float and type(value) is int)):
-        kinds = f"{type(value).__name__}, not {type(read).__name__}" if type(value) is not type(read) else "not of the right types"
-        raise ConfigError(f"{where}: {_shown(value)} is {kinds}; give {_shown(read)}")
-    for bound in bounds:
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float) and not bound.hold(number):
-                why = ": one completion has no group to be compared with" if where == "rollout.num_generations" and number == 1 else ""
-                raise ConfigError(f"{where} must be {bound}, not {_shown(number)}{why}")
-
-
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:
     """section -> key -> (default, docstring under the field, with the bounds of a number), for help texts."""
-    out: dict[str, dict[str, tuple[str, str]]] = {}
-    tree = ast.parse(inspect.getsource(inspect.getmodule(Config)))  # type: ignore[arg-type]
-    bodies = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
-    for section, cls in typing.get_type_hints(Config).items():
-        body, hints = bodies[cls.__name__], typing.get_type_hints(cls, include_extras=True)
-        out[section] = {
-            a.target.id: (ast.unparse(a.value) if a.value else "", " ".join([*str(b.value.value).split(), *_bounds(hints[a.target.id])]))
-            for a, b in zip(body, body[1:], strict=False)
-            if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
-            if isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
-        }
-    return out
-
-
-def _bounds(hint: Any) -> list[str]:
-    """A sentence on the bounds of a setting, if it has any: "From 1 to 65,536."."""
-    words = [str(bound) for bound in getattr(hint, "__metadata__", ())]
-    return [f"{text[0].upper()}{text[1:]}." for text in words]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest right one, or all of them."""
-    known = list(names)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+    plain = Config()
+    return {section.name: settings.documentation(getattr(plain, section.name)) for section in dataclasses.fields(plain)}
 
 
 def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -269,75 +228,3 @@ def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:
             value = rest.pop(0)
         out.append((section, key, value))
     return out
-
-
-def _known(name: str, names: Mapping[str, Any], what: str, noun: str) -> None:
-    if name not in names:
-        raise ConfigError(f"{what}: unknown {noun} {name!r}; {nearest(name, names)}")
-
-
-def _section(cls: type, table: Mapping[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    for key in table:
-        _known(key, hints, where, "key")
-    return cls(**{key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()})
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, cut after 60 characters; Python writes no number of thousands of digits."""
-    try:
-        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _parts(value: Any, where: str) -> Sequence[Any]:
-    """The parts of a list: TOML's, or on the command line "a,b", or as TOML has it, '["a", "b"]', for parts with a comma in them."""
-    if isinstance(value, str) and value.strip().startswith("["):
-        try:
-            value = tomllib.loads(f"parts = {value}")["parts"]
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{where}: {_shown(value)} is not a list: {error}") from error
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list | tuple):
-        return value
-    raise ConfigError(f"{where}: {_shown(value)} is not a list; write [...], or a,b on the command line")
-
-
-def _value(value: Any, hint: Any, where: str) -> Any:
-    if typing.get_origin(hint) is tuple:
-        return tuple(_value(part, typing.get_args(hint)[0], where) for part in _parts(value, where))
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ConfigError(f"{where}: {_shown(value)} is not one of {', '.join(map(str, choices))}")
-        return value
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        if value in (None, "none"):
-            return None
-        first, *rest = (a for a in typing.get_args(hint) if a is not type(None))
-        if not rest or value in typing.get_args(first):
-            return _value(value, first, where)
-        try:
-            return _value(value, rest[0], where)
-        except ConfigError as error:
-            raise ConfigError(f"{error}, nor one of {', '.join(typing.get_args(first))}") from None
-    if hint is bool:
-        if isinstance(value, bool) or value in ("true", "false"):
-            return value in (True, "true")
-        raise ConfigError(f"{where}: {_shown(value)} is not true or false")
-    if hint in (int, float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-            if math.isfinite(number) and (hint is float or number.is_integer()):
-                return hint(number)
-        except (TypeError, ValueError, OverflowError):
-            pass
-        raise ConfigError(f"{where}: {_shown(value)} is not {'a whole number' if hint is int else 'a number'}")
-    if hint is str and isinstance(value, str):
-        if "\0" in value:
-            raise ConfigError(f"{where}: {value!r} holds a NUL character; remove it")
-        return value
-    raise ConfigError(f"{where}: {_shown(value)} is not {'a number' if hint in (int, float) else 'text; put it in quotes'}")

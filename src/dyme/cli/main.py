@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dyme.errors import ConfigError, DymeError, system_error, told
-from dyme.recipe import documentation, nearest
+from dyme.recipe import documentation
+from dyme.settings import nearest
 from dyme.system import processes, tuning
 from dyme.system.signals import stopping
 from dyme.system.terminal import one_line, outlets, status_of

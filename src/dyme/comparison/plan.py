@@ -11,7 +11,8 @@ from dyme.checks import check
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.methods import METHODS
-from dyme.recipe import build, nearest
+from dyme.recipe import build
+from dyme.settings import nearest
 from dyme.tasks.task import Split
 
 

@@ -12,7 +12,8 @@ from dyme.cli.common import new_display, progress_bars
 from dyme.data.prepare import Report
 from dyme.data.prepare import prepare as prepare_source
 from dyme.errors import ConfigError
-from dyme.recipe import build, nearest
+from dyme.recipe import build
+from dyme.settings import nearest
 from dyme.tasks import TASKS
 from dyme.tracking.display import Display, show_listing
 
