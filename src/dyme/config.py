@@ -140,7 +140,8 @@ class TaskConfig:
     direct_prompt: str = "Answer briefly."
     """Appended to the question when told to answer at once."""
     marker: str = "Answer:"
-    """Separates thinking from the final answer; must occur exactly once in a completion."""
+    """Separates thinking from the final answer; must occur exactly once in a completion. Empty: none does; the whole completion is the
+    answer that a verifier judges, and a target is the row's rationale alone."""
     verifier: str = ""
     """A verifier of your own (docs/rewards.md), "FILE.py:NAME" or "MODULE:NAME": it decides which answers are correct, hence the switch, in
     training and evaluation. Empty: the task's own, if it has one, else that of each row's answer kind."""

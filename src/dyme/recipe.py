@@ -167,7 +167,7 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
     return anchored(config)
 
 
-_NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "task.marker", "method.name")
+_NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "method.name")
 
 
 def check(config: Config) -> None:
@@ -184,6 +184,7 @@ def check(config: Config) -> None:
         settings.check(section, name)
     model, reward, asks = config.model, config.reward, config.supervision.remote or config.supervision.facts == "llm"
     rules = {f"{name} must not be empty": bool(operator.attrgetter(name)(config).strip()) for name in _NEVER_EMPTY} | {
+        "task.marker must hold more than blanks, or nothing": not config.task.marker or bool(config.task.marker.strip()),
         "run.push_to_hub needs run.hub_model_id, e.g. me/my-model": not config.run.push_to_hub or bool(config.run.hub_model_id),
         "model.image_min_pixels must be at most model.image_max_pixels": not model.image_max_pixels
         or model.image_min_pixels <= model.image_max_pixels,

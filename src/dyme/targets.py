@@ -12,8 +12,14 @@ MOST_FACTS = 5
 
 
 def target_text(sample: Sample, marker: str, thinking: str | None = None) -> str:
-    """A refiner's `thinking`, else the reference trace, else the facts in words, else nothing; then the marker and the answer."""
-    return f"{thinking_of(sample) if thinking is None else thinking} {marker} {sample.answer}".strip()
+    """A refiner's `thinking`, else the reference trace, else the facts in words, else nothing; then the marker and the answer.
+
+    Without a marker the trace is the whole target, and the answer that of a sample without one.
+    """
+    thinking = thinking_of(sample) if thinking is None else thinking
+    if not marker:
+        return thinking or sample.answer
+    return f"{thinking} {marker} {sample.answer}".strip()
 
 
 def thinking_of(sample: Sample) -> str:
@@ -31,7 +37,7 @@ def in_words(facts: Sequence[Fact]) -> str:
 def check(samples: Sequence[Sample], marker: str) -> None:
     """Raise DataError if a rationale holds the marker: the target would then have two answers."""
     for sample in samples:
-        if sample.rationale and marker in sample.rationale:
+        if marker and sample.rationale and marker in sample.rationale:
             raise DataError(f"{sample.id}: the rationale contains {marker!r}; leave the answer out of it or choose another task.marker")
 
 

@@ -52,6 +52,10 @@ class Sample:
     """Options of a multiple-choice question, without their letters; `answer` is then the letter, and the question shows both."""
     unit: str = ""
     """Unit that an answer may carry."""
+    prompt: str | tuple[Mapping[str, Any], ...] | None = None
+    """The whole prompt, in place of question and instruction: messages for the model's chat template ({"role", "content"}; an image stands
+    where a part of type "image" does, else before the first user message's text), or plain text that no template touches. None: the
+    question and the recipe's instruction make the prompt."""
 
     def __post_init__(self) -> None:
         """Take pictures as sources, and lists as tuples. Raises DataError for what is no picture."""
@@ -63,6 +67,8 @@ class Sample:
         for name in ("facts", "answers", "choices"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
+        if isinstance(self.prompt, list):
+            object.__setattr__(self, "prompt", tuple(self.prompt))
 
     @property
     def answer_text(self) -> str:

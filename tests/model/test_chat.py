@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from tiny import group, samples, step
 from transformers import AutoTokenizer
 
 from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
-from dyme.errors import ConfigError, ModelError
+from dyme.errors import ConfigError, DataError, ModelError
 from dyme.evaluation import run as evaluate
 from dyme.methods import METHODS, Context
 from dyme.model.chat import Chat
@@ -269,3 +270,53 @@ def test_a_question_of_several_pictures_names_each(policies: Load) -> None:
     sample = samples(policy, 1)[0]
     pair = replace(sample, images=sample.images * 2)
     assert list(policy.encode(pair, THINK).token_ids) == plain(policy, pair, THINK)
+
+
+# Prompts of one's own
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "idefics3", "qwen2_5_vl"])
+def test_messages_of_a_sample_are_rendered_as_they_are(family: str, policies: Load) -> None:
+    """System prompt, turns and the place of the picture, as transformers tokenizes the same conversation; the instruction is not there."""
+    policy = policies(family)
+    row = samples(policy, 1)[0]
+    said = ["You count.", "How many?", "Two.", "And in"]
+    turns = [{"role": role, "content": text} for role, text in zip(("system", "user", "assistant", "user"), said, strict=True)]
+    if policy.takes_images:
+        turns = [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+        turns[3]["content"] += [{"type": "image"}, {"type": "text", "text": "here?"}]  # type: ignore[operator]
+    own = replace(row, prompt=tuple(turns))
+    shown = [
+        {**turn, "content": [part | ({"image": row.images[0].load()} if part["type"] == "image" else {}) for part in turn["content"]]}  # type: ignore[attr-defined]
+        if policy.takes_images
+        else turn
+        for turn in turns
+    ]
+    expected = policy.processor.apply_chat_template(
+        [shown], add_generation_prompt=True, tokenize=True, return_dict=True, **policy.chat.options
+    )["input_ids"][0]
+    assert list(policy.encode(own, THINK).token_ids) == list(expected)
+    assert THINK not in policy.tokenizer.decode(policy.encode(own, THINK).token_ids)
+
+
+def test_a_picture_without_a_place_comes_before_the_first_question(policies: Load) -> None:
+    policy = policies("idefics3")
+    row = samples(policy, 1)[0]
+    own = replace(row, prompt=({"role": "system", "content": "Look."}, {"role": "user", "content": row.question}))
+    placed = ({"role": "system", "content": [{"type": "text", "text": "Look."}]},
+              {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": row.question}]})  # fmt: skip
+    assert policy.encode(own, "").token_ids == policy.encode(replace(row, prompt=placed), "").token_ids
+    with pytest.raises(DataError, match=r"s0: the messages have 1 places for images, and there are 2"):
+        policy.encode(replace(row, prompt=placed, images=row.images * 2), "")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_plain_text_of_a_sample_needs_no_template(family: str, policies: Load) -> None:
+    policy = policies(family)
+    own = Sample(id="p", question="", answer="", prompt="Once upon a time")
+    assert list(policy.encode(own, THINK).token_ids) == policy.tokenizer("Once upon a time")["input_ids"]
+    bare = copy.deepcopy(policy.tokenizer)
+    bare.chat_template = None
+    assert (Chat(bare).lead, Chat(bare).closing) == ("", "")
+    with pytest.raises(ModelError, match="has no chat template; use an instruction-tuned"):
+        Chat(bare).conversation([{"role": "user", "content": "How many?"}])

@@ -1,9 +1,14 @@
 """Traps of SPEC section 6: format reward farmed with empty thinking, ")" after a copied marker (6)."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyme import targets
+from dyme.targets import target_text
+from dyme.types import Sample
 from dyme.verify.format import Parsed, parse
 
 
@@ -74,3 +79,12 @@ def test_every_text_parses_or_says_why(text: str) -> None:
         assert text.count("Answer:") == 1
         assert parsed.thinking in text
         assert parsed.answer and parsed.answer in text
+
+
+def test_without_a_marker_the_whole_completion_is_the_answer() -> None:
+    found = parse(" a b\nc ", marker="", min_thinking_words=3)
+    assert (found.thinking, found.answer, found.formatted) == ("a b\nc", "a b\nc", True)
+    assert not parse(" ", marker="", min_thinking_words=3).formatted
+    sample = Sample(id="s", question="", answer="", rationale="One, two. Two.")
+    assert (target_text(sample, ""), target_text(replace(sample, rationale=None, answer="4"), "")) == ("One, two. Two.", "4")
+    targets.check([sample], "")

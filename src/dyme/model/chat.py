@@ -6,18 +6,19 @@ transformers has it. What the template adds by itself, such as a system prompt, 
 - Thinking of a model's own (Qwen3's `<think>`) is off, since DyME teaches its own; the template then closes it in the prompt.
 - A date that a template would read off the clock (those of Llama 3, SmolLM3, Granite) is `model.date`, so that a run, its resumes and
   its evaluations read the same prompt every day.
+- A sample's own prompt (`Sample.prompt`) is rendered from its messages as they are, without the recipe's system prompt.
 - An answer ends with the token that the template writes after it, if the tokenizer or the model's generation config names that as an
   end; whatever the generation config names ends an answer too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from dyme.config import ModelConfig
-from dyme.errors import ModelError
+from dyme.errors import DataError, ModelError
 
 _MARK = "\u241f"
 
@@ -25,10 +26,14 @@ _MARK = "\u241f"
 class Chat:
     """The chat template of a processor or tokenizer, with a system prompt if one is given.
 
-    Raises ModelError for a template that refuses or drops the system prompt.
+    `options` are variables of the template in place of those that are set here. Raises ModelError for a template that refuses or drops the
+    system prompt. Without a template only prompts of plain text can be read.
     """
 
-    def __init__(self, processor: Any, system_prompt: str = "", enable_thinking: bool = False, day: str = ModelConfig.date) -> None:
+    def __init__(
+        self, processor: Any, system_prompt: str = "", enable_thinking: bool = False, day: str = ModelConfig.date,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.takes_images = self.tokenizer is not processor
@@ -36,12 +41,16 @@ class Chat:
         today = date.fromisoformat(day)
         template = str(processor.chat_template)
         wanted = {"enable_thinking": enable_thinking, "date_string": today.strftime("%d %b %Y")}
-        self.options: dict[str, Any] = {name: value for name, value in wanted.items() if name in template}
+        given = {name: value for name, value in wanted.items() if name in template} if options is None else options
+        self.options: dict[str, Any] = dict(given)
         """Variables of the template that are set; a template without them is rendered as it is."""
         self.day, self.dated = day, "date_string" in template or "strftime_now" in template
         if "strftime_now" in template:
             own = processor.chat_template
             self.options["chat_template"] = _clock(today) + (own["default"] if isinstance(own, dict) else own)
+        self.lead = self.closing = ""
+        if processor.chat_template is None:
+            return
         opening, whole = self.prompt("q"), self._render([self._turn("user", "q"), self._turn("assistant", f"{_MARK}x")], generate=False)
         if system_prompt and system_prompt.strip() not in opening:
             raise ModelError("the model's chat template drops model.system_prompt; put the text into task.think_prompt")
@@ -56,6 +65,25 @@ class Chat:
     def prompt(self, text: str, images: int = 0) -> str:
         """One user turn, pictures first, up to where an answer begins."""
         return self._render([self._turn("user", text, images)])
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]], images: int = 0) -> str:
+        """Messages up to where an answer begins; pictures without a place in them come before the first user message's text.
+
+        Raises DataError if the places for pictures are not as many as the pictures.
+        """
+        if not self.takes_images:
+            return self._render(list(map(dict, messages)), system=False)
+        turns: list[dict[str, Any]] = []
+        loose = images if not any(_places(message) for message in messages) else 0
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, str):
+                own, loose = (loose, 0) if message.get("role") == "user" else (0, loose)
+                content = self._content(content, own)
+            turns.append({**message, "content": content})
+        if (places := sum(map(_places, turns))) != images:
+            raise DataError(f"the messages have {places} places for images, and there are {images}; write one part of type image for each")
+        return self._render(turns, system=False)
 
     def tokenize(self, text: str) -> list[int]:
         """Tokens of a text, nothing added."""
@@ -83,14 +111,33 @@ class Chat:
     def _content(self, text: str, images: int = 0) -> Any:
         return [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}] if self.takes_images else text
 
-    def _render(self, turns: list[dict[str, Any]], generate: bool = True) -> str:
+    def _render(self, turns: list[dict[str, Any]], generate: bool = True, system: bool = True) -> str:
+        if self.processor.chat_template is None:
+            raise ModelError(
+                "the model has no chat template; use an instruction-tuned checkpoint, or prompts of plain text (Sample.prompt)"
+            )
         try:
             text: str = self.processor.apply_chat_template(
-                [*self.system, *turns], add_generation_prompt=generate, tokenize=False, **self.options
+                [*(self.system if system else ()), *turns], add_generation_prompt=generate, tokenize=False, **self.options
             )
         except Exception as error:  # the template is code of the checkpoint's
             raise ModelError(f"the model's chat template cannot be used: {str(error).strip() or type(error).__name__}") from error
         return text
+
+
+def texts_of(prompt: str | Sequence[Mapping[str, Any]] | None) -> str:
+    """All text of a sample's own prompt, one message a line; "" without one."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt or ""
+    contents = [message.get("content") or "" for message in prompt]
+    parts = [[content] if isinstance(content, str) else [part.get("text") or "" for part in content] for content in contents]
+    return "\n".join(" ".join(filter(None, own)) for own in parts)
+
+
+def _places(message: Mapping[str, Any]) -> int:
+    """Places for pictures in a message."""
+    content = message.get("content")
+    return sum(part.get("type") == "image" for part in content) if isinstance(content, Sequence) and not isinstance(content, str) else 0
 
 
 def _clock(day: date) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError
 from dyme.model import adapters
+from dyme.model.chat import texts_of
 from dyme.model.policy import Policy
 from dyme.types import Sample
 
@@ -53,7 +54,13 @@ def placeholders(policy: Policy) -> list[str]:
 def _placeholder(sample: Sample, tokens: Sequence[str]) -> tuple[str, str] | None:
     """The field of a sample that holds one of the tokens, and the token."""
     facts = " ".join(f"{fact.subject} {fact.value}" for fact in sample.facts)
-    fields = {"question": sample.question, "rationale": sample.rationale or "", "answer": sample.answer, "list of facts": facts}
+    fields = {
+        "question": sample.question,
+        "prompt": texts_of(sample.prompt),
+        "rationale": sample.rationale or "",
+        "answer": sample.answer,
+        "list of facts": facts,
+    }
     return next(((field, token) for field, text in fields.items() for token in tokens if token in text), None)
 
 

@@ -34,10 +34,10 @@ _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 """A layer's place within a weight's name."""
 
 
-def open_checkpoint(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
+def open_checkpoint(config: ModelConfig, dtype: torch.dtype, *, templated: bool = True) -> tuple[Any, Any]:
     """The model in `dtype`, with its LoRA adapter if it has or is to get one, and the processor of the checkpoint at `config.path`.
 
-    Raises ModelError in one line for a checkpoint that cannot be used.
+    Raises ModelError in one line for a checkpoint that cannot be used; without a chat template it can be if it need not be `templated`.
     """
     path = resolve(config)
     base, folders = _base(path, config)
@@ -54,7 +54,7 @@ def open_checkpoint(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         raise ModelError(
             f"{config.path}: config.json has no place for {len(beyond)} of the weights ({beyond[0]} ...); it belongs to another"
         )
-    if getattr(processor, "chat_template", None) is None:
+    if templated and getattr(processor, "chat_template", None) is None:
         raise ModelError(f"{config.path}: has no chat template; use an instruction-tuned checkpoint or add chat_template.jinja")
     resolution.apply(processor, config)
     attend(model, config.attention)

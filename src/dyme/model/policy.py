@@ -10,7 +10,7 @@ import atexit
 import inspect
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,13 @@ class Policy(torch.nn.Module):
     @classmethod
     def load(cls, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Policy:
         """Load weights in `dtype`, adapter (float32) and processor; raises ModelError for a checkpoint that cannot be used."""
-        model, processor = open_checkpoint(config, dtype)
-        policy = cls(model, processor, _shelf(config), Chat(processor, config.system_prompt, config.enable_thinking, config.date))
+        return cls.of(*open_checkpoint(config, dtype), config)
+
+    @classmethod
+    def of(cls, model: Any, processor: Any, config: ModelConfig, options: Mapping[str, Any] | None = None) -> Policy:
+        """The policy of a model that is loaded; `options` are variables of its chat template in place of those of `config`."""
+        chat = Chat(processor, config.system_prompt, config.enable_thinking, config.date, options)
+        policy = cls(model, processor, _shelf(config), chat)
         if config.freeze_vision:
             policy.freeze_vision()
         return policy
@@ -69,19 +74,20 @@ class Policy(torch.nn.Module):
             tower.requires_grad_(False)
 
     def encode(self, sample: Sample, instruction: str) -> Prompt:
-        """Render and tokenize one prompt: images, question, instruction.
+        """Render and tokenize one prompt: images, question, instruction; or the sample's own prompt, as it is.
 
         Raises DataError if the model cannot read it: images in a text-only model, or none in one that needs them.
         """
         if sample.images and not self.takes_images:
             raise DataError(f"{sample.id}: has an image, but {type(self.model).__name__} reads text only; use a vision-language model")
-        rendered = self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
+        rendered = self._rendered(sample, instruction)
+        plain = isinstance(sample.prompt, str)
         if not self.takes_images:
             with self.pictures.text:
-                return Prompt(token_ids=tuple(self.chat.tokenize(rendered)), vision={})
+                return Prompt(token_ids=tuple(self.tokenizer(rendered, add_special_tokens=plain)["input_ids"]), vision={})
         try:
             with self.pictures.serving(sample.images) as loaded:
-                special = self.chat.adds_special_tokens(rendered)
+                special = plain or self.chat.adds_special_tokens(rendered)
                 images = {"images": [loaded]} if loaded else {}
                 out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
         except DataError:
@@ -95,6 +101,17 @@ class Policy(torch.nn.Module):
             token_ids=tuple(ids[0].tolist()), vision=vision, images=name_of(sample.images), types=types,
             positions_CP=self._positions(ids, types, vision),
         )  # fmt: skip
+
+    def _rendered(self, sample: Sample, instruction: str) -> str:
+        """The prompt's text with places for pictures."""
+        if sample.prompt is None:
+            return self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
+        if isinstance(sample.prompt, str):
+            return sample.prompt
+        try:
+            return self.chat.conversation(sample.prompt, len(sample.images))
+        except DataError as error:
+            raise DataError(f"{sample.id}: {error}") from error
 
     def _positions(self, ids: torch.Tensor, types: dict[str, torch.Tensor], vision: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """[C, P] for families whose images have rotary positions on several axes (Qwen2-VL and later), else None."""

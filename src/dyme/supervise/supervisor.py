@@ -122,8 +122,9 @@ class Supervisor:
 
         def write(role: Refiner) -> str:
             text = role.refine(group.sample, template).strip()
-            if not text or self.config.task.marker in text:
-                raise SupervisionError(f"{group.sample.id}: the refined trace is empty or contains {self.config.task.marker!r}")
+            marker = self.config.task.marker
+            if not text or (marker and marker in text):
+                raise SupervisionError(f"{group.sample.id}: the refined trace is empty or contains {marker!r}")
             return text
 
         text, trouble = self._ask(refiner, self.local[1], write)

@@ -242,7 +242,8 @@ def digest(samples: Iterable[Sample]) -> str:
     found = hashlib.sha256()
     for s in samples:
         known = (s.id, s.question, s.answer, s.answers, s.choices, s.unit, s.kind, s.answer_kind, [image.key for image in s.images])
-        found.update(repr((known, [(f.subject, f.value) for f in s.facts], s.rationale)).encode("utf-8", "surrogatepass"))
+        own = () if s.prompt is None else (s.prompt,)
+        found.update(repr((known, [(f.subject, f.value) for f in s.facts], s.rationale, *own)).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 

@@ -21,6 +21,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError, DataError
 from dyme.methods import METHODS, Context
 from dyme.model import adapters
+from dyme.model.chat import texts_of
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
 from dyme.model.policy import Policy
 from dyme.model.precision import DTYPES, settle
@@ -99,7 +100,7 @@ def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
     """The first sample, and those with the longest questions, the most pictures and the longest targets."""
     chosen = [samples[0]]
     for size in (
-        lambda s: len(s.question), lambda s: len(s.images), lambda s: len(target_text(s, config.task.marker)),
+        lambda s: len(texts_of(s.prompt) or s.question), lambda s: len(s.images), lambda s: len(target_text(s, config.task.marker)),
     ):  # fmt: skip
         chosen += sorted(samples, key=size, reverse=True)[:PROBED]
     return list({id(sample): sample for sample in chosen}.values())

@@ -1,7 +1,8 @@
 """Does a completion think and then answer? The format reward r_f of the reference code, and the gate before correctness.
 
 The reference code accepts "Answer: 5" with no thinking at all, and a right answer with no marker. Here a completion is formatted
-only if the marker occurs once, some words precede it and a one-line answer follows.
+only if the marker occurs once, some words precede it and a one-line answer follows. Without a marker there is no format to keep: the
+whole completion is thinking and answer.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ class Parsed:
 
 
 def parse(text: str, *, marker: str, min_thinking_words: int) -> Parsed:
-    """Take a completion apart at `marker` (not empty), which must occur exactly once, as written.
+    """Take a completion apart at `marker`, which must occur exactly once, as written; an empty one takes nothing apart.
 
     At least `min_thinking_words` words must come before it (a word has a letter or a digit in it, and a Chinese or Japanese
     character is one), and a single line that is not mere punctuation after it, where emphasis of the marker may end.
     """
+    if not marker:
+        whole = text.strip()
+        return Parsed(whole, whole or None, bool(whole), "" if whole else "empty answer")
     before, _, after = text.partition(marker)
     thinking, answer = before.strip(), _EMPHASIS_ENDS.sub("", after.strip()).strip()
     reason = ""

@@ -103,7 +103,7 @@ def check(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:
 
 def _unwritable(sample: Sample, marker: str) -> str:
     """Why the format never lets the sample's answer be right, and what to do about it; "" if it does."""
-    reason = parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason
+    reason = parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason if marker else ""
     if not reason:
         return ""
     return (
