@@ -161,7 +161,8 @@ class Branch:
 
     term: Term
     completion: int | None = None
-    advantage: float = 1.0
+    advantage: float | None = None
+    """Of a completion that is explored; None: its reward's within the group (Eq. 2), which `settle` computes once all rewards are there."""
     weight: float = 1.0
     shape: Shape | None = None
     """How much each of its tokens counts, by its probability; None: all alike."""

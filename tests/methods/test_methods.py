@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dyme.config import Config, MethodConfig, ObjectiveConfig
 from dyme.methods import METHODS, Context
 from dyme.methods.advantages import advantages, standard_deviation
-from dyme.methods.routes import live_branches
+from dyme.methods.routes import live_branches, settle
 from dyme.tracking.metrics import mode_shares
 from dyme.types import Branch, Completion, Group, Route, Sample, Verdict
 
@@ -43,7 +43,7 @@ def config(all_correct: Any = "skip", weight: Any = 1.0, **objective: Any) -> Co
 
 def route(method: str, of: Group, settings: Config | None = None, stage: int = 0) -> Route:
     settings = settings or config()
-    return METHODS[method].stages(settings)[stage].route(of, Context(config=settings))
+    return settle(METHODS[method].stages(settings)[stage].route(of, Context(config=settings)), of, settings.objective)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,15 @@ def test_with_a_kl_term_a_group_without_variance_still_explores() -> None:
         kept = route(method, RIGHT, settings)
         assert kept.mode == "explore" and [b.advantage for b in kept.branches] == [0.0, 0.0]
         assert live_branches(kept, settings.objective) == kept.branches
+
+
+def test_an_advantage_of_the_methods_own_stays() -> None:
+    own = Route(
+        mode="mixed",
+        branches=(Branch(term="policy", completion=0, advantage=5.0), Branch(term="policy", completion=1), Branch(term="imitate")),
+    )
+    assert [b.advantage for b in settle(own, MIXED, ObjectiveConfig(scale_rewards="none")).branches] == [5.0, -0.5, None]
+    assert [b.advantage for b in settle(own, RIGHT, ObjectiveConfig()).branches] == [5.0, 0.0, None], "it trains on its target all the same"
 
 
 def test_mode_shares() -> None:

@@ -27,7 +27,7 @@ from dyme.supervise.supervisor import Supervisor
 from dyme.tasks.rules import rules_of
 from dyme.tracking.metrics import figures
 from dyme.tracking.run_folder import RunFolder
-from dyme.training.draw import routes_of
+from dyme.training.draw import settled
 from dyme.training.loop import train
 from dyme.types import Assessment, Completion, Fact, Group, Route, Sample
 from dyme.verify.rules import verify_group
@@ -348,14 +348,14 @@ def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts:
     stage, sample = METHODS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
     group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
-    assert [route.mode for route in routes_of([group], stage, of)] == ["skip"]
-    [route] = routes_of([group], stage, of, ungraded=True)
+    route = stage.route(group, Context(config=of))
+    assert [one.mode for one in settled([route], [group], of)] == ["skip"]
     fake = Fake()
     [helped] = supervised(fake, of, (group, route))
-    [route] = routes_of([helped], stage, of)
-    assert len(fake.checked) == 1 and route.mode == "explore" and [b.advantage > 0 for b in route.branches] == [True, False]
+    [graded] = settled([route], [helped], of)
+    assert len(fake.checked) == 1 and graded.mode == "explore" and [b.advantage > 0 for b in graded.branches] == [True, False]
     [same] = supervised(Fake(failures=1), of, (group, route))
-    assert [route.mode for route in routes_of([same], stage, of)] == ["skip"], "without grades the rewards are equal"
+    assert [one.mode for one in settled([route], [same], of)] == ["skip"], "without grades the rewards are equal"
 
 
 @pytest.mark.parametrize("key", ["", "\u201cs3cret"])

@@ -11,6 +11,7 @@ import pytest
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RewardConfig, TaskConfig
 from dyme.methods import METHODS, Context
 from dyme.methods.advantages import advantages
+from dyme.methods.routes import settle
 from dyme.recipe import load_recipe
 from dyme.tasks import TASKS
 from dyme.tasks.rules import rules_of
@@ -30,7 +31,7 @@ def routed(*right: bool, **method: object) -> Route:
     config = Config(method=MethodConfig(**method))  # type: ignore[arg-type]
     verdicts = tuple(Verdict(parsed=True, correct=c, answer="", thinking="", reward=c + k / 9) for k, c in enumerate(right))
     group = Group(sample=SAMPLE, completions=tuple(Completion(text="", token_ids=(1,)) for _ in right), verdicts=verdicts)
-    return METHODS["dyme"].stages(config)[0].route(group, Context(config=config))
+    return settle(METHODS["dyme"].stages(config)[0].route(group, Context(config=config)), group, config.objective)
 
 
 def correct_means() -> None:

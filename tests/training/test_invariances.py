@@ -24,6 +24,7 @@ from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs,
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, SupervisionConfig, TrainConfig
 from dyme.methods import METHODS, Context
 from dyme.methods.advantages import advantages, standard_deviation
+from dyme.methods.routes import settle
 from dyme.model.policy import Policy, Prompt
 from dyme.model.tree import Limb, Tree, collate
 from dyme.training.loss import count, loss, token_weight
@@ -48,7 +49,7 @@ def config(method: str = "grpo", *, all_correct: Any = "skip", temperature: floa
 def routed(of: Sequence[Group], settings: Config) -> list[Route]:
     spread = standard_deviation([v.reward for g in of for v in g.verdicts], settings.objective.std)
     stage = METHODS[settings.method.name].stages(settings)[-1]
-    return [stage.route(g, Context(config=settings, batch_std=spread)) for g in of]
+    return [settle(stage.route(g, Context(config=settings)), g, settings.objective, spread) for g in of]
 
 
 def nudged(policy: Policy, size: float = 0.02) -> Policy:

@@ -18,6 +18,7 @@ from tiny import awkward, gap, gradients_of, group, groups, prompts, row_logprob
 
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from dyme.methods import METHODS, Context
+from dyme.methods.routes import settle
 from dyme.model import policy, tree
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree
@@ -39,7 +40,7 @@ def updater(of: Policy, notes: list[str], asked: Any = "auto") -> Updater:
 
 def routes(of: Sequence[Group], method: str, config: Config) -> list[Route]:
     stage = METHODS[method].stages(config)[-1]
-    return [stage.route(g, Context(config=config)) for g in of]
+    return [settle(stage.route(g, Context(config=config)), g, config.objective) for g in of]
 
 
 def explored(of: Policy, asked: Any = "auto") -> tuple[Updater, list[str]]:

@@ -104,6 +104,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     watch(hf, "sample", "roll out")
     watch(steps, "verify_group", "verify")
     watch(Supervisor, "start", "supervise")
+    watch(steps, "settle", "advantages")
     watch(Updater, "_tree", "tree")
     watch(Updater, "_pass", "update")
     watch(RunFolder, "log_step", "record")
@@ -118,7 +119,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     stages = (replace(METHODS["dyme"].stages(Config())[0], route=routed),)
     monkeypatch.setitem(loop.METHODS, "dyme", replace(METHODS["dyme"], stages=lambda config: stages))
     loop.train(small(tmp_path / "run", "train.max_prompts=8"))
-    assert called == ["samples", "roll out", "verify", "route", "supervise", "route", "tree", "update", "record"] * 2, "rewards changed"
+    assert called == ["samples", "roll out", "verify", "route", "supervise", "advantages", "tree", "update", "record"] * 2
 
 
 def test_sft_never_rolls_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tiny import gap, gradients_of, group, groups, prompts, row_logprobs, sample
 
 from dyme.config import Config, MethodConfig, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from dyme.methods import METHODS, Context
+from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
 from dyme.training import memory
@@ -39,7 +40,7 @@ def updater_of(policy: Policy, settings: Config) -> Updater:
 
 def routed(of: list[Group], settings: Config) -> list[Route]:
     stage = METHODS[settings.method.name].stages(settings)[-1]
-    return [stage.route(g, Context(config=settings)) for g in of]
+    return [settle(stage.route(g, Context(config=settings)), g, settings.objective) for g in of]
 
 
 def weights(updater: Updater) -> dict[str, torch.Tensor]:

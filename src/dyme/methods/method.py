@@ -1,6 +1,7 @@
 """What a method is: a sequence of stages, each a part of the budget with one small function (group, context) -> Route.
 
-The switch looks at binary correctness alone. Shaped reward only enters the advantages (paper, Eq. 2).
+A stage is asked once about each group, before the helpers work. The switch looks at binary correctness alone; shaped reward only enters
+the advantages (paper, Eq. 2), which `routes.settle` computes after a checker has graded.
 """
 
 from __future__ import annotations
@@ -17,10 +18,6 @@ class Context:
     """What a method may know besides the group."""
 
     config: Config
-    batch_std: float = 0.0
-    """Standard deviation of all rewards of the step, over all processes; used if scale_rewards is "batch"."""
-    ungraded: bool = False
-    """A checker is yet to replace the thinking rewards of what is explored, so that equal rewards say nothing."""
 
 
 RoutingFunction = Callable[[Group, Context], Route]

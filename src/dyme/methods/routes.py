@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dyme.config import ObjectiveConfig
 from dyme.methods.advantages import advantages
 from dyme.methods.method import Context
@@ -14,16 +16,30 @@ def memorize(group: Group, context: Context, reason: str = "every prompt is memo
 
 
 def explore(group: Group, context: Context) -> Route:
-    """The GRPO surrogate on all K completions (paper, Eq. 7); a group without variance has no gradient and is skipped.
-
-    With a KL term (beta > 0) such a group still has one, so it stays; a checker's rewards may still give it one.
-    """
-    objective = context.config.objective
-    scores = advantages([v.reward for v in group.verdicts], objective, context.batch_std)
-    if not any(scores) and objective.beta == 0 and not context.ungraded:
-        return Route(mode="skip", reason=f"{group.solved} of {len(group.verdicts)} correct, all rewards equal")
-    branches = tuple(Branch(term="policy", completion=k, advantage=a) for k, a in enumerate(scores))
+    """The GRPO surrogate on all K completions (paper, Eq. 7)."""
+    branches = tuple(Branch(term="policy", completion=k) for k in range(len(group.verdicts)))
     return Route(mode="explore", branches=branches, reason=f"{group.solved} of {len(group.verdicts)} correct")
+
+
+def settle(route: Route, group: Group, objective: ObjectiveConfig, batch_std: float = 0.0) -> Route:
+    """`route` with the advantages that its method left open, from the group's rewards (paper, Eq. 2).
+
+    A group without variance has no gradient and is skipped; with a KL term (beta > 0) it has one, so it stays. `batch_std` is the standard
+    deviation of all rewards of the step, over all processes, for scale_rewards = "batch".
+    """
+    if not any(is_open(branch) for branch in route.branches):
+        return route
+    scores = advantages([v.reward for v in group.verdicts], objective, batch_std)
+    branches = tuple(replace(b, advantage=scores[b.completion]) if is_open(b) and b.completion is not None else b for b in route.branches)
+    settled = replace(route, branches=branches)
+    if any(scores) or live_branches(settled, objective):
+        return settled
+    return Route(mode="skip", reason=f"{route.reason}, all rewards equal")
+
+
+def is_open(branch: Branch) -> bool:
+    """Whether the advantage of an explored completion is still to be computed."""
+    return branch.term == "policy" and branch.advantage is None
 
 
 def live_branches(route: Route, objective: ObjectiveConfig) -> tuple[Branch, ...]:

@@ -76,14 +76,11 @@ class Tower:
         self.model, self.shelf = model, shelf
         self.module = tower_of(model)
         self.step: dict[str, Any] = {}
-        self.calls = 1
-        """Calls of `prepare` whose outputs stay at hand; 3 where the next step is sampled before this one's update."""
         self.encoded = 0
         """Prompts whose images went through the tower, since the start."""
         self.unlike = 0
         """Calls in which outputs of different shapes met, so that the tower was run."""
         self._thin: dict[str, dict[str, torch.Tensor]] = {}
-        self._recent: list[set[str]] = []
         self._answer: dict[str, Any] | None = None
         self._heard: Any = None
         self._listening = False
@@ -101,11 +98,10 @@ class Tower:
         """Whether there is a tower that gets no gradient."""
         return self.module is not None and not any(p.requires_grad for p in self.module.parameters())
 
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Have the outputs for these prompts' images at hand, and forget those of other calls' prompts but for the shelf's."""
+    def prepare(self, prompts: Sequence[Prompt], keep: Sequence[Prompt] = ()) -> None:
+        """Hold the outputs for these prompts' images in memory, and of others only those for the images of `keep` that it holds already."""
         wanted = {p.images: p for p in prompts if p.images} if self.frozen else {}
-        self._recent = [*self._recent, set(wanted)][-self.calls :]
-        for name in self.step.keys() - set().union(*self._recent):
+        for name in self.step.keys() - wanted.keys() - {p.images for p in keep}:
             del self.step[name]
             self._thin.pop(name, None)
         for name, prompt in wanted.items():

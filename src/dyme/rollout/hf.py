@@ -56,17 +56,18 @@ def sample(
     *,
     greedy: bool = False,
     batch_rows: int = BATCH_ROWS,
+    keep: Sequence[Prompt] = (),
 ) -> list[tuple[Completion, ...]]:
     """K completions for each prompt (one if greedy), in order.
 
     Special tokens (image placeholders above all) are never drawn. `logprobs` are those of the unmasked, untruncated
-    distribution at the sampling temperature, which is what the update scores.
+    distribution at the sampling temperature, which is what the update scores. The tower's outputs for the images of `keep` stay.
     """
     per_prompt = 1 if greedy else config.num_generations
     chunk = max(1, batch_rows // per_prompt)
     training = policy.training
     policy.eval()
-    policy.tower.prepare(prompts)
+    policy.tower.prepare(prompts, keep)
     out: list[tuple[Completion, ...]] = []
     for start in range(0, len(prompts), chunk):
         out += _sample_chunk(policy, prompts[start : start + chunk], seeds[start : start + chunk], config, per_prompt, greedy)

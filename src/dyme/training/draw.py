@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from dyme.config import Config
 from dyme.methods import Context, Stage
 from dyme.methods.advantages import standard_deviation
+from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
 from dyme.rollout import hf
@@ -34,6 +35,8 @@ class Work:
 
     stage: Stage
     prompts: list[Prompt]
+    routes: list[Route]
+    """What the stage decided for each group, its advantages still open."""
     helped: list[Future[Group]]
     size: int
     """Prompts over all processes."""
@@ -51,16 +54,16 @@ class Sampler:
     accelerator: Accelerator
     encoder: Ahead[Sample, Prompt]
 
-    def draw(self, position: Position, stage: Stage) -> Work:
-        """The step at a position; this process samples its share of the prompts."""
+    def draw(self, position: Position, stage: Stage, keep: Sequence[Prompt] = ()) -> Work:
+        """The step at a position; this process samples its share of the prompts. `keep` are those of a step that is not updated yet."""
         started, config = time.perf_counter(), self.config
         share, seeds = self._share(position)
         following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
-        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, seeds, stage, config)]
-        routes = routes_of(groups, stage, config, ungraded=self.supervisor.checker is not None)
+        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, seeds, stage, config, keep)]
+        routes = [stage.route(group, Context(config=config)) for group in groups]
         helped = self.supervisor.start(groups, routes, position.step)
-        return Work(stage, prompts, helped, config.train.prompts_per_step, time.perf_counter() - started)
+        return Work(stage, prompts, routes, helped, config.train.prompts_per_step, time.perf_counter() - started)
 
     def _share(self, position: Position) -> tuple[list[Sample], list[int]]:
         """This process's samples of the step at a position, with the seeds of their rollouts; one that comes again has another seed."""
@@ -74,38 +77,35 @@ class Sampler:
         first, every = self.accelerator.process_index, self.accelerator.num_processes
         return batch[first::every], seeds[first::every]
 
-    def ahead(self, position: Position, stage: Stage, stages: Sequence[Stage], total: int) -> Work | None:
-        """The step after the current one, while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
+    def ahead(self, position: Position, work: Work, stages: Sequence[Stage], total: int) -> Work | None:
+        """The step after `work`, drawn while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
 
         Under `max_seconds` a stage can end while it is drawn: it is of no use then.
         """
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
             return None
-        self.policy.tower.calls = 3  # ahead's rollout, this step's update, the rollout after: the update finds its images at hand
-        over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not stage
-        return None if over else self.draw(position, stage)
+        over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not work.stage
+        return None if over else self.draw(position, work.stage, work.prompts)
 
 
 def roll_out(
-    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage, config: Config
-) -> list[Group]:
+    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage, config: Config,
+    keep: Sequence[Prompt] = (),
+) -> list[Group]:  # fmt: skip
     """A group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:
         return [Group(sample=sample) for sample in samples]
-    completions = hf.sample(policy, prompts, seeds, config.rollout)
+    completions = hf.sample(policy, prompts, seeds, config.rollout, keep=keep)
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
-def routes_of(groups: Sequence[Group], stage: Stage, config: Config, *, ungraded: bool = False) -> list[Route]:
-    """The stage's decision on each group; advantages may be scaled by the deviation over all processes' rewards.
-
-    `ungraded`: a checker is yet to grade what is explored.
-    """
+def settled(routes: Sequence[Route], groups: Sequence[Group], config: Config) -> list[Route]:
+    """The routes with the advantages of their groups' rewards; these may be scaled by the deviation over all processes' rewards."""
     spread = 0.0
     if config.objective.scale_rewards == "batch":
         spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
-    return [stage.route(group, Context(config=config, batch_std=spread, ungraded=ungraded)) for group in groups]
+    return [settle(route, group, config.objective, spread) for route, group in zip(routes, groups, strict=True)]
 
 
 def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:

@@ -35,9 +35,10 @@ from dyme.system.ahead import Ahead
 from dyme.system.processes import WAIT, alone, from_main, main_first, on_cpu, together
 from dyme.system.signals import Interrupt
 from dyme.tracking.display import Display
+from dyme.tracking.notes import Notes
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import checkpoint, preflight, schedule
-from dyme.training.draw import Sampler, Work, routes_of, summarize
+from dyme.training.draw import Sampler, Work, settled, summarize
 from dyme.training.schedule import Position
 from dyme.training.update import Updater
 from dyme.types import Group, Route, Sample, StepRecord
@@ -64,43 +65,40 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
     set_seed(config.run.seed)
     policy, sizes = together(lambda: load_policy(config, samples, accelerator))
 
-    def note(line: str) -> None:
-        if accelerator.is_main_process:
-            display.note(line)
-            run.log_event("note", message=line)
-
-    updater = Updater(policy, config, accelerator, note)
+    notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
+    updater = Updater(policy, config, accelerator, notes)
     tight = together(lambda: preflight.check_step(policy, sizes, config, accelerator))
     run = checkpoint.open_run(config, accelerator, samples, resume)
-    supervisor = together(lambda: build_supervisor(config, run.path, note, lambda: interrupt.requested))
+    notes.begin(run)
+    supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
     sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
-    position = checkpoint.restore(run, updater, supervisor.pool, note) if resume else Position()
+    position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
     told = targets.warning(samples, config.supervision.refiner)
     long = preflight.check_targets(policy, samples, sizes, config)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
-            note(warning)
+            notes(warning)
     ahead: Work | None = None
     stopped = False
-    with Interrupt() as interrupt, display.training(config, total), supervisor, sampler.encoder:
+    with interrupt, display.training(config, total), supervisor, sampler.encoder:
         while position.progress(config, total) < 1 and not stopped:
             started = time.perf_counter()
             stage, position = enter_stage(stages, position, config, total, updater)
             work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
-            ahead = sampler.ahead(position.advance(work.size, 0.0), stage, stages, total)
+            ahead = sampler.ahead(position.advance(work.size, 0.0), work, stages, total)
             groups = supervisor.finish(work.helped)
-            routes = routes_of(groups, stage, config)
+            routes = settled(work.routes, groups, config)
             rate = schedule.learning_rate(config, position, total, stages)
             updating = time.perf_counter()
-            metrics = updater.step(work.prompts, groups, routes, rate)
+            metrics = updater.step(work.prompts, groups, routes, rate, keep=ahead.prompts if ahead else ())
             seconds = {"seconds_rollout": work.seconds, "seconds_update": time.perf_counter() - updating}
             everyone = list(zip(gather_object(groups), gather_object(routes), strict=True))
             supervisor.learn([group for group, _ in everyone])
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
-            from_main(lambda: write(run, record, everyone, display, stage))  # noqa: B023 (it is called at once)
+            from_main(partial(write, run, record, everyone, display, stage))
             checkpoint.after_step(run, updater, position, supervisor.pool, display)
         final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
     if stopped:

@@ -57,8 +57,11 @@ class Updater:
         self.optimizer.state.clear()
         self.reference = Reference(self.policy) if rolls_out and self.config.objective.beta else None
 
-    def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float) -> dict[str, float]:
+    def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float, *,
+             keep: Sequence[Prompt] = ()) -> dict[str, float]:  # fmt: skip
         """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts.
+
+        `keep` are the prompts of a step that was sampled early: the tower's outputs for their images stay.
 
         An update whose loss or gradient is not finite is not taken, nor are those of the step that would follow (see `guard`).
         """
@@ -69,7 +72,7 @@ class Updater:
         work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
-        self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1])
+        self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1], keep)
         if self.layout is None or (int(work[2]) and not self.layout.pictured):
             self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
             self.budget = self.config.train.max_tokens_per_batch or self._fit(trees, prompts[0])
@@ -163,7 +166,12 @@ class Updater:
                 sampled = group.completions[branch.completion].logprobs if late and branch.completion is not None else ()
                 limbs.append(
                     Limb(
-                        tokens=ids, term=branch.term, advantage=branch.advantage, token_weight=weight, logprobs=sampled, shape=branch.shape
+                        tokens=ids,
+                        term=branch.term,
+                        advantage=_advantage(branch),
+                        token_weight=weight,
+                        logprobs=sampled,
+                        shape=branch.shape,
                     )
                 )
         return Tree(trunk=prompt, limbs=tuple(limbs))
@@ -229,6 +237,14 @@ class Updater:
         """Counts over all processes, summed on the CPU, as not every accelerator has float64."""
         counts = zip(*gather_object([astuple(totals)]), strict=True)
         return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
+
+
+def _advantage(branch: Branch) -> float:
+    """The advantage of a branch; a target's is 1."""
+    if branch.advantage is None:
+        assert branch.term == "imitate", "routes are settled before they train"
+        return 1.0
+    return branch.advantage
 
 
 def build_optimizer(weights: Sequence[torch.Tensor], config: Config) -> torch.optim.Optimizer:
