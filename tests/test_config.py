@@ -132,7 +132,7 @@ def with_value(name: str, value: Any) -> Config:
     return dataclasses.replace(Config(), **{section: dataclasses.replace(getattr(Config(), section), **{key: value})})
 
 
-def refused_in_python(config: Any, check: Callable[[Any], None] = recipe.check) -> str:
+def refused_in_python(config: Any, check: Callable[[Any], None] = recipe.check_values) -> str:
     with pytest.raises(ConfigError) as caught:
         check(config)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
@@ -156,7 +156,7 @@ def test_bounds_hold_in_a_recipe_and_in_python(name: str, bounds: Bounds, kind: 
     assert beyond
     for value in within:
         value = int(value) if whole else float(value)
-        recipe.check(with_value(name, value))
+        recipe.check_values(with_value(name, value))
         assert build({}, [f"--{name}={value!r}"]) == with_value(name, value)
     for value in beyond:
         value = int(value) if whole else float(value)
@@ -192,13 +192,13 @@ def test_a_config_made_in_python_is_held_to_the_same(name: str, value: Any, word
 
 
 def test_names_and_sections_are_checked_too() -> None:
-    assert "did you mean 'dyme'?" in refused_in_python(with_value("method.name", "dme"), checks.check)
-    assert "did you mean 'charts'?" in refused_in_python(with_value("task.name", "chart"), checks.check)
+    assert "did you mean 'dyme'?" in refused_in_python(with_value("method.name", "dme"), checks.check_config)
+    assert "did you mean 'charts'?" in refused_in_python(with_value("task.name", "chart"), checks.check_config)
     assert "train must be a TrainConfig, not dict" in refused_in_python(
-        dataclasses.replace(Config(), train={"learning_rate": 1}), checks.check
+        dataclasses.replace(Config(), train={"learning_rate": 1}), checks.check_config
     )
-    assert "a dyme.config.Config is needed, not dict" in refused_in_python({}, checks.check)
-    checks.check(Config())
+    assert "a dyme.config.Config is needed, not dict" in refused_in_python({}, checks.check_config)
+    checks.check_config(Config())
 
 
 def test_settings_that_cannot_go_together() -> None:

@@ -10,9 +10,9 @@ from dyme.settings import nearest
 from dyme.tasks import TASKS
 
 
-def check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Raise ConfigError for a wrong type, value or name in a Config; those made in Python are held to what a recipe is held to."""
-    recipe.check(config)
+    recipe.check_values(config)
     if config.task.name not in TASKS:
         raise ConfigError(f"unknown task {config.task.name!r}; {nearest(config.task.name, TASKS)}")
     if config.method.name not in METHODS:

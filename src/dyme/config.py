@@ -12,7 +12,7 @@ SEEDS = 2**32 - 1
 
 
 class Bounds:
-    """The values that a number may have; `recipe.check` holds each setting to its own, and `dyme settings` shows them."""
+    """The values that a number may have; `recipe.check_values` holds each setting to its own, and `dyme settings` shows them."""
 
     def __init__(self, least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf, below: float = math.inf) -> None:
         """`least` and `most` are included, `above` and `below` are not."""

@@ -163,17 +163,17 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
         known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
         merged.setdefault(section, {})[key] = text
     config = Config(**{name: settings.read(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
-    check(config)
+    check_values(config)
     return anchored(config)
 
 
 _NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "method.name")
 
 
-def check(config: Config) -> None:
+def check_values(config: Config) -> None:
     """Raise ConfigError for a Config with values of a wrong type, out of their bounds, or that cannot go together.
 
-    Names of tasks and methods are checked by `checks.check`.
+    Names of tasks and methods are checked by `checks.check_config`.
     """
     if not isinstance(config, Config):
         raise ConfigError(f"a dyme.config.Config is needed, not {type(config).__name__}; load_recipe reads one from a file")

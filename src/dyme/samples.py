@@ -23,11 +23,11 @@ from dyme.supervise.build import connect
 def load(config: Config, split: Split, progress: Progress | None = None) -> tuple[list[Sample], str]:
     """A split's samples with the facts that the recipe asks for, and a line about images without any, or "".
 
-    Raises what the task's `load` does, and what `rules.check` does for samples whose answers cannot be judged.
+    Raises what the task's `load` does, and what `rules.check_answers` does for samples whose answers cannot be judged.
     """
-    checks.check(config)
+    checks.check_config(config)
     samples = TASKS[config.task.name].load(config.task, split)
-    rules.check(samples, config.task.marker)
+    rules.check_answers(samples, config.task.marker)
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)

@@ -34,7 +34,7 @@ def in_words(facts: Sequence[Fact]) -> str:
     return ", ".join(f"{f.subject} {f.value}" for f in facts) + "."
 
 
-def check(samples: Sequence[Sample], marker: str) -> None:
+def check_rationales(samples: Sequence[Sample], marker: str) -> None:
     """Raise DataError if a rationale holds the marker: the target would then have two answers."""
     for sample in samples:
         if marker and sample.rationale and marker in sample.rationale:

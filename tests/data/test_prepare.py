@@ -277,8 +277,8 @@ def test_rows_that_no_run_could_use_are_dropped(tmp_path: Path) -> None:
     )
     assert report.rows == {"train": 9, "validation": 1, "test": 1}, "no one trains on a test row's rationale"
     config = TaskConfig(name="gsm8k", path=str(tmp_path / "out"))
-    rules.check([sample for split in ("train", "validation", "test") for sample in TASKS["gsm8k"].load(config, split)])
-    targets.check(TASKS["gsm8k"].load(config, "train"), config.marker)
+    rules.check_answers([sample for split in ("train", "validation", "test") for sample in TASKS["gsm8k"].load(config, split)])
+    targets.check_rationales(TASKS["gsm8k"].load(config, "train"), config.marker)
     assert prepare("gsm8k", tmp_path / "src", tmp_path / "other", marker="He has").rows == {"train": 1, "test": 1}
     with pytest.raises(DataError, match="was prepared with another marker"):
         prepare("gsm8k", tmp_path / "src", tmp_path / "out", marker="So:")
@@ -292,7 +292,7 @@ def test_answers_that_cannot_be_given_are_dropped(tmp_path: Path) -> None:
     assert counts(report) == {
         "answer cannot be given after the marker: answer runs on": 1, "answer cannot be given after the marker: marker repeated": 1,
     }  # fmt: skip
-    rules.check(TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "test"))
+    rules.check_answers(TASKS["jsonl"].load(TaskConfig(name="jsonl", path=str(tmp_path / "out")), "test"))
 
 
 def test_a_folder_of_an_earlier_version_is_prepared_again(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_what_a_command_left_that_was_killed_as_it_began_is_no_other_run(tmp_pat
     assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", "config.json", "versions.json"]
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval/.settings.json.tmp").touch()
-    ItemFolder.check(tmp_path / "eval")
+    ItemFolder.check_place(tmp_path / "eval")
 
 
 @pytest.fixture(scope="module")

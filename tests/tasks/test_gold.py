@@ -21,7 +21,7 @@ from dyme.tasks import TASKS
 from dyme.types import Judgement, Sample
 from dyme.verify.answers import judge
 from dyme.verify.answers.choice import chosen
-from dyme.verify.rules import check
+from dyme.verify.rules import check_answers
 
 DATA = ROOT.parent / "shared/data"
 SHIFTS = (1, 7, 31, 67)
@@ -89,7 +89,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there:
 def test_every_gold_answer_gets_full_marks(task: str) -> None:
     samples = read(task)
     assert len(samples) == ROWS[task]
-    check(samples)
+    check_answers(samples)
     tolerance = TOLERANCE.get(task, 0.0)
     assert [s.id for s in samples if judge(s.answer, s, tolerance=tolerance) != Judgement(True, 1.0)] == []
 

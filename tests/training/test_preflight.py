@@ -33,7 +33,7 @@ CONFIG = Config(
 
 
 def sizes_of(policy: Policy, config: Config, asked: list[Sample] | None = None) -> capacity.Sizes:
-    return capacity.check(policy, asked or samples(policy, 12), config, Accelerator(cpu=True))
+    return capacity.check_model(policy, asked or samples(policy, 12), config, Accelerator(cpu=True))
 
 
 def step(policy: Policy, config: Config) -> str | None:
@@ -139,7 +139,7 @@ def test_targets_that_no_answer_can_reach(policies: Load) -> None:
 
     def told(limit: int, method: str = "dyme") -> str | None:
         config = replace(CONFIG, rollout=RolloutConfig(max_completion_length=limit), method=MethodConfig(name=method))
-        return capacity.check_targets(policy, asked, capacity.check(policy, asked, config, accelerator), config)
+        return capacity.long_targets(policy, asked, capacity.check_model(policy, asked, config, accelerator), config)
 
     assert told(lengths[-1]) is None and told(lengths[9], "grpo") is None
     for method in ("dyme", "sft", "two_stage"):
@@ -248,6 +248,21 @@ def test_the_cache_of_a_row(policies: Load) -> None:
     policy = policies("llama")
     assert capacity.row_bytes(policy, 100) - capacity.row_bytes(policy, 0) == 100 * 2 * 2 * 2 * 8 * 4
     assert capacity.row_bytes(policy, 0) == 16 * policy.model.config.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"answer": ""}, "row a: "), ({"answer": "3 Answer: 4"}, "cannot be given"), ({"answer_kind": "choice"}, "row a: "),
+        ({"rationale": "One. Answer: 1"}, "the rationale contains"),
+    ],
+)  # fmt: skip
+def test_samples_of_ones_own_are_held_to_what_rows_are_held_to(given: dict[str, Any], match: str, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Before a model is loaded."""
+    monkeypatch.setattr(Policy, "load", None)
+    with pytest.raises(DataError, match=match):
+        train(build({"run": {"output": str(tmp_path / "run")}}, []), samples=[replace(Sample(id="a", question="?", answer="1"), **given)])
 
 
 def test_free_memory_is_what_is_available() -> None:

@@ -87,4 +87,4 @@ def test_without_a_marker_the_whole_completion_is_the_answer() -> None:
     assert not parse(" ", marker="", min_thinking_words=3).formatted
     sample = Sample(id="s", question="", answer="", rationale="One, two. Two.")
     assert (target_text(sample, ""), target_text(replace(sample, rationale=None, answer="4"), "")) == ("One, two. Two.", "4")
-    targets.check([sample], "")
+    targets.check_rationales([sample], "")

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ConfigError, ModelError, RunError, at
 from dyme.evaluation.items import ItemFolder, Plan
@@ -120,7 +120,7 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         check_writable(args.json)
     config = load_recipe(args.recipe, rest) if args.recipe else build({}, rest)
     config = with_task(config, args.task, rest) if args.task else config
-    check(config)
+    check_config(config)
     return config
 
 
@@ -143,7 +143,7 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         config = build({}, rest)
     if args.task:
         config = with_task(config, args.task, rest)
-    check(config)
+    check_config(config)
     return config
 
 

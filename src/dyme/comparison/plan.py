@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.methods import METHODS
@@ -32,7 +32,7 @@ class Study:
 
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
-        check(self.config)
+        check_config(self.config)
         for method in self.methods:
             name, settings = parse_method(method)
             if name != "base" and name not in METHODS:

@@ -113,7 +113,7 @@ class ItemFolder:
         self.path = path
 
     @staticmethod
-    def check(path: Path) -> None:
+    def check_place(path: Path) -> None:
         """Raise RunError if `path` holds anything but an evaluation, or cannot be a folder."""
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another --out")
@@ -128,7 +128,7 @@ class ItemFolder:
 
         Raises RunError, naming what differs, if it holds one with other settings.
         """
-        cls.check(path)
+        cls.check_place(path)
         file = path / "settings.json"
         wanted = json.loads(json.dumps(strict(settings)))
         if file.exists():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ModelError
 from dyme.evaluation.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
@@ -58,7 +58,7 @@ def evaluate(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """All figures of a model on `samples`, as `metrics.figures` returns them."""
-    check(config)
+    check_config(config)
     plan = plan or Plan()
     wanted = {(index, style) for index in range(len(samples)) for style in plan.prompts}
     items = [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch]
@@ -80,7 +80,7 @@ def run_evaluation(
     loaded where there is something to ask; `note` gets what a user should know of how it is read. Raises ModelError where a batch does
     not fit in the device's memory.
     """
-    together(lambda: check(config))
+    together(lambda: check_config(config))
     launch = state()
     keys = [(index, style) for index in range(len(samples)) for style in plan.prompts]
     held = from_main(folder.items) if folder else {}

@@ -55,7 +55,7 @@ def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
     from peft import inject_adapter_in_model, set_peft_model_state_dict
 
     settings = read_settings(folder)
-    merging.check(settings, folder)
+    merging.check_mergeable(settings, folder)
     try:
         weights = _placed(load_file(folder / WEIGHTS), [name for name, _ in model.named_modules()])
     except (OSError, SafetensorError) as error:

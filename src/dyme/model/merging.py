@@ -43,7 +43,7 @@ def plain(settings: Mapping[str, Any], names: list[str]) -> bool:
     return settings.get("peft_type") == "LORA" and not other and all(map(_PLAIN.search, names))
 
 
-def check(settings: Mapping[str, Any], folder: Path) -> None:
+def check_mergeable(settings: Mapping[str, Any], folder: Path) -> None:
     """Raise ModelError, naming the kind, for an adapter whose weights say nothing without what is not in its folder."""
     if _UNMADE.fullmatch(start := str(settings.get("init_lora_weights"))):
         raise ModelError(

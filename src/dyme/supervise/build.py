@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dyme import targets
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
 from dyme.supervise.audit import Labelled, Report, evaluate, labelled, material
@@ -18,7 +17,6 @@ from dyme.supervise.local.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
 from dyme.supervise.supervisor import Supervisor
 from dyme.system.launch import node
-from dyme.types import Sample
 
 if TYPE_CHECKING:
     from dyme.supervise.llm.client import Client
@@ -31,9 +29,8 @@ CACHE = "answers.sqlite"
 """Answers of an LLM, in the run folder unless the recipe names a file."""
 
 
-def check(samples: Sequence[Sample], config: Config) -> None:
-    """Raise DataError for targets that cannot be trained on, and ConfigError for an LLM that cannot be asked: no package, no key."""
-    targets.check(samples, config.task.marker)
+def check_helpers(config: Config) -> None:
+    """Raise ConfigError for an LLM that cannot be asked: no package, no key."""
     if config.supervision.remote:
         connect(config.supervision, None, lambda line: None).close()
 

@@ -21,15 +21,13 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 
 from dyme import targets
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.methods import METHODS, Stage
 from dyme.model import precision
-from dyme.model.policy import Policy
 from dyme.samples import load
 from dyme.supervise.build import build_supervisor
-from dyme.supervise.build import check as supervise_check
 from dyme.supervise.build import warning as supervise_warning
 from dyme.system.ahead import Ahead
 from dyme.system.processes import WAIT, alone, from_main, main_first, on_cpu, together
@@ -37,8 +35,9 @@ from dyme.system.signals import Interrupt
 from dyme.tracking.display import Display
 from dyme.tracking.notes import Notes
 from dyme.tracking.run_folder import RunFolder
-from dyme.training import checkpoint, preflight, schedule
+from dyme.training import checkpoint, schedule
 from dyme.training.draw import Sampler, Work, settled, summarize
+from dyme.training.preflight import check_step, long_targets, preflight
 from dyme.training.schedule import Position
 from dyme.training.update import Updater
 from dyme.types import Group, Route, Sample, StepRecord
@@ -53,7 +52,7 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     for a disk that is full and the like.
     """
     place = Path(config.run.output)
-    together(lambda: check(config))
+    together(lambda: check_config(config))
     with alone(place), checkpoint.resumable(place):
         return _train(config, samples, resume, display or Display.quiet())
 
@@ -63,11 +62,11 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
     stages = METHODS[config.method.name].stages(config)
     accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
-    policy, sizes = together(lambda: load_policy(config, samples, accelerator))
+    policy, sizes = together(lambda: preflight(config, samples, accelerator))
 
     notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
     updater = Updater(policy, config, accelerator, notes)
-    tight = together(lambda: preflight.check_step(policy, sizes, config, accelerator))
+    tight = together(lambda: check_step(policy, sizes, config, accelerator))
     run = checkpoint.open_run(config, accelerator, samples, resume)
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
@@ -75,7 +74,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
     sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
     position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
     told = targets.warning(samples, config.supervision.refiner)
-    long = preflight.check_targets(policy, samples, sizes, config)
+    long = long_targets(policy, samples, sizes, config)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             notes(warning)
@@ -106,13 +105,6 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
     return final
 
 
-def load_policy(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, preflight.Sizes]:
-    """The policy and the sizes of its work; what cannot work shows here, before the run folder is made."""
-    supervise_check(samples, config)
-    policy = Policy.load(config.model, precision.read(config))
-    return policy, preflight.check(policy, samples, config, accelerator)
-
-
 def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage) -> None:
     """Record a step in the run folder and on the display."""
     run.log_step(record)
@@ -125,7 +117,6 @@ def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
 
     Raises ConfigError for a precision that cannot be had.
     """
-    precision.check_trainable(config)
     try:  # accelerate's mixed precision would cast within the model, and in the update alone
         accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
     except ValueError as error:

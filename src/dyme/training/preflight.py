@@ -1,5 +1,4 @@
-"""Whether a run can work at all, told before any long work: pictures for a model that reads text, texts that it takes for pictures,
-context, memory.
+"""What is checked before a run trains: `preflight` is the list. A run that cannot work ends here, in one line, before any long work.
 
 Context and memory are checked on a few samples, those with the longest questions, the most pictures and the longest targets.
 Memory is an estimate: weights, gradients and AdamW's moments by size, activations by what a short sequence keeps for its backward
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from accelerate import Accelerator
 
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError
 from dyme.methods import METHODS, Context
@@ -24,13 +24,15 @@ from dyme.model import adapters
 from dyme.model.chat import texts_of
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
 from dyme.model.policy import Policy
-from dyme.model.precision import DTYPES, settle
+from dyme.model.precision import DTYPES, check_trainable, read, settle
 from dyme.model.resolution import taken
 from dyme.model.tree import Limb, Prompt, Tree, collate
 from dyme.rollout.hf import BATCH_ROWS
-from dyme.targets import target_text
+from dyme.supervise.build import check_helpers
+from dyme.targets import check_rationales, target_text
 from dyme.training import memory
 from dyme.types import Completion, Group, Sample, Verdict
+from dyme.verify.rules import check_answers
 
 PROBED = 4
 """Samples that are looked at for each reason."""
@@ -48,29 +50,45 @@ class Sizes:
     shortest: Prompt
 
 
-def check(policy: Policy, samples: Sequence[Sample], config: Config, accelerator: Accelerator) -> Sizes:
-    """Raise DataError or ConfigError for samples, settings and a model that cannot go together; the sizes that memory depends on.
+def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, Sizes]:
+    """Check, in this order, all that can be checked before weights go to the device; the policy, and the sizes that memory depends on.
 
-    All samples are checked for pictures and for texts that stand for some; prompts and targets are tokenized for the probed ones. Call it
-    before the weights go to the device.
+    Each check raises an error of one line that says what to do. `check_step` is the last one, once the weights are on the device.
     """
-    check_pictures(policy, samples)
-    check_placeholders(policy, samples)
-    check_adapter(policy, config)
+    check_config(config)  # types, bounds, settings that go together, names of task and method
+    check_trainable(config)  # a precision that can be trained in
+    check_answers(samples, config.task.marker)  # answers that can be judged, are right by their own kind, and can be given
+    check_rationales(samples, config.task.marker)  # targets with one answer
+    check_helpers(config)  # the LLM's package and key
+    policy = Policy.load(config.model, read(config))
+    return policy, check_model(policy, samples, config, accelerator)
+
+
+def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accelerator: Accelerator) -> Sizes:
+    """The second half of `preflight`: what the model, its context and the device's memory allow."""
+    check_pictures(policy, samples)  # no pictures for a model that reads text
+    check_placeholders(policy, samples)  # no text that the model takes for a picture
+    check_adapter(policy, config)  # an adapter of the rank that the recipe asks for
+    sizes = check_context(policy, samples, config)  # prompts and answers within the model's context
+    check_weights(policy, config, accelerator)  # weights, gradients and moments within the device's memory
+    return sizes
+
+
+def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> Sizes:
+    """Raise DataError or ConfigError for prompts and answers beyond the model's context; the sizes of those that were looked at."""
     limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     prompts, longest = [], 0
     for sample in probed(samples, config):
         prompt = policy.encode(sample, config.task.think_prompt)
         target = len(policy.target(target_text(sample, config.task.marker)))
-        _check_context(policy, sample, len(prompt.token_ids), target, limit, config)
+        _check_fits(policy, sample, len(prompt.token_ids), target, limit, config)
         prompts.append(prompt)
         longest = max(longest, target)
-    check_weights(policy, config, accelerator)
     by_length = sorted(prompts, key=lambda prompt: len(prompt.token_ids))
     return Sizes(len(by_length[-1].token_ids), longest, by_length[0])
 
 
-def check_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config) -> str | None:
+def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config) -> str | None:
     """One line if a method imitates targets that are longer than any answer may be, with their share and what to set; else None.
 
     No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
@@ -106,7 +124,7 @@ def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
     return list({id(sample): sample for sample in chosen}.values())
 
 
-def _check_context(policy: Policy, sample: Sample, prompt: int, target: int, limit: int, config: Config) -> None:
+def _check_fits(policy: Policy, sample: Sample, prompt: int, target: int, limit: int, config: Config) -> None:
     """Raise an error with the numbers if a prompt and an answer are longer than the model's context."""
     room = limit - prompt
     smaller = [f"model.{name}" for name in taken(getattr(policy.processor, "image_processor", None))] if sample.images else []

@@ -86,7 +86,7 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
     return replace(verdict, rewards=rewards, reward=_weighted(rewards, reward))
 
 
-def check(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:
+def check_answers(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:
     """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
 
     It can be given if it parses behind `marker`, as the target has it. ConfigError if there are math answers and math-verify is not

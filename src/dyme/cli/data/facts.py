@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 from dyme.cli.common import helper_config, new_display, progress_bars, split_of, write_json
 from dyme.cli.data.arguments import add_split_arguments
-from dyme.recipe import check
+from dyme.recipe import check_values
 from dyme.samples import gather_facts
 from dyme.tasks import TASKS
 from dyme.tracking.display import show_listing
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Extract the facts of a split's images, and say what that gave."""
     config = helper_config(args, rest)
     config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
-    check(config)
+    check_values(config)
     display = new_display()
     args.split = split_of(args, config, display)
     loaded = TASKS[config.task.name].load(config.task, args.split)

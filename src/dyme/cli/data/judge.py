@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from dyme.cli.common import helper_config, new_display, split_of, write_json
 from dyme.cli.data.arguments import add_split_arguments
 from dyme.errors import ConfigError
-from dyme.recipe import check
+from dyme.recipe import check_values
 from dyme.supervise import audit
 from dyme.supervise.build import judge_endpoint
 from dyme.supervise.local.checker import LocalChecker
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = helper_config(args, rest)
     if args.checker != "local":
         config = replace(config, supervision=replace(config.supervision, checker="llm", url=args.checker))
-        check(config)
+        check_values(config)
     display = new_display()
     args.split = split_of(args, config, display)
     items = audit.labelled(audit.material(config.task, args.split, args.traces), random.Random(config.run.seed), args.traces)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     args.split = split_of(args, config, display)
     if out := _out(args, config):
         check_shared(out, "--out")
-        from_main(lambda: ItemFolder.check(out))
+        from_main(lambda: ItemFolder.check_place(out))
     chosen = first_samples(config, args, display)
     plan = Plan(prompts=STYLES if args.prompt == "both" else (args.prompt,), k=args.k, batch_tokens=args.batch_tokens)
     with alone(out) if out else nullcontext():

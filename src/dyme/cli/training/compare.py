@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.cli.common import INTERRUPTED, listed, new_display, samples_of
 from dyme.comparison.plan import Study, parse_budget
 from dyme.comparison.study import run_study
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = load_recipe(args.recipe, rest)
     if args.budget:
         config = replace(config, train=replace(config.train, **parse_budget(args.budget)))
-    check(config)
+    check_config(config)
     plan = Study(
         config=config,
         methods=listed(args.methods, str, "methods"),

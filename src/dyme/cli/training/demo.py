@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.cli.common import INTERRUPTED, check_fresh, evaluate_model, new_display, samples_of, train_model
 from dyme.config import Config
 from dyme.publishing import card
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         "train": {"max_prompts": PROMPTS, "learning_rate": 1e-3},
     }
     config = build(recipe, rest)
-    check(config)
+    check_config(config)
     check_fresh(config)
     with alone(Path(config.run.output)):
         return _demo(config, new_display())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme.checks import check
+from dyme.checks import check_config
 from dyme.cli.common import INTERRUPTED, check_fresh, evaluate_model, new_display, samples_of, train_model
 from dyme.config import Config
 from dyme.errors import ConfigError
@@ -74,7 +74,7 @@ def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
     config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
     config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
-    check(config)
+    check_config(config)
     if config.run.push_to_hub:
         hub.need_token()
     return config

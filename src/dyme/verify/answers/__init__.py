@@ -46,7 +46,7 @@ def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
     """Whether `prediction` answers `sample`, by the verifier of its `answer_kind`; an empty prediction never does.
 
     `tolerance` is relative to the target, for kinds that compare numbers (auto, number, list, math). Never raises for any text;
-    ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check` says so beforehand).
+    ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check_answers` says so beforehand).
     """
     if not prediction.strip():
         return Judgement(False, 0.0)
