@@ -280,6 +280,8 @@ class ObjectiveConfig:
     """Upper clip range; unset: epsilon."""
     beta: Annotated[float, Bounds(0)] = 0.0
     """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
+    mask_truncated: bool = False
+    """Leave completions that were cut off out of the loss; their rewards still count in the group's mean."""
     normalize: Literal["all", "active", "term"] = "all"
     """Prompts that a term is averaged over: all of the step (Eq. 8's expectation), those not skipped, or (HPT's) those in the term alone,
     under which a memorized prompt of 32 weighs 0.03 to 31 explored ones."""
@@ -295,12 +297,20 @@ class TrainConfig:
     """Stop after this many prompts; 0: num_train_epochs decides."""
     num_train_epochs: Annotated[float, Bounds(above=0, most=10**6)] = 3.0
     """Passes over the training samples, unless max_prompts or max_seconds is set."""
+    shuffle: bool = True
+    """Draw a new order of the training samples for each pass; false: the order that they have."""
     max_seconds: Annotated[float, Bounds(0)] = 0.0
     """Stop after this much training time; 0: no limit."""
     learning_rate: Annotated[float, Bounds(above=0)] = 8e-5
     """Peak learning rate of AdamW; the default is the paper's for models of 0.5 B parameters, the embedded model takes 1e-3."""
     weight_decay: Annotated[float, Bounds(0)] = 0.01
     """AdamW's weight decay."""
+    adam_beta1: Annotated[float, Bounds(0, below=1)] = 0.9
+    """AdamW's decay of the mean gradient."""
+    adam_beta2: Annotated[float, Bounds(0, below=1)] = 0.999
+    """AdamW's decay of the mean squared gradient."""
+    adam_epsilon: Annotated[float, Bounds(0)] = 1e-8
+    """AdamW's addition to the divisor."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     """Decay over the budget, after warm-up."""
     warmup_steps: Annotated[int, Bounds(0, 10**9)] = 5

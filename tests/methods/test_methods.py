@@ -178,3 +178,19 @@ def test_mode_shares() -> None:
 
 def test_routing_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", "import sys, dyme.methods; sys.exit('torch' in sys.modules)"], check=True)
+
+
+def test_what_was_cut_off_may_be_left_out_of_the_loss() -> None:
+    cut = replace(RIGHT_SHAPED, completions=(Completion(text="", token_ids=(1,), finished=False), Completion(text="", token_ids=(1,))))
+    grpo = METHODS["grpo"].stages(config())[0].route
+    weights = {masked: [b.weight for b in grpo(cut, Context(config=config(mask_truncated=masked))).branches] for masked in (False, True)}
+    assert weights == {False: [1.0, 1.0], True: [0.0, 1.0]}
+    route = grpo(cut, Context(config=config(mask_truncated=True)))
+    assert [b.completion for b in live_branches(route, config().objective)] == [1]
+
+
+def test_a_completion_without_a_reward_is_out_of_mean_and_deviation() -> None:
+    objective = ObjectiveConfig(std="sample")
+    alone = advantages([1.0, 3.0], objective)
+    assert advantages([1.0, math.nan, 3.0], objective) == [alone[0], 0.0, alone[1]]
+    assert advantages([math.nan, math.nan], objective) == [0.0, 0.0]

@@ -31,7 +31,7 @@ from dyme.targets import target_text
 from dyme.tasks import charts
 from dyme.tracking.display import Display
 from dyme.tracking.run_folder import RunFolder
-from dyme.training import checkpoint, loop, schedule
+from dyme.training import checkpoint, loop, schedule, setup
 from dyme.training import draw as steps
 from dyme.training.update import Updater
 from dyme.types import Completion
@@ -209,7 +209,7 @@ def test_given_samples_are_used_as_they_are(tmp_path: Path) -> None:
 
 
 def test_more_processes_than_prompts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.Accelerator, "num_processes", 8)
+    monkeypatch.setattr(setup.Accelerator, "num_processes", 8)
     with pytest.raises(ConfigError, match="number of processes, 8"):
         loop.train(small(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -248,6 +248,38 @@ def test_facts_that_are_extracted_may_come_later(tmp_path: Path) -> None:
     accelerator = SimpleNamespace(num_processes=1, distributed_type=DistributedType.NO, device="cpu")
     checkpoint.open_run(config, accelerator, [replace(s, facts=()) for s in samples], resume=False)  # type: ignore[arg-type]
     checkpoint.open_run(config, accelerator, samples, resume=True)  # type: ignore[arg-type]
+
+
+def test_a_host_brings_model_and_verdicts_and_ends_the_run(tmp_path: Path) -> None:
+    """What it says counts: every second completion right, a checkpoint at the second step, and no third step."""
+    seen: list[str] = []
+
+    class Own(setup.Host):
+        def policy(self, config: Config) -> Policy:
+            seen.append("policy")
+            return super().policy(config)
+
+        def grade(self, groups: Any, usual: Any) -> Any:
+            return [
+                replace(g, verdicts=tuple(replace(v, correct=k % 2 == 0, reward=float(k)) for k, v in enumerate(g.verdicts)))
+                for g in usual(groups)
+            ]
+
+        def begin(self, run: RunFolder, policy: Policy, position: schedule.Position) -> None:
+            seen.append(f"begin {position.step}")
+
+        def before_step(self, position: schedule.Position) -> None:
+            seen.append(f"before {position.step}")
+
+        def after_step(self, record: Any, everyone: Any, save: Any) -> None:
+            assert {route.mode for _, route in everyone} == {"explore"} and record.metrics["accuracy"] == 0.5
+            if record.step == 2:
+                save()
+                self.over = True
+
+    final = loop.train(small(tmp_path / "run", "run.save_every=0"), host=Own())
+    assert seen == ["policy", "begin 0", "before 0", "before 1"]
+    assert final == tmp_path / "run/model" and [step for step, _ in RunFolder(tmp_path / "run").checkpoints()] == [2]
 
 
 # The shape of the code

@@ -131,3 +131,7 @@ def test_each_stage_warms_up_and_decays_on_its_own() -> None:
 
 def test_stages_that_only_imitate_fall_back_to_the_common_rate() -> None:
     assert rate(Position(stage=0, stage_step=9), stages=[stage(1.0, rolls_out=False)]) == 1.0
+
+
+def test_the_order_may_stay() -> None:
+    assert stream(4, config(prompts_per_step=3, shuffle=False), 3) == ["0", "1", "2", "3", "0", "1", "2", "3", "0"]

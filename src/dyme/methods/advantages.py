@@ -11,15 +11,17 @@ from dyme.config import ObjectiveConfig
 def advantages(rewards: Sequence[float], objective: ObjectiveConfig, batch_std: float = 0.0) -> list[float]:
     """A_k = (r_k - mean r) / (std r + eps) over one group (paper, Eq. 2); equal rewards give exact zeros.
 
-    `scale_rewards` picks the divisor as in TRL (group, batch, none), `std` population (paper) or sample (reference code).
+    `scale_rewards` picks the divisor as in TRL (group, batch, none), `std` population (paper) or sample (reference code). A completion
+    without a reward (nan) has advantage 0, and no part in mean and deviation.
     """
-    mean = math.fsum(rewards) / len(rewards)
-    if max(rewards) - min(rewards) < 1e-9:
+    known = [r for r in rewards if not math.isnan(r)]
+    if not known or max(known) - min(known) < 1e-9:
         return [0.0] * len(rewards)
-    centred = [r - mean for r in rewards]
+    mean = math.fsum(known) / len(known)
+    centred = [0.0 if math.isnan(r) else r - mean for r in rewards]
     if objective.scale_rewards == "none":
         return centred
-    std = batch_std if objective.scale_rewards == "batch" else standard_deviation(rewards, objective.std)
+    std = batch_std if objective.scale_rewards == "batch" else standard_deviation(known, objective.std)
     return [c / (std + objective.advantage_eps) for c in centred]
 
 

@@ -16,8 +16,9 @@ def memorize(group: Group, context: Context, reason: str = "every prompt is memo
 
 
 def explore(group: Group, context: Context) -> Route:
-    """The GRPO surrogate on all K completions (paper, Eq. 7)."""
-    branches = tuple(Branch(term="policy", completion=k) for k in range(len(group.verdicts)))
+    """The GRPO surrogate on all K completions (paper, Eq. 7); what was cut off may be left out of the loss."""
+    counted = [completion.finished or not context.config.objective.mask_truncated for completion in group.completions]
+    branches = tuple(Branch(term="policy", completion=k, weight=float(own)) for k, own in enumerate(counted))
     return Route(mode="explore", branches=branches, reason=f"{group.solved} of {len(group.verdicts)} correct")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import isnan
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -25,6 +26,7 @@ from dyme.tasks.rules import rules_of
 from dyme.tracking.metrics import completion_figures, figures, mode_shares
 from dyme.training import checkpoint, schedule
 from dyme.training.schedule import Position
+from dyme.training.setup import Host
 from dyme.types import Group, Route, Sample, StepRecord
 from dyme.verify.rules import verify_group
 
@@ -53,6 +55,7 @@ class Sampler:
     samples: Sequence[Sample]
     accelerator: Accelerator
     encoder: Ahead[Sample, Prompt]
+    host: Host
 
     def draw(self, position: Position, stage: Stage, keep: Sequence[Prompt] = ()) -> Work:
         """The step at a position; this process samples its share of the prompts. `keep` are those of a step that is not updated yet."""
@@ -60,10 +63,14 @@ class Sampler:
         share, seeds = self._share(position)
         following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
-        groups = [verify_group(g, rules_of(config)) for g in roll_out(self.policy, prompts, share, seeds, stage, config, keep)]
+        groups = self.host.grade(roll_out(self.policy, prompts, share, seeds, stage, config, keep), self._grade)
         routes = [stage.route(group, Context(config=config)) for group in groups]
         helped = self.supervisor.start(groups, routes, position.step)
         return Work(stage, prompts, routes, helped, config.train.prompts_per_step, time.perf_counter() - started)
+
+    def _grade(self, groups: Sequence[Group]) -> list[Group]:
+        """Groups with the verdicts of the recipe's verifier."""
+        return [verify_group(group, rules_of(self.config)) for group in groups]
 
     def _share(self, position: Position) -> tuple[list[Sample], list[int]]:
         """This process's samples of the step at a position, with the seeds of their rollouts; one that comes again has another seed."""
@@ -104,7 +111,8 @@ def settled(routes: Sequence[Route], groups: Sequence[Group], config: Config) ->
     """The routes with the advantages of their groups' rewards; these may be scaled by the deviation over all processes' rewards."""
     spread = 0.0
     if config.objective.scale_rewards == "batch":
-        spread = standard_deviation(gather_object([v.reward for g in groups for v in g.verdicts]), config.objective.std)
+        known = [v.reward for g in groups for v in g.verdicts if not isnan(v.reward)]
+        spread = standard_deviation(gather_object(known), config.objective.std)
     return [settle(route, group, config.objective, spread) for route, group in zip(routes, groups, strict=True)]
 
 

@@ -13,24 +13,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
+from accelerate.utils import gather_object, set_seed
 
 from dyme import targets
 from dyme.checks import check_config
 from dyme.config import Config
-from dyme.errors import ConfigError
 from dyme.methods import METHODS, Stage
-from dyme.model import precision
 from dyme.samples import load
 from dyme.supervise.build import build_supervisor
 from dyme.supervise.build import warning as supervise_warning
 from dyme.system.ahead import Ahead
-from dyme.system.processes import WAIT, alone, from_main, main_first, on_cpu, together
+from dyme.system.processes import alone, from_main, main_first, together
 from dyme.system.signals import Interrupt
 from dyme.tracking.display import Display
 from dyme.tracking.notes import Notes
@@ -39,12 +35,22 @@ from dyme.training import checkpoint, schedule
 from dyme.training.draw import Sampler, Work, settled, summarize
 from dyme.training.preflight import check_step, long_targets, preflight
 from dyme.training.schedule import Position
+from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
 from dyme.types import Group, Route, Sample, StepRecord
 
 
-def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bool = False, display: Display | None = None) -> Path:
+def train(
+    config: Config,
+    *,
+    samples: Sequence[Sample] | None = None,
+    host: Host | None = None,
+    resume: bool = False,
+    display: Display | None = None,
+) -> Path:
     """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
+
+    A `host` brings the model, the judging of completions and callbacks of another library's trainer.
 
     With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
     Ctrl-C, SIGTERM and SIGHUP end the step, save a checkpoint and return its folder.
@@ -54,15 +60,15 @@ def train(config: Config, *, samples: Sequence[Sample] | None = None, resume: bo
     place = Path(config.run.output)
     together(lambda: check_config(config))
     with alone(place), checkpoint.resumable(place):
-        return _train(config, samples, resume, display or Display.quiet())
+        return _train(config, samples, host or Host(), resume, display or Display.quiet())
 
 
-def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, display: Display) -> Path:
+def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume: bool, display: Display) -> Path:
     samples = samples or main_first(lambda: load(config, "train")[0])
     stages = METHODS[config.method.name].stages(config)
     accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
-    policy, sizes = together(lambda: preflight(config, samples, accelerator))
+    policy, sizes = together(lambda: preflight(config, samples, accelerator, host))
 
     notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
     updater = Updater(policy, config, accelerator, notes)
@@ -71,18 +77,21 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
-    sampler = Sampler(policy, supervisor, config, samples, accelerator, Ahead(partial(policy.encode, instruction=config.task.think_prompt)))
+    encoder = Ahead(partial(policy.encode, instruction=config.task.think_prompt))
+    sampler = Sampler(policy, supervisor, config, samples, accelerator, encoder, host)
     position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
     told = targets.warning(samples, config.supervision.refiner)
     long = long_targets(policy, samples, sizes, config)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             notes(warning)
+    host.begin(run, policy, position)
     ahead: Work | None = None
     stopped = False
     with interrupt, display.training(config, total), supervisor, sampler.encoder:
-        while position.progress(config, total) < 1 and not stopped:
+        while position.progress(config, total) < 1 and not (stopped or host.over):
             started = time.perf_counter()
+            host.before_step(position)
             stage, position = enter_stage(stages, position, config, total, updater)
             work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
             ahead = sampler.ahead(position.advance(work.size, 0.0), work, stages, total)
@@ -99,6 +108,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, resume: bool, displ
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
             from_main(partial(write, run, record, everyone, display, stage))
             checkpoint.after_step(run, updater, position, supervisor.pool, display)
+            host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, supervisor.pool))
         final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
@@ -110,21 +120,6 @@ def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Ro
     run.log_step(record)
     run.log_rollouts(record.step, [group for group, _ in everyone], [route for _, route in everyone])
     display.step(record, stage.name)
-
-
-def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
-    """Devices and processes, and the config with the precision that the run computes in, or that a resumed one began in.
-
-    Raises ConfigError for a precision that cannot be had.
-    """
-    try:  # accelerate's mixed precision would cast within the model, and in the update alone
-        accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
-    except ValueError as error:
-        raise ConfigError("an Accelerator with mixed precision was made in this process; leave it out and set train.precision") from error
-    if resume:
-        held = from_main(lambda: RunFolder.open(config.run.output).config().train.precision)
-        config = replace(config, train=replace(config.train, precision=held))
-    return accelerator, precision.settled(config, accelerator.device)
 
 
 def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:

@@ -37,7 +37,7 @@ def count(routes: Sequence[Route], lengths: Sequence[Sequence[int]]) -> Totals:
         for term in prompts:
             own = [n for b, n in zip(route.branches, sizes, strict=True) if b.term == term]
             prompts[term] += bool(own)
-            tokens[term] += sum(own)
+            tokens[term] += sum(n for b, n in zip(route.branches, sizes, strict=True) if b.term == term and b.weight != 0)
     return Totals(
         prompts=len(routes), active=sum(r.mode != "skip" for r in routes),
         policy_prompts=prompts["policy"], imitate_prompts=prompts["imitate"],

@@ -24,13 +24,14 @@ from dyme.model import adapters
 from dyme.model.chat import texts_of
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
 from dyme.model.policy import Policy
-from dyme.model.precision import DTYPES, check_trainable, read, settle
+from dyme.model.precision import DTYPES, check_trainable, settle
 from dyme.model.resolution import taken
 from dyme.model.tree import Limb, Prompt, Tree, collate
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
 from dyme.targets import check_rationales, target_text
 from dyme.training import memory
+from dyme.training.setup import Host
 from dyme.types import Completion, Group, Sample, Verdict
 from dyme.verify.rules import check_answers
 
@@ -50,17 +51,18 @@ class Sizes:
     shortest: Prompt
 
 
-def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerator) -> tuple[Policy, Sizes]:
+def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerator, host: Host) -> tuple[Policy, Sizes]:
     """Check, in this order, all that can be checked before weights go to the device; the policy, and the sizes that memory depends on.
 
     Each check raises an error of one line that says what to do. `check_step` is the last one, once the weights are on the device.
     """
     check_config(config)  # types, bounds, settings that go together, names of task and method
     check_trainable(config)  # a precision that can be trained in
-    check_answers(samples, config.task.marker)  # answers that can be judged, are right by their own kind, and can be given
+    if not host.judges:
+        check_answers(samples, config.task.marker)  # answers that can be judged, are right by their own kind, and can be given
     check_rationales(samples, config.task.marker)  # targets with one answer
     check_helpers(config)  # the LLM's package and key
-    policy = Policy.load(config.model, read(config))
+    policy = host.policy(config)
     return policy, check_model(policy, samples, config, accelerator)
 
 

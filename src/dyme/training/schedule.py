@@ -48,13 +48,14 @@ def budget(config: Config, size: int) -> int:
 
 
 def next_samples(samples: Sequence[Sample], position: Position, config: Config) -> Iterator[Sample]:
-    """The step's samples: each epoch is a new permutation, drawn from the seed and the epoch's number."""
+    """The step's samples: each epoch is a new permutation, drawn from the seed and the epoch's number, unless they keep their order."""
     orders: dict[int, list[int]] = {}
     for k in range(position.prompts, position.prompts + config.train.prompts_per_step):
         epoch, place = divmod(k, len(samples))
         if epoch not in orders:
             orders[epoch] = list(range(len(samples)))
-            random.Random(f"{config.run.seed}:{epoch}").shuffle(orders[epoch])
+            if config.train.shuffle:
+                random.Random(f"{config.run.seed}:{epoch}").shuffle(orders[epoch])
         yield samples[orders[epoch][place]]
 
 

@@ -253,4 +253,10 @@ def build_optimizer(weights: Sequence[torch.Tensor], config: Config) -> torch.op
         {"params": [w for w in weights if w.ndim >= 2], "weight_decay": config.train.weight_decay},
         {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.train.learning_rate, fused=True)
+    return torch.optim.AdamW(
+        groups,
+        lr=config.train.learning_rate,
+        betas=(config.train.adam_beta1, config.train.adam_beta2),
+        eps=config.train.adam_epsilon,
+        fused=True,
+    )

@@ -1,0 +1,63 @@
+"""What a run begins with: devices and precision, and who runs the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+from dyme.config import Config
+from dyme.errors import ConfigError
+from dyme.model import precision
+from dyme.model.policy import Policy
+from dyme.system.processes import WAIT, from_main, on_cpu
+from dyme.tracking.run_folder import RunFolder
+from dyme.training.schedule import Position
+from dyme.types import Group, Route, StepRecord
+
+Grade = Callable[[Sequence[Group]], list[Group]]
+
+
+class Host:
+    """Who runs the loop: the recipe alone, or a trainer of another library, which derives from this and brings its model, its judging of
+    completions and its callbacks. All processes of a launch call it alike, and it must decide alike on all of them.
+    """
+
+    judges = False
+    """Whether its verdicts stand for those of the recipe's verifier, so that rows need no answer."""
+    over = False
+    """Whether training is to end after this step, as if its budget were used up."""
+
+    def policy(self, config: Config) -> Policy:
+        """Return the model to train, with float32 weights where they train; raises ModelError for one that cannot be used."""
+        return Policy.load(config.model, precision.read(config))
+
+    def grade(self, groups: Sequence[Group], usual: Grade) -> list[Group]:
+        """Return a step's groups with their verdicts; `usual` gives them those of verifier and rewards."""
+        return usual(groups)
+
+    def begin(self, run: RunFolder, policy: Policy, position: Position) -> None:
+        """Take notice of the run that begins, or goes on from a position; nothing is sampled yet."""
+
+    def before_step(self, position: Position) -> None:
+        """Take notice of a step that begins at a position."""
+
+    def after_step(self, record: StepRecord, everyone: Sequence[tuple[Group, Route]], save: Callable[[], object]) -> None:
+        """Take notice of a step: its figures, and what all processes did; `save` writes a checkpoint, unless there is one."""
+
+
+def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
+    """Devices and processes, and the config with the precision that the run computes in, or that a resumed one began in.
+
+    Raises ConfigError for a precision that cannot be had.
+    """
+    try:  # accelerate's mixed precision would cast within the model, and in the update alone
+        accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
+    except ValueError as error:
+        raise ConfigError("an Accelerator with mixed precision was made in this process; leave it out and set train.precision") from error
+    if resume:
+        held = from_main(lambda: RunFolder.open(config.run.output).config().train.precision)
+        config = replace(config, train=replace(config.train, precision=held))
+    return accelerator, precision.settled(config, accelerator.device)
