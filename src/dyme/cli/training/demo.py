@@ -16,7 +16,7 @@ from dyme.system.processes import alone
 from dyme.tracking.display import Display, show_results
 from dyme.tracking.run_folder import RunFolder
 
-PROMPTS = 2560
+PROMPTS = 2048
 """Prompts that the demo trains on."""
 
 
