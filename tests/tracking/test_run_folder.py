@@ -65,7 +65,7 @@ def test_an_empty_folder_is_fine_a_used_one_is_not(tmp_path: Path, run: RunFolde
 
 def test_a_file_in_the_way_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot make the run folder"):
+    with pytest.raises(RunError, match="no folder can be made in"):
         RunFolder.create(tmp_path / "file" / "run", Config())
 
 

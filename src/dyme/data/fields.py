@@ -216,7 +216,7 @@ def _unread(given: Mapping[str, Any], out: Mapping[str, Any], used: Iterable[str
     """Notes on fields that look like ours and are not read."""
     notes = []
     for field, value in given.items():
-        if field in used or field in FIELDS or value is None or value == "" or value == []:
+        if field in used or field in FIELDS or value is None or (isinstance(value, str | list) and not value):
             continue
         name = _MEANT.get(field) or _nearest(str(field))
         if name and name not in ("image", "images"):  # pictures in other fields are an error where a row has none

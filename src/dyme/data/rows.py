@@ -20,7 +20,7 @@ from dyme.data.layouts import NOTES, Split
 from dyme.data.pictures import embedded
 from dyme.data.placeholders import AROUND, WITHIN, in_words
 from dyme.errors import LONGEST, DataError, quoted
-from dyme.pictures import CHECK_THREADS, ImageFile
+from dyme.pictures import CHECK_THREADS, ImageFile, Picture
 from dyme.types import AnswerKind, Fact, Sample
 
 Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]
@@ -199,7 +199,8 @@ def check_named(row: Mapping[str, Any], where: str) -> None:
         return
     for name, value in row.items():
         one = value[0] if isinstance(value, list) and value else value
-        loaded = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # as the datasets library has it
+        stored = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # as the datasets library has it
+        loaded = stored or isinstance(one, Picture)
         if name not in FIELDS and (loaded or (isinstance(one, str) and embedded.NAME.search(one) and _PICTURE_NAME.search(name))):
             raise DataError(f"{where}: has no image, but its field {quoted(name)} looks like one; name that field image, or remove it")
 
@@ -222,16 +223,16 @@ def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sa
     kind = _answer_kind(given, where, choices, answers)
     return Sample(
         id=name,
-        question=options.shown(_text(given["question"], f"{where}: question"), choices),
+        question=options.shown(checked_text(given["question"], f"{where}: question"), choices),
         answer=_answer(given["answer"], where, kind, choices),
         images=_images(given, folder, label, where),
-        rationale=_text(given.get("rationale", ""), f"{where}: rationale", empty=True) or None,
+        rationale=checked_text(given.get("rationale", ""), f"{where}: rationale", empty=True) or None,
         facts=_facts(given.get("facts", ()), f"{where}: facts"),
-        kind=_text(given.get("kind", ""), f"{where}: kind", empty=True),
+        kind=checked_text(given.get("kind", ""), f"{where}: kind", empty=True),
         answer_kind=kind,
         answers=tuple(answers),
         choices=tuple(choices),
-        unit=_text(given.get("unit", ""), f"{where}: unit", empty=True),
+        unit=checked_text(given.get("unit", ""), f"{where}: unit", empty=True),
     )
 
 
@@ -272,7 +273,8 @@ def _texts(value: object, where: str) -> list[str]:
     return [_scalar(entry, f"{where}: entry {k}") for k, entry in enumerate(value, start=1)]
 
 
-def _text(value: object, where: str, *, empty: bool = False) -> str:
+def checked_text(value: object, where: str, *, empty: bool = False) -> str:
+    """Text without surrounding white space. Raises DataError for another type, half a character, and, unless it may be `empty`, no text."""
     if not isinstance(value, str):
         raise DataError(f"{where} is {_noun(value)}; write text in quotes")
     if not value.strip() and not empty:
@@ -285,7 +287,7 @@ def _text(value: object, where: str, *, empty: bool = False) -> str:
 def _scalar(value: object, where: str) -> str:
     """Text or a finite number as text; true and false are neither, as no one answers a question with them."""
     if isinstance(value, str):
-        return _text(value, where)
+        return checked_text(value, where)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DataError(f"{where} is {_noun(value)}; write a number, or text in quotes")
     if isinstance(value, float) and not math.isfinite(value):
@@ -309,7 +311,7 @@ def _images(row: Mapping[str, Any], folder: Path, label: str, where: str) -> tup
     for name in names:
         if embedded.is_embedded(name):
             raise EmbeddedPicture(f"{where}: {field} holds a picture itself ({quoted(name)}); dyme prepare writes each as a file")
-        text = _text(name, f"{where}: {field}")
+        text = checked_text(name, f"{where}: {field}")
         try:
             embedded.refuse_address(text)
         except DataError as error:

@@ -67,3 +67,10 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != lock.NAME:
             entry.unlink()
+
+
+def check_place(path: Path, option: str) -> None:
+    """Raise RunError if no folder can be made at `path`, which `option` named."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise RunError(f"{path}: no folder can be made in {above}; choose another {option}")

@@ -15,11 +15,12 @@ from typing import Any
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from dyme.config import Config
+from dyme.system.launch import is_main
 from dyme.system.terminal import PlainConsole
 from dyme.types import StepRecord
 
@@ -147,6 +148,26 @@ class Pace:
         return True
 
 
+@contextmanager
+def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with rate and time left for each thing that is counted; where there is no terminal, now and then a line."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
+        bars: dict[str, Any] = {}
+        paces: dict[str, Pace] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            pace = paces.setdefault(what, Pace())
+            words = pace.report(done, total)
+            if what not in bars:
+                bars[what] = bar.add_task(what, total=total or None, pace=words)
+            bar.update(bars[what], completed=done, pace=words)
+            if not display.console.is_terminal and pace.due():
+                display.note(f"{what}: {done}{f' of {total}' if total else ''}, {words}")
+
+        yield progress
+
+
 def _helper(mean: Mapping[str, float]) -> str:
     """What helpers of visual supervision did per step, "" without any."""
     counts = [f"{mean[name]:.1f} {word}" for name, word in _HELPED.items() if mean.get(name)]
@@ -157,6 +178,11 @@ def open_console(*, quiet: bool = False) -> Console:
     """A console for stdout: as wide as the terminal, or wide enough for any table where there is none."""
     console = PlainConsole(quiet=quiet, highlight=False)
     return console if console.is_terminal else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
+
+
+def new_display() -> Display:
+    """A display on the terminal; quiet in all but the main process."""
+    return Display(open_console(quiet=not is_main()))
 
 
 def show_listing(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -211,6 +237,15 @@ def show_answer_kinds(console: Console, by_answer_kind: Mapping[str, Mapping[str
             if found:
                 table.add_row(Text(f"{kind}, {label}"), _counts(found), *(_cell(metric, figure) for figure in found))
     console.print(table)
+
+
+def show_evaluation(display: Display, model: str, result: Mapping[str, Any], *, every: bool = False) -> None:
+    """The tables of an evaluation."""
+    show_results(display.console, {model: result}, every=every)
+    if result["by_answer_kind"]:
+        show_answer_kinds(display.console, result["by_answer_kind"])
+    if result["by_kind"] and not every:
+        show_kinds(display.console, result["by_kind"])
 
 
 def _boxed(console: Console, *heads: str) -> Table:

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from dyme.config import Config
-from dyme.errors import RunError, at
+from dyme.errors import ModelError, RunError, at
 from dyme.pictures import ImageSource
 from dyme.recipe import build
 from dyme.system import lock
-from dyme.system.files import write_whole
+from dyme.system.files import check_place, write_whole
 from dyme.tracking import schema
 from dyme.tracking.json_lines import _pretty, json_line, read_rows, write_rows
 from dyme.types import Group, Route, Sample, StepRecord
@@ -73,9 +73,12 @@ class RunFolder:
 
     @staticmethod
     def check_new(path: Path) -> None:
-        """Raise RunError unless `path` is absent, or a folder without files but those of a run that was killed as it began."""
+        """Raise RunError unless a run can begin in `path`: it can be made, or holds but what a run left that was killed as it began."""
         if path.exists() and (not path.is_dir() or any(entry.name not in _BEGINNING for entry in path.iterdir())):
-            raise RunError(f"{path} already holds files; choose another --run.output, or continue a run with --resume {path}")
+            raise RunError(
+                f"{path} already holds files; choose another --run.output, or continue a run with --resume {path} (in Python resume=True)"
+            )
+        check_place(path, "--run.output")
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -84,6 +87,33 @@ class RunFolder:
         if not (run.path / "config.json").is_file():
             raise RunError(f"{run.path} is not a run folder: it holds no config.json; give the folder that --run.output named")
         return run
+
+    @classmethod
+    def of_model(cls, model: Path) -> RunFolder | None:
+        """The run that a model folder belongs to: RUN, RUN/model or RUN/checkpoints/step-N/model; None for a model of no run.
+
+        Raises ModelError for RUN if it has no final model yet.
+        """
+        for folder in (model, *model.parents[:3]):
+            if (folder / "config.json").exists() and (folder / "metrics.jsonl").exists():
+                run = cls.open(folder)
+                if folder == model:
+                    _ = run.model
+                return run
+        return None
+
+    @property
+    def model(self) -> Path:
+        """The folder of the final model, which plain transformers loads (or peft, for an adapter).
+
+        Raises ModelError, which names the last checkpoint's, if there is no final model yet.
+        """
+        final = self.path / "model"
+        if not final.exists():
+            last = self.latest_checkpoint()
+            hint = f"give {last[1] / 'model'}, or go on" if last else "go on"
+            raise ModelError(f"{self.path}: this run has no final model yet; {hint} with dyme train --resume {self.path}")
+        return final
 
     # -- writing
 

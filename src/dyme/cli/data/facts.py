@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from dyme.cli.common import helper_config, new_display, progress_bars, split_of, write_json
+from dyme.cli.common import helper_config, split_of, write_json
 from dyme.cli.data.arguments import add_split_arguments
 from dyme.recipe import check_values
 from dyme.samples import gather_facts
 from dyme.tasks import TASKS
-from dyme.tracking.display import show_listing
+from dyme.tracking.display import new_display, progress_bars, show_listing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

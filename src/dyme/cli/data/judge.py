@@ -7,14 +7,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from dyme.cli.common import helper_config, new_display, split_of, write_json
+from dyme.cli.common import helper_config, split_of, write_json
 from dyme.cli.data.arguments import add_split_arguments
 from dyme.errors import ConfigError
 from dyme.recipe import check_values
 from dyme.supervise import audit
 from dyme.supervise.build import judge_endpoint
 from dyme.supervise.local.checker import LocalChecker
-from dyme.tracking.display import show_listing
+from dyme.tracking.display import new_display, show_listing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme.cli.common import new_display, progress_bars
 from dyme.data.prepare import Report
 from dyme.data.prepare import prepare as prepare_source
 from dyme.errors import ConfigError
 from dyme.recipe import build
 from dyme.settings import nearest
 from dyme.tasks import TASKS
-from dyme.tracking.display import Display, show_listing
+from dyme.tracking.display import Display, new_display, progress_bars, show_listing
 
 RECIPE = "charts-dyme"
 """What the next command starts from: the embedded model, and no data of its own."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dyme.cli.common import eval_config, evaluate_model, first_samples, new_display, show_evaluation, split_of, write_json
+from dyme.api import evaluate_model
+from dyme.cli.common import eval_config, first_samples, split_of, write_json
 from dyme.cli.looking.arguments import add_model_arguments
 from dyme.evaluation.advice import advice
 from dyme.evaluation.items import Plan
 from dyme.system.launch import is_main
 from dyme.system.processes import together
+from dyme.tracking.display import new_display, show_evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,13 +9,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from dyme.cli.common import eval_config, evaluate_model, first_samples, new_display, show_evaluation, split_of, write_json
+from dyme.api import evaluate_model
+from dyme.cli.common import eval_config, first_samples, split_of, write_json
 from dyme.cli.looking.arguments import add_model_arguments
 from dyme.config import Config
 from dyme.evaluation.items import BATCH_TOKENS, STYLES, ItemFolder, Plan, fingerprint
 from dyme.system.launch import is_main
 from dyme.system.processes import alone, check_shared, from_main, together
-from dyme.tracking.display import Display
+from dyme.tracking.display import Display, new_display, show_evaluation
 from dyme.types import Sample
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.cli.common import new_display
 from dyme.report.page import write_page
+from dyme.tracking.display import new_display
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dyme.cli.common import check_place, new_display, run_of
 from dyme.config import Config
 from dyme.errors import RunError
 from dyme.publishing import card
+from dyme.system.files import check_place
+from dyme.tracking.display import new_display
 from dyme.tracking.run_folder import RunFolder
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: is not an empty folder; choose another --out")
     check_place(out, "--out")
-    run = run_of(Path(args.model))
+    run = RunFolder.of_model(Path(args.model))
     config = run.config() if run else Config()
     config = replace(config, model=replace(config.model, path=args.model, dtype=args.dtype or config.model.dtype))
     from dyme.model.precision import written

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.cli.common import new_display, run_of
 from dyme.errors import RunError
 from dyme.publishing import hub
+from dyme.tracking.display import new_display
+from dyme.tracking.run_folder import RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Upload a run's model, or any model folder, to the hub."""
     folder = Path(args.model)
-    run = run_of(folder)
+    run = RunFolder.of_model(folder)
     if run and folder == run.path:
         folder = run.path / "model"
     if not folder.is_dir():

@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.cli.common import INTERRUPTED, evaluate_model, new_display, samples_of, train_model
+from dyme.api import evaluate_model, samples_of, train_model
+from dyme.cli.common import INTERRUPTED
 from dyme.comparison.cells import end_with_parent, read_cell
 from dyme.config import Config
 from dyme.system import lock
-from dyme.tracking.display import Display
+from dyme.tracking.display import Display, new_display
 from dyme.tracking.run_folder import RunFolder
 
 
@@ -34,13 +35,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display) -> int:
     """Go on with what is in the folder, if it holds a run."""
-    samples = samples_of(config, args.split)
+    samples = samples_of(config, args.split, display)
     begun = (path / "config.json").exists()
     if args.base:
         run, model, step = (RunFolder.open(path) if begun else RunFolder.create(path, config, {})), config.model.path, 0
     else:
         finished = path / "model"
-        if not finished.exists() and train_model(config, str(path) if begun else None, display) != finished:
+        if not finished.exists() and train_model(config, begun, display) != finished:
             return INTERRUPTED
         run, model = RunFolder.open(path), str(finished)
         step = run.steps()[-1].step

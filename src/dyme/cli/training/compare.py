@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dyme.api import samples_of
 from dyme.checks import check_config
-from dyme.cli.common import INTERRUPTED, listed, new_display, samples_of
+from dyme.cli.common import INTERRUPTED, listed
 from dyme.comparison.plan import Study, parse_budget
 from dyme.comparison.study import run_study
 from dyme.recipe import load_recipe
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
 from dyme.tasks.task import Split
-from dyme.tracking.display import show_results
+from dyme.tracking.display import new_display, show_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         plan = replace(plan, split="validation")
     splits: set[Split] = {"validation", "test"} if len(plan.rates) > 1 else {plan.split}
     for split in ("train", *sorted(splits)):
-        samples_of(config, split)
+        samples_of(config, split, display)
     try:
         result = run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dyme.api import evaluate_model, samples_of, train_model
 from dyme.checks import check_config
-from dyme.cli.common import INTERRUPTED, check_fresh, evaluate_model, new_display, samples_of, train_model
+from dyme.cli.common import INTERRUPTED
 from dyme.config import Config
 from dyme.publishing import card
 from dyme.recipe import build
 from dyme.report.page import write_page
 from dyme.system.processes import alone
-from dyme.tracking.display import Display, show_results
+from dyme.tracking.display import Display, new_display, show_results
 from dyme.tracking.run_folder import RunFolder
 
 PROMPTS = 2048
@@ -34,19 +35,19 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     }
     config = build(recipe, rest)
     check_config(config)
-    check_fresh(config)
+    RunFolder.check_new(Path(config.run.output))
     with alone(Path(config.run.output)):
         return _demo(config, new_display())
 
 
 def _demo(config: Config, display: Display) -> int:
-    test = samples_of(config, "test")
+    test = samples_of(config, "test", display)
     display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
     before = evaluate_model(config, config.model.path, test, display)
     show_results(display.console, {"base": before})
     size = f"{config.train.max_prompts} prompts x {config.rollout.num_generations} completions"
     display.note(f"\nDyME on {config.task.traces} quality traces: {size}. Ctrl-C saves and stops.")
-    folder = train_model(config, None, display)
+    folder = train_model(config, False, display)
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED

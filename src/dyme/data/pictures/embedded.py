@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dyme.errors import DataError, quoted
+from dyme.pictures import Picture
 
 NAME = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z", re.IGNORECASE)
 """Ends a picture's name."""
@@ -37,7 +38,9 @@ def is_picture(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and is_picture(value[0])
     value = plain(value)
-    return is_embedded(value) or (isinstance(value, str) and bool(NAME.search(value) or _ADDRESS.match(value)))
+    return (
+        isinstance(value, Picture) or is_embedded(value) or (isinstance(value, str) and bool(NAME.search(value) or _ADDRESS.match(value)))
+    )
 
 
 def content_of(picture: object) -> bytes | None:

@@ -1,0 +1,272 @@
+"""What `import dyme` offers: train, evaluate and look, as `dyme train`, `dyme eval` and `dyme report` do, with objects in place of names.
+
+An object given in Python takes the place of what the config names: samples of its data, a verifier of its task's, a method of its
+method. The commands call these functions; they add a parser in front and an exit status behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyme import recipe
+from dyme import samples as sample_lists
+from dyme.checks import check_config
+from dyme.config import Config
+from dyme.errors import ConfigError, ModelError
+from dyme.evaluation.items import STYLES, ItemFolder, Plan
+from dyme.publishing import card, hub
+from dyme.report import page
+from dyme.system import tuning
+from dyme.system.launch import is_main
+from dyme.system.processes import alone, check_shared, from_main, main_first, together
+from dyme.tasks import TASKS, held_out
+from dyme.tasks.task import Split
+from dyme.tracking.display import Display, new_display, progress_bars, show_evaluation, show_results
+from dyme.tracking.run_folder import RunFolder
+from dyme.types import PromptStyle, Sample
+
+if TYPE_CHECKING:
+    from dyme.model.policy import Policy
+
+Rows = Iterable[Sample | Mapping[str, Any]]
+"""Samples, or dicts in the fields of a row of one's own data (docs/data.md)."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, or a notebook's stop button, ended a training after a step; the run is saved."""
+
+
+def load_recipe(path: str | Path, *overrides: str) -> Config:
+    """Read a recipe, a TOML file or the name of one that ships, with settings changed by "train.learning_rate=1e-4" and the like.
+
+    Raises ConfigError for a missing file, an unknown setting (naming the nearest right one) or a wrong value.
+    """
+    words = [word if word.startswith("--") else f"--{word}" for word in overrides]
+    if wrong := next((word for word in words if "=" not in word), None):
+        raise ConfigError(f"{wrong.removeprefix('--')!r} is not an override; write section.key=value, e.g. train.learning_rate=1e-4")
+    config = recipe.load_recipe(path, words)
+    check_config(config)
+    return config
+
+
+def train(
+    config: Config,
+    *,
+    samples: Rows | None = None,
+    validation: Rows | None = None,
+    rewards: Mapping[str, Any] | None = None,
+    verifier: Any = None,
+    method: Any = None,
+    trackers: Sequence[Any] = (),
+    resume: bool = False,
+    display: Display | None = None,
+) -> RunFolder:
+    """Train, evaluate on held-out samples, write card and page, and return the run, whose `model` is the folder of the final model.
+
+    What is held out is the config's test split, else its validation split; with `samples`, `validation`; with neither, nothing. With
+    `resume`, go on with the run in config.run.output from its last checkpoint: give the same arguments as before. `display` is by default
+    the terminal or the notebook's cell; Display.quiet() shows nothing.
+
+    Raises a DymeError, one line that says what to do, before any long work for input that cannot work, and Stopped, a KeyboardInterrupt,
+    after Ctrl-C: the run is saved.
+    """
+    tuning.tune()
+    display = display or new_display()
+    together(lambda: check_config(config))
+    config = recipe.anchored(config if samples is None else _for_samples(config, display))
+    place = Path(config.run.output)
+    check_shared(place, "--run.output")
+    if resume:
+        from_main(lambda: _check_resumed(config))
+    else:
+        from_main(lambda: RunFolder.check_new(place))
+    if config.run.push_to_hub:
+        hub.need_token()
+    doors = {"rewards": rewards, "verifier": verifier, "method": method, "trackers": trackers}
+    with alone(place):
+        return _train(config, samples, validation, {name: value for name, value in doors.items() if value}, resume, display)
+
+
+def _train(
+    config: Config, samples: Rows | None, validation: Rows | None, doors: Mapping[str, Any], resume: bool, display: Display
+) -> RunFolder:
+    held = samples_of(config, "validation", display, validation) if validation is not None else None
+    split, rows = _held_out(config, samples is not None, held, display)
+    if split == "validation" and held is None:
+        display.note(f"no test data: the evaluation at the end is on the validation split, {len(rows)} rows that are not trained on")
+    run = RunFolder(config.run.output)
+    folder = train_model(config, resume, display, samples=samples, **doors)
+    if folder != run.path / "model":
+        step = next(iter(from_main(run.checkpoints)), (0,))[0]
+        raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; go on with dyme.train(..., resume=True), all else alike")
+    done = {e["name"]: e for e in from_main(run.evaluations)}
+    fresh = split is not None and split not in done
+    if split and fresh:
+        done[split] = evaluate_model(config, str(folder), rows, display)
+    if is_main():
+        try:
+            if split and fresh:
+                run.log_evaluation(run.steps()[-1].step, split, done[split])
+            card.write(run, folder)
+        finally:
+            if split:
+                show_results(display.console, {f"{config.method.name}, {split}": done[split]})
+        display.note(f"model  {folder}\npage   {page.write_page(run.path)}")
+        if config.run.push_to_hub:
+            display.note(f"pushed {hub.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
+    return run
+
+
+def evaluate(
+    model: str | Path | RunFolder | Policy,
+    config: Config | None = None,
+    *,
+    samples: Rows | None = None,
+    split: Split | None = None,
+    prompts: Sequence[PromptStyle] = STYLES,
+    k: int = 8,
+    verifier: Any = None,
+    display: Display | None = None,
+) -> dict[str, Any]:
+    """Ask a model each sample and return the figures: "metrics" (name -> value, low, high, n), "by_kind", "by_answer_kind", "examples".
+
+    `model` is a folder, a hub id, "embedded", a run (its final model) or a Policy; `config` is by default that of the model's run, else
+    the defaults. Without `samples`, those of `split` of the config's task are asked: by default test, else validation. `prompts` are the
+    ways to ask; `k` completions a sample are drawn for pass@K of the first 300, 0 for none. Raises as `train` does.
+    """
+    tuning.tune()
+    display = display or new_display()
+    if isinstance(model, str | Path | RunFolder):
+        path = model.model if isinstance(model, RunFolder) else model
+        run = RunFolder.of_model(Path(path))
+        config = config or (run.config() if run else Config())
+    config = config or Config()
+    together(lambda: check_config(config))
+    plan = _plan(prompts, k)
+    if samples is None:
+        split = split or from_main(lambda: held_out(config.task)) or "test"
+        rows = samples_of(config, split, display)
+    elif split is not None:
+        raise ConfigError("give samples or a split, not both")
+    else:
+        rows = samples_of(config, "test", display, samples)
+    doors = {"verifier": verifier} if verifier else {}
+    if isinstance(model, str | Path | RunFolder):
+        figures = evaluate_model(config, str(path), rows, display, plan=plan, **doors)
+    else:
+        figures = _evaluate_policy(model, config, rows, display, plan, **doors)
+    if is_main():
+        show_evaluation(display, str(path) if isinstance(model, str | Path | RunFolder) else type(model.model).__name__, figures)
+    return figures
+
+
+def write_page(run: RunFolder | str | Path, out: str | Path | None = None) -> Path:
+    """Write the HTML page about a run to `out`, by default report.html in its folder, and return its path; a run may still be going.
+
+    Raises RunError if `run` is not a run folder.
+    """
+    return page.write_page(run.path if isinstance(run, RunFolder) else Path(run), None if out is None else Path(out))
+
+
+# -- what the commands build on
+
+
+def samples_of(config: Config, split: Split, display: Display, rows: Rows | None = None) -> list[Sample]:
+    """A split's samples, or those given in its place; read before torch is imported, so that bad rows are found at once.
+
+    Of several processes the main one reads first, as reading may prepare data or extract facts, which the others then find.
+    """
+    name = "samples" if split != "validation" else split
+    with progress_bars(display) as progress:
+        if rows is None:
+            found, trouble = main_first(lambda: sample_lists.load(config, split, progress))
+        else:
+            found, trouble = main_first(lambda: sample_lists.given(rows, config, name, progress))
+    if trouble:
+        display.note(trouble)
+    return found
+
+
+def train_model(config: Config, resume: bool, display: Display, *, samples: Rows | None = None, **doors: Any) -> Path:
+    """Train by `config`, or go on with the run that it names, and return the folder of the model."""
+    if not resume:
+        from_main(lambda: RunFolder.check_new(Path(config.run.output)))
+    found = samples_of(config, "train", display, samples)
+    from dyme.training.loop import train as run_training
+
+    return run_training(config, samples=found, resume=resume, display=display, **doors)
+
+
+def evaluate_model(
+    config: Config, model: str, samples: Sequence[Sample], display: Display, *, plan: Plan | None = None, folder: ItemFolder | None = None,
+    **doors: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of the checkpoint at `model`, by all processes of the launch; see `evaluation.run.run_evaluation`."""
+    from dyme.evaluation.run import run_evaluation
+
+    config = replace(config, model=replace(config.model, path=model))
+    with progress_bars(display) as progress:
+        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress, note=display.note, **doors)
+
+
+# -- inside
+
+
+def _evaluate_policy(
+    policy: Policy, config: Config, samples: Sequence[Sample], display: Display, plan: Plan, **doors: Any
+) -> dict[str, Any]:
+    """Figures of a policy as it is, on its own device."""
+    from dyme.evaluation.run import evaluate as ask
+    from dyme.model.policy import Policy
+    from dyme.tasks.rules import rules_of
+
+    if not isinstance(policy, Policy):
+        raise ModelError(f"a model is a folder, a hub id, a RunFolder or a Policy, not {type(policy).__name__}")
+    with progress_bars(display) as progress:
+        return ask(policy, samples, config, rules_of(config, **doors), plan=plan, progress=progress)
+
+
+def _plan(prompts: Sequence[PromptStyle], k: int) -> Plan:
+    """What to ask. Raises ConfigError for unknown ways to ask and impossible numbers."""
+    asked = tuple(style for style in STYLES if style in prompts)
+    if not asked or isinstance(prompts, str) or len(asked) != len(prompts):
+        raise ConfigError(f"prompts is {prompts!r}; give ('think', 'direct'), or one of them in a tuple")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0 or k == 1:
+        raise ConfigError("k must be a whole number of at least 2, or 0 for no sampling")
+    return Plan(prompts=asked, k=k)
+
+
+def _held_out(config: Config, given: bool, validation: list[Sample] | None, display: Display) -> tuple[Split | None, list[Sample]]:
+    """The split to report on and its samples, (None, []) where nothing is held out; `given`: the training samples are."""
+    split = None if given else from_main(lambda: held_out(config.task))
+    if split in (None, "validation") and validation is not None:
+        return "validation", validation
+    return (split, samples_of(config, split, display)) if split else (None, [])
+
+
+def _for_samples(config: Config, display: Display) -> Config:
+    """`config` for samples given in Python: a task that draws its own is not what they are, so the task is that of one's own rows."""
+    task = TASKS.get(config.task.name)
+    if task is None or task.published is not None:
+        return config
+    display.note(
+        f"the samples given take the place of task {task.name}: their answers are judged as those of task jsonl, {TASKS['jsonl'].metric}; "
+        "task.tolerance sets another share"
+    )
+    return replace(config, task=replace(config.task, name="jsonl"))
+
+
+def _check_resumed(config: Config) -> None:
+    """Raise ConfigError unless the run in config.run.output began with the settings of `config`."""
+    run = RunFolder.open(config.run.output)
+    began, now = run.config().to_dict(), config.to_dict()
+    names = [(section, key) for section, keys in now.items() for key in keys]
+    apart = [
+        f"{section}.{key}" for section, key in names
+        if (section, key) not in (("run", "output"), ("train", "precision")) and began[section][key] != now[section][key]
+    ]  # fmt: skip
+    if apart:
+        raise ConfigError(f"{run.path}: a resumed run keeps its settings, and {apart[0]} differs; take dyme.RunFolder(...).config()")
