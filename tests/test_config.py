@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import re
 import typing
@@ -295,13 +296,34 @@ def test_a_copy_of_a_recipe_has_its_rows_and_overwrites_nothing(tmp_path: Path, 
     assert write_copy("charts-sft", Path("deep")) == [Path("deep/charts-sft.toml")]
     for name, out, message in (
         ("own-data", Path(), "exists already; choose another --out"),
-        ("own-data", Path("other.toml"), "own-data/.* exists already"),
+        ("own-data", Path("other.toml"), "^own-data exists already"),
         ("charts-sft", Path("deep"), "exists already"),
         ("chart-sft", Path(), "did you mean 'charts-sft'"),
     ):
         with pytest.raises(ConfigError, match=message):
             write_copy(name, out)
     assert not Path("other.toml").exists()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_copy_of_a_recipe_is_whole_or_not_there(last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, as the rows' 10th file is written, or the recipe, which is the last."""
+    copied: list[Any] = []
+
+    def full(source: Any, target: Any) -> None:
+        if len(copied) == 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copied.append(target.write_bytes(source.read_bytes()))
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*(recipe, "write_whole", refuse) if last else (recipe.shutil, "copyfile", full))  # type: ignore[call-overload]
+    with pytest.raises(OSError, match="No space left"):
+        write_copy("own-data", tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    monkeypatch.undo()
+    assert len(write_copy("own-data", tmp_path / "new")) == 2
 
 
 def test_recipes_write_to_folders_of_their_own() -> None:

@@ -15,6 +15,7 @@ from dyme import recipe
 from dyme import samples as sample_lists
 from dyme.checks import check_config
 from dyme.config import Config
+from dyme.data.layouts import Split
 from dyme.errors import ConfigError, ModelError
 from dyme.evaluation.items import STYLES, ItemFolder, Plan
 from dyme.publishing import card, hub
@@ -23,7 +24,6 @@ from dyme.system import tuning
 from dyme.system.launch import is_main
 from dyme.system.processes import alone, check_shared, from_main, main_first, together
 from dyme.tasks import TASKS, held_out
-from dyme.tasks.task import Split
 from dyme.tracking.display import Display, new_display, progress_bars, show_evaluation, show_results
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import PromptStyle, Sample

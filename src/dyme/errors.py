@@ -83,8 +83,13 @@ _TORCH = ("inline_container", "PytorchStreamWriter", "iostream error")
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The error of the operating system that an exception is or stands for, as torch and safetensors have errors of their own."""
+    """The error of the operating system that an exception is or stands for, as torch and safetensors have errors of their own.
+
+    None for others, and for a DymeError, which says what to do already.
+    """
     text = str(error)
+    if isinstance(error, DymeError):
+        return None
     if isinstance(error, OSError) and error.errno is not None:
         return error
     if found := _CODE.search(text):
@@ -109,11 +114,8 @@ def at(path: Path) -> Iterator[None]:
     """Name `path` in an error of the operating system that names no place, as that of a full disk does not."""
     try:
         yield
-    except DymeError:
-        raise
     except Exception as error:
-        found = system_error(error)
-        if found is None:
+        if (found := system_error(error)) is None:
             raise
         if found.filename is None:
             found.filename = str(path)

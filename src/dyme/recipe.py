@@ -9,6 +9,7 @@ import shutil
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dyme import settings
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.settings import known
+from dyme.system.files import whole_folder, write_whole
 
 PATHS = (("task", "path"), ("task", "train"), ("task", "validation"), ("task", "test"), ("model", "path"))
 """Settings that name what is there already. A relative path starts at the working directory; in a recipe, where nothing lies there,
@@ -138,14 +140,25 @@ def write_copy(name: str, out: Path = Path()) -> list[Path]:
     known(name, recipes, "dyme recipes", "recipe")
     file = out if out.suffix == ".toml" else out / f"{name}.toml"
     rows = recipes[name].with_suffix("")
-    copies = {source: file.parent / source.relative_to(rows.parent) for source in rows.rglob("*") if source.is_file()}
-    copies[recipes[name]] = file
-    if taken := [path for path in copies.values() if path.exists()]:
+    written = [file, file.parent / rows.name] if rows.is_dir() else [file]
+    if taken := [path for path in written if path.exists()]:
         raise ConfigError(f"{taken[0]} exists already; choose another --out")
-    for source, target in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    return [file, file.parent / rows.name] if rows.is_dir() else [file]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as both:  # written, or neither, as a disk may be full
+        if rows.is_dir():
+            _copy(rows, both.enter_context(whole_folder(written[-1])))
+        write_whole(file, recipes[name].read_bytes())
+    return written
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what is in a folder to another, with no permissions of where the package lies."""
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir():
+            (target / entry.name).mkdir()
+            _copy(entry, target / entry.name)
+        else:
+            shutil.copyfile(entry, target / entry.name)
 
 
 def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:

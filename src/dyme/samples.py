@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dyme import checks, targets
 from dyme.config import Config
 from dyme.data import fields
-from dyme.data.layouts import NOTES
+from dyme.data.layouts import NOTES, Split
 from dyme.data.pictures.embedded import content_of
 from dyme.data.placeholders import in_words
 from dyme.data.rows import KINDS, check_images, check_named, checked_text, notes_of, sample_of
@@ -23,7 +23,6 @@ from dyme.errors import DataError, quoted
 from dyme.pictures import ImageFile, ImageSource, Picture, in_memory, sources_of
 from dyme.supervise.build import connect
 from dyme.tasks import TASKS
-from dyme.tasks.task import Split
 from dyme.types import Fact, Sample
 from dyme.verify import rules
 

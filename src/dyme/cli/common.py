@@ -12,11 +12,11 @@ from typing import Any
 from dyme.api import samples_of
 from dyme.checks import check_config
 from dyme.config import Config
+from dyme.data.layouts import Split
 from dyme.errors import ConfigError, at
 from dyme.recipe import build, load_recipe
 from dyme.system.processes import from_main
 from dyme.tasks import held_out
-from dyme.tasks.task import Split
 from dyme.tracking.display import Display, open_console, show_listing
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import Sample

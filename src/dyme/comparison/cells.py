@@ -19,10 +19,10 @@ from typing import Any
 
 from dyme.comparison.plan import Study, parse_method
 from dyme.config import Config
+from dyme.data.layouts import Split
 from dyme.errors import ConfigError, DymeError
 from dyme.recipe import build
 from dyme.system.files import write_whole
-from dyme.tasks.task import Split
 from dyme.tracking.run_folder import RunFolder
 
 Note = Callable[[str], None]

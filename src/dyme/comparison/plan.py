@@ -9,11 +9,11 @@ from typing import Any
 
 from dyme.checks import check_config
 from dyme.config import Config
+from dyme.data.layouts import Split
 from dyme.errors import ConfigError
 from dyme.methods import METHODS
 from dyme.recipe import build
 from dyme.settings import nearest
-from dyme.tasks.task import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

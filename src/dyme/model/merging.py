@@ -84,6 +84,7 @@ def absorb(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mappi
 
 def _beside(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Any:
     """The model with the adapter beside its weights, by peft; raises ModelError where names or kind do not fit."""
+    import peft
     from peft import get_peft_model, set_peft_model_state_dict
 
     weights = {name: value for name, value in weights.items() if _TWICE.sub("", name) == name or _TWICE.sub("", name) not in weights}
@@ -95,7 +96,9 @@ def _beside(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapp
     beside: Any = get_peft_model(model, shape).eval()
     found = set_peft_model_state_dict(beside, weights)
     if lacking := _lacking(beside, found, own):
-        raise ModelError(f"{folder}: the adapter does not fit its base: {len(lacking)} names differ ({lacking[0]} ...)")
+        vera = str(settings["peft_type"]).endswith("VERA")
+        remedy = f"; peft before 0.21 passes over a part of what VeRA saves, and this is peft {peft.__version__}" if vera else ""
+        raise ModelError(f"{folder}: the adapter does not fit its base: {len(lacking)} names differ ({lacking[0]} ...){remedy}")
     return beside
 
 

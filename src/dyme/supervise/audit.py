@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from dyme.config import TaskConfig
+from dyme.data.layouts import Split
 from dyme.errors import DataError
 from dyme.supervise.roles import Checker
 from dyme.tasks import TASKS
 from dyme.tasks.charts import charts, samples
 from dyme.tasks.charts.wordings import true_trace
-from dyme.tasks.task import Split
 from dyme.types import Level, Sample
 from dyme.verify.answers import number
 

@@ -10,8 +10,6 @@ from dyme.data.layouts import Split
 from dyme.data.published import Published
 from dyme.types import Sample
 
-__all__ = ["Split", "Task"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

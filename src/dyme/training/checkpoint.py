@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from dyme.config import Config
-from dyme.errors import ConfigError, DymeError, RunError, at, system_error, told
+from dyme.errors import ConfigError, RunError, at, system_error, told
 from dyme.publishing import card
 from dyme.supervise.local.templates import TemplatePool
 from dyme.system.files import whole_folder
@@ -78,11 +78,8 @@ def resumable(path: Path) -> Iterator[None]:
     """Say how to go on with the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
     try:
         yield
-    except DymeError:
-        raise
     except Exception as error:
-        found = system_error(error)
-        if found is None or not (path / "config.json").exists():
+        if (found := system_error(error)) is None or not (path / "config.json").exists():
             raise
         raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: dyme train --resume {path}") from error
 

@@ -14,10 +14,10 @@ from dyme.checks import check_config
 from dyme.cli.common import INTERRUPTED, listed
 from dyme.comparison.plan import Study, parse_budget
 from dyme.comparison.study import run_study
+from dyme.data.layouts import Split
 from dyme.recipe import load_recipe
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
-from dyme.tasks.task import Split
 from dyme.tracking.display import new_display, show_results
 
 

@@ -16,10 +16,11 @@ import random
 from collections.abc import Iterator
 
 from dyme.config import TaskConfig
+from dyme.data.layouts import Split
 from dyme.errors import DataError
 from dyme.tasks.charts.questions import Chart, random_chart
 from dyme.tasks.charts.traces import trace
-from dyme.tasks.task import Split, Task
+from dyme.tasks.task import Task
 from dyme.types import Fact, Sample
 
 
