@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from dyme.config import TaskConfig
+from dyme.data.layouts import Split
 from dyme.data.rows import load, read_rows
 from dyme.errors import DataError
 from dyme.pictures import ImageFile
 from dyme.tasks import TASKS, charts, jsonl
-from dyme.tasks.task import Split
 from dyme.types import Fact, Sample
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
