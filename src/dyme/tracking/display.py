@@ -1,6 +1,6 @@
-"""What a user sees: a live panel while a run goes on (plain lines where there is no terminal), and tables of results.
+"""What a user sees: a live panel while a run goes on (in a notebook one output that changes, elsewhere plain lines), and tables of results.
 
-On a terminal, tables keep to its width. Elsewhere they are Markdown at full width, for nothing is gained by cutting a log.
+On a terminal and in a notebook tables keep to the width. Elsewhere they are Markdown at full width: nothing is gained by cutting a log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from dyme.config import Config
 from dyme.system.launch import is_main
-from dyme.system.terminal import PlainConsole
+from dyme.system.terminal import PlainConsole, plain
 from dyme.types import StepRecord
 
 _WINDOW = 10
@@ -54,6 +54,7 @@ class Display:
         self.console = console or open_console()
         self.every = every
         self._progress: Progress | None = None
+        self._cell: Cell | None = None
         self._task: TaskID | None = None
         self._recent: deque[StepRecord] = deque(maxlen=_WINDOW)
         self._config, self._total = Config(), 0
@@ -72,6 +73,7 @@ class Display:
         """Show progress towards `total` prompts (or max_seconds) while open."""
         self._config, self._total = config, total
         self._recent.clear()
+        self._cell = Cell() if self.console.is_jupyter and not self.console.quiet else None
         if not self.console.is_terminal:
             yield
             return
@@ -96,9 +98,13 @@ class Display:
         share = min(1.0, share)
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=share, description=stage)
-        elif record.step % self.every == 0 or share >= 1:
+        elif self._cell is not None or record.step % self.every == 0 or share >= 1:
             left = record.seconds * (1 / share - 1) if share else 0.0
-            self.note(f"step {record.step} {stage} {share:.0%} {record.seconds:.0f}s, {left:.0f}s left, {self._figures()}")
+            line = f"step {record.step} {stage} {share:.0%} {record.seconds:.0f}s, {left:.0f}s left, {self._figures()}"
+            if self._cell is None:
+                self.note(line)
+            else:
+                self._cell.show(line.replace("left, ", "left\n").replace(" | ", "\n", 1), last=share >= 1)
 
     def _panel(self, progress: Progress) -> Group:
         """Three lines: the bar, the modes, the rest."""
@@ -118,6 +124,30 @@ class Display:
         return (
             f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}{_helper(mean)} | {rate}"
         )
+
+
+class Cell:
+    """One output of a notebook's cell, replaced as often as it is shown, which no widget is needed for."""
+
+    EVERY = 0.25
+    """Seconds between two changes at least."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._shown = 0.0
+
+    def show(self, text: str, *, last: bool = False) -> None:
+        """Replace the output by `text`, unless it has just changed and this is not the last time."""
+        from IPython.display import display
+
+        if not last and time.monotonic() - self._shown < self.EVERY:
+            return
+        self._shown = time.monotonic()
+        bundle = {"text/plain": plain(text)}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)
 
 
 class Pace:
@@ -154,6 +184,7 @@ def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
     with Progress(*columns, console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
         bars: dict[str, Any] = {}
+        cell = Cell() if display.console.is_jupyter and not display.console.quiet else None
         paces: dict[str, Pace] = {}
 
         def progress(what: str, done: int, total: int) -> None:
@@ -162,8 +193,11 @@ def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]
             if what not in bars:
                 bars[what] = bar.add_task(what, total=total or None, pace=words)
             bar.update(bars[what], completed=done, pace=words)
-            if not display.console.is_terminal and pace.due():
-                display.note(f"{what}: {done}{f' of {total}' if total else ''}, {words}")
+            line = f"{what}: {done}{f' of {total}' if total else ''}, {words}".removesuffix(", ")
+            if cell is not None:
+                cell.show(line, last=done == total)
+            elif not display.console.is_terminal and pace.due():
+                display.note(line)
 
         yield progress
 
@@ -177,7 +211,7 @@ def _helper(mean: Mapping[str, float]) -> str:
 def open_console(*, quiet: bool = False) -> Console:
     """A console for stdout: as wide as the terminal, or wide enough for any table where there is none."""
     console = PlainConsole(quiet=quiet, highlight=False)
-    return console if console.is_terminal else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
+    return console if console.is_terminal or console.is_jupyter else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
 
 
 def new_display() -> Display:
@@ -249,7 +283,7 @@ def show_evaluation(display: Display, model: str, result: Mapping[str, Any], *, 
 
 
 def _boxed(console: Console, *heads: str) -> Table:
-    table = Table(box=box.HEAVY_HEAD if console.is_terminal else box.MARKDOWN)
+    table = Table(box=box.HEAVY_HEAD if console.is_terminal or console.is_jupyter else box.MARKDOWN)
     for head in heads:
         table.add_column(Text(head))
     return table

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from dyme.recipe import build
 from dyme.system import lock
 from dyme.system.files import check_place, write_whole
 from dyme.tracking import schema
+from dyme.tracking.group_rows import GroupRow, GroupRows
 from dyme.tracking.json_lines import _pretty, json_line, read_rows, write_rows
 from dyme.types import Group, Route, Sample, StepRecord
 
@@ -215,6 +217,20 @@ class RunFolder:
     def rollouts(self) -> Iterator[dict[str, Any]]:
         """The groups so far, read one at a time."""
         return self._read("rollouts.jsonl")
+
+    def groups(self, *, step: int | None = None, mode: str | None = None, most: int | None = None) -> GroupRows:
+        """Groups to look at: those of a step (-1: the last) and of a mode (memorize, explore, ...) if these are given, `most` at most.
+
+        A notebook shows them with their pictures, as far as the run kept them.
+        """
+        if step == -1:
+            step = max((row["step"] for row in self.rollouts()), default=0)
+        chosen = (row for row in self.rollouts() if step in (None, row["step"]) and mode in (None, row["mode"]))
+        found = GroupRows()
+        for row in islice(chosen, most):
+            files = (self.path / image_name(key) for key in row["images"])
+            found.append(GroupRow.of(row, tuple(file for file in files if file.is_file())))
+        return found
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations so far."""

@@ -1,0 +1,100 @@
+"""The groups of a run, to look at in Python: rows of rollouts.jsonl with types, which a notebook shows with their pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from dyme.system.terminal import one_line
+
+_SHOWN = 1000
+"""Characters of a text that a notebook shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRow:
+    """One completion with its verdict; docs/schema.md describes the fields."""
+
+    text: str
+    tokens: int
+    finished: bool
+    parsed: bool
+    correct: bool
+    answer: str | None
+    reward: float | None
+    rewards: Mapping[str, float | None]
+    reason: str
+    assessment: str | None = None
+    advantage: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """What became of one prompt at one step; docs/schema.md describes the fields."""
+
+    step: int
+    id: str
+    question: str
+    answer: str
+    kind: str
+    mode: str
+    reason: str
+    rationale: str | None
+    target: str | None
+    trouble: str
+    facts: tuple[tuple[str, str], ...]
+    completions: tuple[CompletionRow, ...]
+    pictures: tuple[Path, ...]
+    """Small copies of its images, of those steps that kept them."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], pictures: tuple[Path, ...]) -> GroupRow:
+        """The row of a line of rollouts.jsonl; fields that this version does not know are left out."""
+        known = {field.name for field in fields(CompletionRow)}
+        lacking: dict[str, Any] = {"answer": None, "rewards": {}}
+        completions = tuple(CompletionRow(**lacking | {k: v for k, v in one.items() if k in known}) for one in row["completions"])
+        plain = ("step", "id", "question", "answer", "kind", "mode", "reason", "rationale")
+        return cls(
+            **{name: row[name] for name in plain}, target=row.get("target"), trouble=row.get("trouble") or "",
+            facts=tuple((subject, value) for subject, value in row["facts"]), completions=completions, pictures=pictures,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Question and completions, one a line."""
+        return "\n".join([self._head(), *(f"    {_mark(one)} {one_line(one.text)}" for one in self.completions)])
+
+    def _head(self) -> str:
+        return f"step {self.step}, {self.mode} ({self.reason}): {self.question} -> {self.answer}"
+
+    def _repr_html_(self) -> str:
+        images = "".join(
+            f'<img style="max-width:160px;max-height:160px;margin:0 12px 0 0" src="data:image/png;base64,{_encoded(file)}">'
+            for file in self.pictures
+        )
+        lines = "".join(f"<li><code>{_mark(one)}</code> {escape(one.text[:_SHOWN])}</li>" for one in self.completions)
+        text = f'<b>{escape(self._head()[:_SHOWN])}</b><ul style="margin:4px 0;list-style:none;padding:0">{lines}</ul>'
+        return f'<div style="display:flex;margin:8px 0">{images}<div>{text}</div></div>'
+
+
+class GroupRows(list[GroupRow]):
+    """A list of groups."""
+
+    def __repr__(self) -> str:
+        """All groups, a blank line between two."""
+        return "\n\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        return "".join(row._repr_html_() for row in self)
+
+
+def _mark(one: CompletionRow) -> str:
+    """ "right 2.31" or "wrong 0.00": the verdict and the reward."""
+    return ("right" if one.correct else "wrong") + (f" {one.reward:.2f}" if one.reward is not None else "")
+
+
+def _encoded(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode("ascii")
