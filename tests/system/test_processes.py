@@ -23,7 +23,7 @@ from dyme.supervise.llm import cache as answer_cache
 from dyme.system import launch, processes
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import memory
-from dyme.training.guard import MOST_IN_A_ROW
+from dyme.training.precision.guard import MOST_IN_A_ROW
 
 SUPPORT = ROOT / "tests/support"
 ROWS = [{"id": str(k), "question": f"What is {k} + 1?", "answer": str(k + 1), "rationale": f"{k} and 1 make {k + 1}."} for k in range(8)]

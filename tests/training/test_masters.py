@@ -28,11 +28,12 @@ from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.rollout import hf
 from dyme.tracking.run_folder import RunFolder
-from dyme.training import guard, layout, masters, update
+from dyme.training import layout, update
 from dyme.training import loop as train
-from dyme.training.guard import FIRST_SCALE, GROW_AFTER, MOST_IN_A_ROW, Guard
 from dyme.training.loss import Totals
-from dyme.training.masters import dithered
+from dyme.training.precision import guard, masters
+from dyme.training.precision.guard import FIRST_SCALE, GROW_AFTER, MOST_IN_A_ROW, Guard
+from dyme.training.precision.masters import dithered
 from dyme.training.update import Updater
 from dyme.types import StepRecord
 

@@ -1,7 +1,7 @@
 """What a run computes in (`train.precision`), and whether numbers are finite.
 
 Rollouts, evaluation, update and reference model compute alike: the model holds its weights in that precision, as transformers
-does with a checkpoint that is loaded so. Of the weights that train, `training/masters.py` keeps float32 ones besides.
+does with a checkpoint that is loaded so. Of the weights that train, `training/precision/masters.py` keeps float32 ones besides.
 """
 
 from __future__ import annotations

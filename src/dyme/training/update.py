@@ -26,9 +26,9 @@ from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
 from dyme.targets import target_text
 from dyme.training import layout, memory
-from dyme.training.guard import Guard
 from dyme.training.loss import Totals, add_up_gradient, count, loss, token_weight
-from dyme.training.masters import Masters
+from dyme.training.precision.guard import Guard
+from dyme.training.precision.masters import Masters
 from dyme.training.reference import Reference
 from dyme.types import Branch, Group, Route
 
