@@ -39,11 +39,11 @@ def attach(model: Any, config: ModelConfig, base: str) -> None:
         lora_alpha=config.lora_alpha or 2 * config.lora_rank,
         lora_dropout=config.lora_dropout,
         target_modules=targets(model, config),
-        base_model_name_or_path=_name(config.path, base),
+        base_model_name_or_path=name_of(config.path, base),
         task_type=None if hasattr(model.config, "vision_config") else "CAUSAL_LM",
     )
     inject_adapter_in_model(settings, model)
-    _in_float32(model)
+    in_float32(model)
 
 
 def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
@@ -66,7 +66,7 @@ def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
     shape = merging.known(settings, folder)
     try:
         inject_adapter_in_model(shape, model)
-        _in_float32(model)
+        in_float32(model)
         found = set_peft_model_state_dict(model, {name.removeprefix(_PREFIX): value for name, value in weights.items()})
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: the adapter does not fit its base: {str(error).splitlines()[0]}") from error
@@ -150,12 +150,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _name(path: str, base: str) -> str:
+def name_of(path: str, base: str) -> str:
     """How an adapter names its base: a hub id or "embedded" as it is, a folder with its whole path."""
     return str(Path(base).resolve()) if Path(path).exists() else path
 
 
-def _in_float32(model: Any) -> None:
+def in_float32(model: Any) -> None:
     """As peft has them by default: small updates of half-precision weights would be rounded away."""
     for weight in model.parameters():
         if weight.requires_grad:

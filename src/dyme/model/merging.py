@@ -22,10 +22,10 @@ MOST_ROWS = 64
 """Trained rows of an embedding that are looked at."""
 _PLAIN = re.compile(r"\.lora_(A\.weight|B\.weight|magnitude_vector(\.weight)?)$")
 """Names of the weights of plain LoRA and DoRA, rank-stabilised or not."""
-_BESIDE = ("layer_replication", "alora_invocation_tokens", "target_parameters", "use_bdlora", "arrow_config", "velora_config",
+BESIDE = ("layer_replication", "alora_invocation_tokens", "target_parameters", "use_bdlora", "arrow_config", "velora_config",
            "monteclora_config", "kasa_config", "use_qalora")  # fmt: skip
 """Settings of LoRA that make it another kind, whose weights are named alike."""
-_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to start an adapter that leave its base as it is."""
 _UNMADE = re.compile(r"pissa_niter_\d+|corda|loftq|lora_ga", re.IGNORECASE)
 """Ways to start one that change its base, and cannot be repeated: by chance, or from data."""
@@ -39,7 +39,7 @@ _HARMLESS = ("peft_version", "revision", "auto_mapping", "_custom_modules")
 
 def plain(settings: Mapping[str, Any], names: list[str]) -> bool:
     """Whether an adapter with these settings and weights is LoRA that can be trained on."""
-    other = any(settings.get(name) for name in _BESIDE) or settings.get("init_lora_weights") not in _STARTS
+    other = any(settings.get(name) for name in BESIDE) or settings.get("init_lora_weights") not in STARTS
     return settings.get("peft_type") == "LORA" and not other and all(map(_PLAIN.search, names))
 
 

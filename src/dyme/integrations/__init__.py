@@ -1,0 +1,1 @@
+"""Other libraries' trainers, called as they are, on dyme's loop."""

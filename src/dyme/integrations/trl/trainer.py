@@ -1,0 +1,327 @@
+"""DyMETrainer: called as TRL's GRPOTrainer is, on dyme's loop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOConfig
+from trl.data_utils import prepare_multimodal_messages
+
+from dyme.config import Config
+from dyme.errors import ConfigError, RunError
+from dyme.integrations.trl import fields, models
+from dyme.integrations.trl.events import Events
+from dyme.integrations.trl.rewards import Rewards
+from dyme.integrations.trl.rows import Rows, read
+from dyme.model.policy import Policy
+from dyme.publishing import hub
+from dyme.recipe import build
+from dyme.rollout import hf
+from dyme.system.processes import from_main, state, together
+from dyme.tracking.display import Display
+from dyme.tracking.metrics import completion_figures
+from dyme.training.loop import train
+from dyme.training.setup import Grade, Host
+from dyme.types import Group, Sample
+
+_REFUSED = {
+    "quantization_config": "dyme trains float32 masters of the weights; load the model without it",
+    "tools": "completions call no tools",
+    "rollout_func": "completions are sampled by the model itself",
+    "environment_factory": "there are no environments",
+    "reward_processing_classes": "they belong to reward models; call those in a function of your own",
+}
+"""Arguments of GRPOTrainer that cannot be honoured, and why."""
+
+
+class DyMETrainer(Host):
+    """Train a model with DyME on TRL's arguments.
+
+    `correct` says which reward decides whether a completion is right, hence whether DyME memorizes or explores: a function of the same
+    signature, or the place or name of one of `reward_funcs` (the first unless given), which counts as right from `threshold` on. `trace` is
+    the column to memorize where all completions of a prompt are wrong; without it nothing can be memorized, and training is plain GRPO.
+    `dyme` holds further settings, {"method.all_correct": "explore"}.
+    """
+
+    judges = True
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
+        peft_config: Any = None,
+        tools: Any = None,
+        rollout_func: Any = None,
+        environment_factory: Any = None,
+        *,
+        trace: str | None = None,
+        correct: Any = None,
+        threshold: float = 1.0,
+        dyme: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Check everything that can be checked before training. Raises ConfigError, DataError or ModelError in one line."""
+        self._policy: Policy | None = None
+        refused = {"quantization_config": quantization_config, "tools": tools, "rollout_func": rollout_func,
+                   "environment_factory": environment_factory, "reward_processing_classes": reward_processing_classes}  # fmt: skip
+        for name, value in refused.items():
+            if value:
+                raise ConfigError(f"{name} cannot be honoured: {_REFUSED[name]}; leave it out")
+        if tuple(optimizers) != (None, None):
+            raise ConfigError("optimizers cannot be honoured: dyme trains with its own AdamW and schedule; leave them out")
+        name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or "model")
+        self.args = args if args is not None else GRPOConfig(f"{name.rstrip('/').rpartition('/')[2]}-DyME")
+        notes = fields.check(self.args)
+        self.reward = Rewards(reward_funcs, self.args.reward_weights, correct, threshold)
+        self.rows = read(train_dataset, "train_dataset", trace)
+        self.held_out = _held_out(eval_dataset)
+        launch = state()
+        self.budget = fields.budget_of(self.args, len(self.rows.samples), launch.num_processes)
+        self.spec = models.spec_of(model, processing_class, peft_config, self.args, name)
+        self.config = self._config(trace, dyme or {})
+        self.notes = [*notes, self._switch(trace)]
+        self.display = Display.quiet() if self.args.disable_tqdm else Display()
+        self.events = Events(self, list(callbacks or []))
+
+    def _config(self, trace: str | None, dyme: Mapping[str, Any]) -> Config:
+        """Our settings for TRL's, and those of `dyme` over them; checked."""
+        tree = fields.settings_of(self.args, self.budget)
+        tree["model"] = self.spec.settings | {"date": datetime.now(UTC).date().isoformat(), "freeze_vision": False}
+        tree["task"] = {"name": "jsonl", "marker": "", "think_prompt": "", "direct_prompt": ""}
+        tree["method"] = {"name": "dyme" if trace else "grpo"}
+        for key, value in dyme.items():
+            section, dot, setting = key.partition(".")
+            if not dot:
+                raise ConfigError(f"dyme: {key!r} is no setting; write section.key, e.g. method.all_correct")
+            tree.setdefault(section, {})[setting] = value
+        config = build(tree, where="DyMETrainer")
+        if config.supervision.checker != "off":
+            raise ConfigError("supervision.checker grades dyme's own thinking reward, and the rewards are yours; leave it off")
+        if config.method.name not in ("grpo",) and not trace:
+            raise ConfigError(f"method {config.method.name} memorizes; name the column to memorize, e.g. trace='solution'")
+        return config
+
+    def _switch(self, trace: str | None) -> str:
+        """One line: what decides, and what is memorized."""
+        decides = f"a completion is correct if {self.reward.decider_name} gives it {self.reward.threshold:g} or more (correct=, threshold=)"
+        if trace:
+            return f"{decides}; where none is, column {trace!r} is memorized"
+        return f"no trace= column, so nothing can be memorized: this run is plain GRPO; {decides}, which is only recorded"
+
+    # What callers of TRL's trainers use
+
+    @property
+    def model(self) -> Any:
+        """The model: as it was given until training begins, then the one that trains."""
+        return self._policy.model if self._policy else self.spec.model
+
+    @property
+    def processing_class(self) -> Any:
+        """The processor or tokenizer, once the model is loaded."""
+        return self._policy.processor if self._policy else self.spec.processor
+
+    @property
+    def state(self) -> Any:
+        """transformers' TrainerState, with log_history."""
+        return self.events.state
+
+    def train(self, resume_from_checkpoint: bool | str | None = None) -> Any:
+        """Train and return transformers' TrainOutput; True, or a folder of this run, goes on from its last checkpoint."""
+        from transformers.trainer_utils import TrainOutput
+
+        place = Path(self.config.run.output)
+        if isinstance(resume_from_checkpoint, str | Path) and place.absolute() not in (
+            (own := Path(resume_from_checkpoint).absolute()), own / fields.FOLDER, *own.parents
+        ):  # fmt: skip
+            raise RunError(f"resume_from_checkpoint: {resume_from_checkpoint} is not of this run, {place}; give True, or its output_dir")
+        resume = bool(resume_from_checkpoint)
+        if not resume and (place / "config.json").exists():
+            raise RunError(f"{place} holds a run already; give another output_dir, or train(resume_from_checkpoint=True)")
+        self.over = False
+        config = self.config
+        if resume and (place / "config.json").exists():
+            held = from_main(lambda: models.held(place))
+            config = replace(config, model=replace(config.model, date=held.model.date))
+        train(config, samples=self.rows.samples, host=self, resume=resume, display=self.display)
+        self.events.end()
+        if self.args.push_to_hub and self._stopped_early is False:
+            self.push_to_hub()
+        losses = [row["loss"] for row in self.state.log_history if "loss" in row]
+        return TrainOutput(self.state.global_step, sum(losses) / len(losses) if losses else 0.0, {"epoch": self.state.epoch})
+
+    @property
+    def _stopped_early(self) -> bool:
+        """Whether training was interrupted, so that there is no final model yet."""
+        return not (Path(self.config.run.output) / "model").exists()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the model with its processor to a folder, by default output_dir, as save_pretrained of transformers or peft does."""
+        folder = Path(output_dir or self.args.output_dir)
+        done = Path(self.config.run.output) / "model"
+
+        def copy() -> None:
+            shutil.copytree(done, folder, dirs_exist_ok=True)
+
+        if done.exists():
+            from_main(copy)
+        else:
+            policy = self._loaded()
+            from_main(lambda: policy.save(folder, dict(policy.model.state_dict()), policy.model.dtype))
+
+    def push_to_hub(self, commit_message: str | None = None, **kwargs: Any) -> Any:
+        """Upload the final model with its card to hub_model_id, else to output_dir's name; return the address."""
+        done = Path(self.config.run.output) / "model"
+        if not done.exists():
+            raise RunError("push_to_hub: there is no final model yet; train first")
+        repository = self.args.hub_model_id or Path(self.args.output_dir).resolve().name
+        return from_main(lambda: hub.push(done, repository, bool(self.args.hub_private_repo)))
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Sample num_generations_eval completions for each prompt, ask the rewards, log and return their means as TRL names them."""
+        sets = self.held_out if eval_dataset is None else _held_out(eval_dataset)
+        if not sets:
+            raise ConfigError("evaluate: there is no eval_dataset; give one to the trainer or here")
+        found: dict[str, float] = {}
+        for key, rows in sets.items():
+            prefix = f"{metric_key_prefix}_{key}" if key else metric_key_prefix
+            found |= {f"{prefix}_{name}": value for name, value in self._evaluated(rows).items()}
+        self.events.evaluated(found)
+        return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add a row to state.log_history and tell the callbacks."""
+        self.events.log(logs)
+
+    def add_callback(self, callback: Any) -> None:
+        """Add a TrainerCallback."""
+        self.events.handler.add_callback(callback)
+
+    def pop_callback(self, callback: Any) -> Any:
+        """Remove a TrainerCallback and return it."""
+        return self.events.handler.pop_callback(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        """Remove a TrainerCallback."""
+        self.events.handler.remove_callback(callback)
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the main process."""
+        return bool(state().is_main_process)
+
+    # What the loop asks of its host
+
+    def policy(self, config: Config) -> Policy:
+        """Load the model, or wrap the one that was given."""
+        self._policy = self.spec.policy(config)
+        if self.args.disable_dropout:
+            for module in self._policy.model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+        return self._policy
+
+    def grade(self, groups: Sequence[Group], usual: Grade) -> list[Group]:
+        """Ask the reward functions, once for all completions of a step."""
+        if groups and not groups[0].completions:
+            return list(groups)
+        return together(lambda: self._graded(groups, self.rows))
+
+    def begin(self, run: Any, policy: Policy, position: Any) -> None:
+        """Say what decides and what is without meaning here; then callbacks begin."""
+        for line in self.notes:
+            self.display.note(line)
+            from_main(lambda: run.log_event("note", message=line))  # noqa: B023 (it is called at once)
+        self.events.begin(run, position)
+
+    def before_step(self, position: Any) -> None:
+        """Tell the callbacks."""
+        self.events.before_step()
+
+    def after_step(self, record: Any, everyone: Any, save: Any) -> None:
+        """Log, evaluate, save and stop as GRPOConfig and the callbacks say."""
+        self.events.after_step(record, [group for group, _ in everyone], save)
+
+    # Inside
+
+    def _loaded(self) -> Policy:
+        return self._policy or self.policy(self.config).to(state().device)
+
+    def _graded(self, groups: Sequence[Group], rows: Rows) -> list[Group]:
+        policy = self._loaded()
+
+        def row(sample: Sample) -> dict[str, Any]:
+            found = rows.row(sample)
+            pictures = found.get("images") if "images" in found else [found["image"]] if found.get("image") is not None else None
+            prompt = found["prompt"]
+            if ("images" in found or "image" in found) and not isinstance(prompt, str):
+                prompt = prepare_multimodal_messages(prompt, images=pictures or None)
+            return {"prompt": prompt} if self.args.remove_unused_columns else found | {"prompt": prompt}
+
+        return self.reward.ask(groups, row, policy.decode, self.state)
+
+    def _evaluated(self, rows: Rows) -> dict[str, float]:
+        """Means over all completions of an evaluation."""
+        from accelerate.utils import gather_object
+
+        policy, launch, count = self._loaded(), state(), self.args.num_generations_eval or self.args.num_generations
+        share = rows.samples[launch.process_index :: launch.num_processes]
+        asked = replace(self.config.rollout, num_generations=max(2, count))
+
+        def work() -> list[Group]:
+            prompts = [policy.encode(sample, "") for sample in share]
+            seeds = [hf.seed_of("evaluation", self.config.run.seed, sample.id) for sample in share]
+            drawn = hf.sample(policy, prompts, seeds, asked)
+            groups = [Group(sample=sample, completions=own[:count]) for sample, own in zip(share, drawn, strict=True)]
+            return self._graded(groups, rows)
+
+        return figures(gather_object(together(work)), self.reward.names) | self.reward.metrics()
+
+
+def figures(groups: Sequence[Group], names: Sequence[str]) -> dict[str, float]:
+    """A step's or an evaluation's figures under TRL's names, and `correct`, the share of correct completions."""
+    known = completion_figures(groups)
+    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    totals = [verdict.reward for verdict in verdicts if verdict.reward == verdict.reward]
+    spreads = [_deviation([v.reward for v in group.verdicts if v.reward == v.reward]) for group in groups]
+    out = {"reward": _mean(totals), "reward_std": _deviation(totals), "correct": known["accuracy"],
+           "frac_reward_zero_std": _mean([float(spread < 1e-8) for spread in spreads])}  # fmt: skip
+    for name in names:
+        own = [verdict.rewards[name] for verdict in verdicts if name in verdict.rewards]
+        out |= {f"rewards/{name}/mean": _mean(own), f"rewards/{name}/std": _deviation(own)}
+    lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
+    ended = [len(c.token_ids) for group in groups for c in group.completions if c.finished] or [0]
+    for word, sizes in (("", lengths), ("terminated_", ended)):
+        out |= {f"completions/mean_{word}length": _mean(sizes), f"completions/min_{word}length": float(min(sizes)),
+                f"completions/max_{word}length": float(max(sizes))}  # fmt: skip
+    return out | {"completions/clipped_ratio": known["truncated"]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation, as TRL logs it."""
+    mean = _mean(values)
+    return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0
+
+
+def _held_out(data: Any) -> dict[str, Rows]:
+    """Evaluation sets by name; one alone has the name ""."""
+    if data is None:
+        return {}
+    if isinstance(data, Mapping):
+        return {str(name): read(one, f"eval_dataset[{name!r}]", None) for name, one in data.items()}
+    return {"": read(data, "eval_dataset", None)}
