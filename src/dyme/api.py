@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyme import recipe
+from dyme import plugins, recipe
 from dyme import samples as sample_lists
 from dyme.checks import check_config
 from dyme.config import Config
@@ -27,6 +28,7 @@ from dyme.tasks import TASKS, held_out
 from dyme.tracking.display import Display, new_display, progress_bars, show_evaluation, show_results
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import PromptStyle, Sample
+from dyme.verify.rewards import find_rewards
 
 if TYPE_CHECKING:
     from dyme.model.policy import Policy
@@ -68,14 +70,24 @@ def train(
 
     What is held out is the config's test split, else its validation split; with `samples`, `validation`; with neither, nothing. With
     `resume`, go on with the run in config.run.output from its last checkpoint: give the same arguments as before. `display` is by default
-    the terminal or the notebook's cell; Display.quiet() shows nothing.
+    the terminal or the notebook's cell; Display.quiet() shows nothing. `rewards`, by name, and `verifier` are functions (docs/rewards.md);
+    weights of rewards are reward.weights, in order, or 1 each.
 
     Raises a DymeError, one line that says what to do, before any long work for input that cannot work, and Stopped, a KeyboardInterrupt,
     after Ctrl-C: the run is saved.
     """
     tuning.tune()
-    display = display or new_display()
+    doors = {name: value for name, value in {"method": method, "trackers": trackers}.items() if value}
+    with plugins.given(config, rewards=rewards, verifier=verifier) as config:
+        return _begin(config, samples, validation, doors, resume, display or new_display())
+
+
+def _begin(
+    config: Config, samples: Rows | None, validation: Rows | None, doors: Mapping[str, Any], resume: bool, display: Display
+) -> RunFolder:
+    """`train`, with a config that names the functions given."""
     together(lambda: check_config(config))
+    find_rewards(config.reward)
     config = recipe.anchored(config if samples is None else _for_samples(config, display))
     place = Path(config.run.output)
     check_shared(place, "--run.output")
@@ -85,9 +97,8 @@ def train(
         from_main(lambda: RunFolder.check_new(place))
     if config.run.push_to_hub:
         hub.need_token()
-    doors = {"rewards": rewards, "verifier": verifier, "method": method, "trackers": trackers}
     with alone(place):
-        return _train(config, samples, validation, {name: value for name, value in doors.items() if value}, resume, display)
+        return _train(config, samples, validation, doors, resume, display)
 
 
 def _train(
@@ -143,9 +154,19 @@ def evaluate(
         path = model.model if isinstance(model, RunFolder) else model
         run = RunFolder.of_model(Path(path))
         config = config or (run.config() if run else Config())
-    config = config or Config()
-    together(lambda: check_config(config))
     plan = _plan(prompts, k)
+    with plugins.given(config or Config(), verifier=verifier) as config:
+        together(partial(check_config, config))
+        figures = _figures(model, config, samples, split, plan, display)
+    if is_main():
+        show_evaluation(display, str(path) if isinstance(model, str | Path | RunFolder) else type(model.model).__name__, figures)
+    return figures
+
+
+def _figures(
+    model: str | Path | RunFolder | Policy, config: Config, samples: Rows | None, split: Split | None, plan: Plan, display: Display
+) -> dict[str, Any]:
+    """Figures of a model on a split, or on samples given."""
     if samples is None:
         split = split or from_main(lambda: held_out(config.task)) or "test"
         rows = samples_of(config, split, display)
@@ -153,14 +174,9 @@ def evaluate(
         raise ConfigError("give samples or a split, not both")
     else:
         rows = samples_of(config, "test", display, samples)
-    doors = {"verifier": verifier} if verifier else {}
     if isinstance(model, str | Path | RunFolder):
-        figures = evaluate_model(config, str(path), rows, display, plan=plan, **doors)
-    else:
-        figures = _evaluate_policy(model, config, rows, display, plan, **doors)
-    if is_main():
-        show_evaluation(display, str(path) if isinstance(model, str | Path | RunFolder) else type(model.model).__name__, figures)
-    return figures
+        return evaluate_model(config, str(model.model if isinstance(model, RunFolder) else model), rows, display, plan=plan)
+    return _evaluate_policy(model, config, rows, display, plan)
 
 
 def write_page(run: RunFolder | str | Path, out: str | Path | None = None) -> Path:
@@ -201,23 +217,20 @@ def train_model(config: Config, resume: bool, display: Display, *, samples: Rows
 
 
 def evaluate_model(
-    config: Config, model: str, samples: Sequence[Sample], display: Display, *, plan: Plan | None = None, folder: ItemFolder | None = None,
-    **doors: Any,
-) -> dict[str, Any]:  # fmt: skip
+    config: Config, model: str, samples: Sequence[Sample], display: Display, *, plan: Plan | None = None, folder: ItemFolder | None = None
+) -> dict[str, Any]:
     """Figures of the checkpoint at `model`, by all processes of the launch; see `evaluation.run.run_evaluation`."""
     from dyme.evaluation.run import run_evaluation
 
     config = replace(config, model=replace(config.model, path=model))
     with progress_bars(display) as progress:
-        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress, note=display.note, **doors)
+        return run_evaluation(config, samples, plan or Plan(), folder=folder, progress=progress, note=display.note)
 
 
 # -- inside
 
 
-def _evaluate_policy(
-    policy: Policy, config: Config, samples: Sequence[Sample], display: Display, plan: Plan, **doors: Any
-) -> dict[str, Any]:
+def _evaluate_policy(policy: Policy, config: Config, samples: Sequence[Sample], display: Display, plan: Plan) -> dict[str, Any]:
     """Figures of a policy as it is, on its own device."""
     from dyme.evaluation.run import evaluate as ask
     from dyme.model.policy import Policy
@@ -226,7 +239,7 @@ def _evaluate_policy(
     if not isinstance(policy, Policy):
         raise ModelError(f"a model is a folder, a hub id, a RunFolder or a Policy, not {type(policy).__name__}")
     with progress_bars(display) as progress:
-        return ask(policy, samples, config, rules_of(config, **doors), plan=plan, progress=progress)
+        return ask(policy, samples, config, rules_of(config), plan=plan, progress=progress)
 
 
 def _plan(prompts: Sequence[PromptStyle], k: int) -> Plan:

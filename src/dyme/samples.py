@@ -23,6 +23,8 @@ from dyme.errors import DataError, quoted
 from dyme.pictures import ImageFile, ImageSource, Picture, in_memory, sources_of
 from dyme.supervise.build import connect
 from dyme.tasks import TASKS
+from dyme.tasks import load as load_split
+from dyme.tasks.rules import own_verifier
 from dyme.types import Fact, Sample
 from dyme.verify import rules
 
@@ -37,7 +39,10 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
     Raises what the task's `load` does, and what `rules.check_answers` does for samples whose answers cannot be judged.
     """
     checks.check_config(config)
-    return _with_facts(TASKS[config.task.name].load(config.task, split), config, progress)
+    samples = load_split(config.task, split)
+    if config.task.name not in TASKS:
+        return given(samples, config, f"task {config.task.name}, {split}", progress)
+    return _with_facts(samples, config, progress)
 
 
 def given(
@@ -140,7 +145,7 @@ def _plain(value: Any, where: str) -> Any:
 
 def _with_facts(samples: list[Sample], config: Config, progress: Progress | None) -> tuple[list[Sample], str]:
     """Samples whose answers can be judged, with the facts that the recipe asks for, and a line about images without any, or ""."""
-    rules.check_answers(samples, config.task.marker)
+    rules.check_answers(samples, config.task.marker, own_verifier(config))
     if config.supervision.facts == "data":
         return _as_told(samples, config), ""
     samples, counts = gather_facts(samples, config, progress)

@@ -19,6 +19,8 @@ AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "letter", "li
 """How an answer is compared; auto: as a number or a list of numbers and texts, whichever it is."""
 Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]
+NO_VALUE = "no value for a completion"
+"""Why a user's reward counts for none of a group's completions, where its function returned None for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Judgement:
     """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy) or too kind (a year off)."""
     reason: str = ""
     """Why an answer is wrong, where that is not plain: it took too long to compare, or is too long."""
+    failed: bool = False
+    """Whether the verifier itself failed, so that nothing is known of the answer; `reason` says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +111,13 @@ class Verdict:
     answer: str | None
     thinking: str
     rewards: Mapping[str, float] = field(default_factory=dict)
-    """Named reward parts before weighting: accuracy, format, thinking."""
+    """Named reward parts before weighting: accuracy, format, thinking, and the user's own."""
     reward: float = 0.0
     reason: str = ""
     score: float = 0.0
     """The task's metric, in [0, 1] (`Judgement`)."""
+    failed: bool = False
+    """Whether the verifier itself failed, so that `correct` says nothing; `reason` says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +143,18 @@ class Group:
     """The thinking that a refiner wrote for this prompt's target; None: the sample's own."""
     trouble: str = ""
     """Why a helper gave nothing for this group, or gave way to a local one."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Rewards of the user's that do not count for this group, each with its reason: no value, or how its function failed."""
 
     @property
     def solved(self) -> int:
         """Number of correct completions."""
         return sum(v.correct for v in self.verdicts)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the verifier had something to say of each completion."""
+        return not any(v.failed for v in self.verdicts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

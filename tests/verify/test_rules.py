@@ -12,7 +12,7 @@ from dyme.errors import ConfigError, DataError
 from dyme.tasks.rules import rules_of
 from dyme.types import AnswerKind, Completion, Fact, Group, Sample, Verdict
 from dyme.verify import worker
-from dyme.verify.rules import Rules, check, judge_direct, verify, verify_group
+from dyme.verify.rules import Rules, check_answers, judge_direct, verify, verify_group
 
 SAMPLE = Sample(
     id="0",
@@ -167,13 +167,13 @@ def test_a_judgements_reason_is_the_verdicts() -> None:
 
 
 def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
+    check_answers([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
     with pytest.raises(DataError, match=r"^row b:7: its answers are compared with choices, but it has none"):
-        check([SAMPLE, dataclasses.replace(SAMPLE, id="b:7", answer_kind="choice")])
+        check_answers([SAMPLE, dataclasses.replace(SAMPLE, id="b:7", answer_kind="choice")])
     monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
-    check([SAMPLE])
+    check_answers([SAMPLE])
     with pytest.raises(ConfigError, match=r"pip install 'dyme\[math\]'"):
-        check([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
+        check_answers([SAMPLE, dataclasses.replace(SAMPLE, answer_kind="math")])
 
 
 @pytest.mark.parametrize(
@@ -183,16 +183,16 @@ def test_rows_are_checked_before_anything_long(monkeypatch: pytest.MonkeyPatch) 
 def test_an_answer_that_its_own_format_never_lets_be_right_is_refused(answer: str, reason: str) -> None:
     row = dataclasses.replace(SAMPLE, id="rows.jsonl:7", answer=answer, answer_kind="text")
     with pytest.raises(DataError) as caught:
-        check([SAMPLE, row])
+        check_answers([SAMPLE, row])
     assert str(caught.value).startswith(f"row rows.jsonl:7: answer {answer!r} cannot be given after 'Answer:' ({reason}); ")
     assert "\n" not in str(caught.value)
 
 
 def test_the_marker_is_the_recipes() -> None:
     row = dataclasses.replace(SAMPLE, answer="Answer: 5")
-    check([row], marker="####")
+    check_answers([row], marker="####")
     with pytest.raises(DataError, match="cannot be given after '####'"):
-        check([dataclasses.replace(SAMPLE, answer="#### 5")], marker="####")
+        check_answers([dataclasses.replace(SAMPLE, answer="#### 5")], marker="####")
 
 
 words = st.lists(st.sampled_from(["Answer:", "69", "70", "fig 82", "oat 13", "82 - 13 = 69", ".", "\n"]), max_size=8).map(" ".join)

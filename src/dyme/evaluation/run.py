@@ -31,6 +31,7 @@ from dyme.tasks.rules import rules_of
 from dyme.types import Completion, PromptStyle, Sample
 from dyme.verify.rules import Rules, judge_direct, verify
 from dyme.verify.thinking import true_statements
+from dyme.verify.verifier import FAILED
 
 BATCH_ITEMS = 64
 """Items of a batch at most, so that little is lost by a kill."""
@@ -111,6 +112,8 @@ def run_evaluation(
 
     new = together(work)
     known = held | {item.key: item for item in gather_object(new)}
+    if note and (failed := [item.reason for item in known.values() if item.reason.startswith(FAILED)]):
+        note(f"{failed[0]}; so it did on {len(failed)} of {len(known)} answers, which count as wrong")
     return figures([known[key] for key in keys])
 
 
@@ -215,7 +218,7 @@ def _direct(index: int, sample: Sample, completion: Completion, rules: Rules) ->
     if not completion.finished:
         return replace(item, reason="cut off")
     text, judgement = completion.text.strip().removeprefix(rules.marker).strip(), judge_direct(completion.text, sample, rules)
-    reason = "" if judgement.correct else "wrong answer"
+    reason = "" if judgement.correct else judgement.reason if judgement.failed else "wrong answer"
     return replace(item, answer=text, parsed=True, correct=judgement.correct, score=judgement.score, reason=reason)
 
 

@@ -79,7 +79,7 @@ def _group(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
         "target": _cut(row.get("target")),
         "facts": row["facts"][:_MOST_FACTS],
         "mode": row["mode"],
-        "reason": row["reason"],
+        "reason": "; ".join((row["reason"], *(f"no reward {name}: {why}" for name, why in (row.get("left_out") or {}).items()))),
         "images": [name for name in names if (run.path / name).exists()],
         "pictures": len(names),
         "completions": [

@@ -19,7 +19,7 @@ from dyme.config import TaskConfig
 from dyme.data.layouts import Split
 from dyme.errors import DataError
 from dyme.supervise.roles import Checker
-from dyme.tasks import TASKS
+from dyme.tasks import load
 from dyme.tasks.charts import charts, samples
 from dyme.tasks.charts.wordings import true_trace
 from dyme.types import Level, Sample
@@ -83,7 +83,7 @@ def material(config: TaskConfig, split: Split, count: int) -> list[Sample]:
         rng = random.Random(f"judge:{split}:{config.seed}")
         made = zip(samples(split, count, seed=config.seed), charts(split, config.seed), strict=False)
         return [replace(sample, rationale=true_trace(chart, rng)) for sample, chart in made]
-    rows = [sample for sample in TASKS[config.name].load(config, split) if sample.rationale]
+    rows = [sample for sample in load(config, split) if sample.rationale]
     if not rows:
         raise DataError(f"task {config.name} has no rationales, so there are no true traces to judge by; choose a task that has them")
     return rows

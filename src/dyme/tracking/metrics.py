@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from dyme.types import Group, Route
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from dyme.recipe import BUILT_IN_REWARDS
+from dyme.types import NO_VALUE, Group, Route
 
 
 def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
@@ -22,7 +15,7 @@ def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
     if not pairs:
         return {}
     n, thinking = len(pairs), [v.rewards["thinking"] for _, v in pairs if "thinking" in v.rewards]
-    return {
+    found = {
         "accuracy": sum(v.correct for _, v in pairs) / n,
         "pass_at_k": sum(g.solved > 0 for g in groups) / len(groups),
         "format_rate": sum(v.parsed for _, v in pairs) / n,
@@ -32,6 +25,24 @@ def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
         "truncated": sum(not c.finished for c, _ in pairs) / n,
         "rollout_tokens": float(sum(len(c.token_ids) for c, _ in pairs)),
     }
+    failed = sum(v.failed for _, v in pairs)
+    return found | ({"verifier_failures": float(failed)} if failed else {}) | own_rewards(groups)
+
+
+def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
+    """Of each of the user's rewards: its mean, and groups that it was left out of, for a lack of a value and for a failure."""
+    found: dict[str, list[float]] = {name: [] for g in groups for name in g.left_out}
+    for verdict in (v for g in groups for v in g.verdicts):
+        for name in verdict.rewards.keys() - set(BUILT_IN_REWARDS):
+            found.setdefault(name, []).append(verdict.rewards[name])
+    out: dict[str, float] = {}
+    for name in sorted(found):
+        why = [g.left_out[name] for g in groups if name in g.left_out]
+        lacking = sum(reason == NO_VALUE for reason in why)
+        mean = sum(found[name]) / len(found[name]) if found[name] else math.nan
+        figures = {"mean": mean, "left_out": float(lacking), "failed": float(len(why) - lacking)}
+        out |= {f"rewards/{name}/{figure}": value for figure, value in figures.items()}
+    return out
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:

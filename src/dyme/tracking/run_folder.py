@@ -308,6 +308,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
             "reward": verdict.reward,
             "rewards": verdict.rewards,
             "reason": verdict.reason,
+            **({"failed": True} if verdict.failed else {}),
             "assessment": _assessment(group, k),
             "advantage": advantages.get(k),
         }
@@ -324,6 +325,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
         "rationale": sample.rationale,
         "target": group.target,
         "trouble": group.trouble,
+        **({"left_out": group.left_out} if group.left_out else {}),
         "mode": route.mode,
         "reason": route.reason,
         "completions": completions,

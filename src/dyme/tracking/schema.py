@@ -16,12 +16,13 @@ _BREAKDOWN = {"*": _FIGURES}
 _COMPLETION = {
     "text": str, "reason": str, "correct": bool, "parsed": bool, "reward": (*NUMBER, bool, type(None)), "tokens": int, "finished": bool,
     "assessment?": str, "advantage?": NUMBER, "answer?": str, "rewards?": {"*": (*NUMBER, bool, type(None))},
+    "failed?": bool,
 }  # fmt: skip
 LINES: dict[str, Any] = {
     "metrics.jsonl": {"step": int, "prompts": int, "epoch": NUMBER, "seconds": NUMBER, "metrics": {"*": (*NUMBER, type(None))}},
     "rollouts.jsonl": {
         "step": int, "id": str, "question": str, "answer": str, "kind": str, "mode": str, "reason": str, "rationale": TEXT, "target?": str,
-        "trouble?": str, "images": [str], "facts": [[str]], "completions": [_COMPLETION],
+        "trouble?": str, "left_out?": {"*": str}, "images": [str], "facts": [[str]], "completions": [_COMPLETION],
     },
     "evaluations.jsonl": {
         "step": int, "name": str, "metrics": _FIGURES, "by_kind?": _BREAKDOWN, "by_answer_kind?": _BREAKDOWN,

@@ -28,7 +28,9 @@ from dyme.training import checkpoint, schedule
 from dyme.training.schedule import Position
 from dyme.training.setup import Host
 from dyme.types import Group, Route, Sample, StepRecord
+from dyme.verify.rewards import Rewards, check_first
 from dyme.verify.rules import verify_group
+from dyme.verify.verifier import FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Sampler:
     accelerator: Accelerator
     encoder: Ahead[Sample, Prompt]
     host: Host
+    rewards: Rewards
 
     def draw(self, position: Position, stage: Stage, keep: Sequence[Prompt] = ()) -> Work:
         """The step at a position; this process samples its share of the prompts. `keep` are those of a step that is not updated yet."""
@@ -63,14 +66,26 @@ class Sampler:
         share, seeds = self._share(position)
         following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
-        groups = self.host.grade(roll_out(self.policy, prompts, share, seeds, stage, config, keep), self._grade)
-        routes = [stage.route(group, Context(config=config)) for group in groups]
+        rolled = roll_out(self.policy, prompts, share, seeds, stage, config, keep)
+        groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
+        routes = routes_of(groups, stage, config)
         helped = self.supervisor.start(groups, routes, position.step)
         return Work(stage, prompts, routes, helped, config.train.prompts_per_step, time.perf_counter() - started)
 
     def _grade(self, groups: Sequence[Group]) -> list[Group]:
-        """Groups with the verdicts of the recipe's verifier."""
-        return [verify_group(group, rules_of(self.config)) for group in groups]
+        """Groups with the verdicts of the recipe's verifier, and the user's rewards.
+
+        Raises RunError if a function of the user's fails each time in the first step.
+        """
+        rules = rules_of(self.config)
+        judged = [verify_group(group, rules) for group in groups]
+        if not (self.rewards.functions or rules.verifier):
+            return judged
+        judged = together(lambda: self.rewards.earn(judged))
+        if self.rewards.first:
+            self.rewards.first = False
+            check_first(gather_object([self.rewards.asked(judged)]), self.config.run.output)
+        return judged
 
     def _share(self, position: Position) -> tuple[list[Sample], list[int]]:
         """This process's samples of the step at a position, with the seeds of their rollouts; one that comes again has another seed."""
@@ -107,11 +122,17 @@ def roll_out(
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
+def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Route]:
+    """The stage's decision on each group; one on whose answers a user's verifier failed is skipped: nothing is known of it."""
+    context = Context(config=config)
+    return [stage.route(group, context) if group.judged else Route(mode="skip", reason=FAILED) for group in groups]
+
+
 def settled(routes: Sequence[Route], groups: Sequence[Group], config: Config) -> list[Route]:
     """The routes with the advantages of their groups' rewards; these may be scaled by the deviation over all processes' rewards."""
     spread = 0.0
     if config.objective.scale_rewards == "batch":
-        known = [v.reward for g in groups for v in g.verdicts if not isnan(v.reward)]
+        known = [v.reward for g in groups if g.judged for v in g.verdicts if not isnan(v.reward)]
         spread = standard_deviation(gather_object(known), config.objective.std)
     return [settle(route, group, config.objective, spread) for route, group in zip(routes, groups, strict=True)]
 

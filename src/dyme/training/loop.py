@@ -38,6 +38,7 @@ from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
 from dyme.types import Group, Route, Sample, StepRecord
+from dyme.verify.rewards import Rewards
 
 
 def train(
@@ -77,8 +78,8 @@ def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume:
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
-    encoder = Ahead(partial(policy.encode, instruction=config.task.think_prompt))
-    sampler = Sampler(policy, supervisor, config, samples, accelerator, encoder, host)
+    encoder, own = Ahead(partial(policy.encode, instruction=config.task.think_prompt)), Rewards(config.reward)
+    sampler = Sampler(policy, supervisor, config, samples, accelerator, encoder, host, own)
     position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
     told = targets.warning(samples, config.supervision.refiner)
     long = long_targets(policy, samples, sizes, config)
@@ -88,7 +89,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume:
     host.begin(run, policy, position)
     ahead: Work | None = None
     stopped = False
-    with interrupt, display.training(config, total), supervisor, sampler.encoder:
+    with interrupt, display.training(config, total), supervisor, encoder, own:
         while position.progress(config, total) < 1 and not (stopped or host.over):
             started = time.perf_counter()
             host.before_step(position)
@@ -107,6 +108,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume:
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
             from_main(partial(write, run, record, everyone, display, stage))
+            own.tell([group for group, _ in everyone], notes)
             checkpoint.after_step(run, updater, position, supervisor.pool, display)
             host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, supervisor.pool))
         final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)

@@ -30,9 +30,11 @@ from dyme.model.tree import Limb, Prompt, Tree, collate
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
 from dyme.targets import check_rationales, target_text
+from dyme.tasks.rules import own_verifier
 from dyme.training import memory
 from dyme.training.setup import Host
 from dyme.types import Completion, Group, Sample, Verdict
+from dyme.verify.rewards import find_rewards
 from dyme.verify.rules import check_answers
 
 PROBED = 4
@@ -57,9 +59,10 @@ def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerato
     Each check raises an error of one line that says what to do. `check_step` is the last one, once the weights are on the device.
     """
     check_config(config)  # types, bounds, settings that go together, names of task and method
+    find_rewards(config.reward)  # rewards that can be found and called
     check_trainable(config)  # a precision that can be trained in
     if not host.judges:
-        check_answers(samples, config.task.marker)  # answers that can be judged, are right by their own kind, and can be given
+        check_answers(samples, config.task.marker, own_verifier(config))  # answers that can be judged, are right, and can be given
     check_rationales(samples, config.task.marker)  # targets with one answer
     check_helpers(config)  # the LLM's package and key
     policy = host.policy(config)

@@ -6,16 +6,20 @@ more than right ones; here a completion that does not parse is wrong and earns n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dyme.config import RewardConfig, TaskConfig
-from dyme.errors import DataError
+from dyme.errors import ConfigError, DataError, quoted
 from dyme.types import Completion, Group, Judgement, Sample, Verdict
 from dyme.verify import worker
 from dyme.verify.answers import fault, judge
 from dyme.verify.format import parse
 from dyme.verify.thinking import fact_f1, token_f1
+from dyme.verify.verifier import OwnVerifier
+
+SWAPPED = 200
+"""Answers that are tried on a sample of another answer, to see that a user's verifier can say no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +34,13 @@ class Rules:
     """Weights and gates of the shaped reward."""
     other_tolerance: float = 0.0
     """Relative tolerance of answers of kinds number, list and math."""
+    verifier: OwnVerifier | None = None
+    """The user's or the task's own, in place of that of the sample's answer kind."""
 
     def judge(self, answer: str, sample: Sample) -> Judgement:
-        """Whether `answer` is right, by the tolerance of its kind."""
+        """Whether `answer` is right, by the verifier of one's own, or by that of its kind with its tolerance."""
+        if self.verifier is not None:
+            return self.verifier.judge(answer, sample)
         return judge(answer, sample, tolerance=self.tolerance if sample.answer_kind == "auto" else self.other_tolerance)
 
 
@@ -56,8 +64,9 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
         answer=answer,
         thinking=found.thinking,
         rewards=rewards,
-        reward=_weighted(rewards, rules.reward),
+        reward=weighted(rewards, rules.reward),
         score=judgement.score,
+        failed=judgement.failed,
         reason=(found.reason or wrong) if completion.finished else "cut off",
     )
 
@@ -83,22 +92,47 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
     """`verdict` with a checker's score as its thinking reward; None takes that part out."""
     rewards = {name: value for name, value in verdict.rewards.items() if name != "thinking"}
     rewards |= {} if score is None else {"thinking": score}
-    return replace(verdict, rewards=rewards, reward=_weighted(rewards, reward))
+    return replace(verdict, rewards=rewards, reward=weighted(rewards, reward))
 
 
-def check_answers(samples: Iterable[Sample], marker: str = TaskConfig.marker) -> None:
+def check_answers(samples: Sequence[Sample], marker: str = TaskConfig.marker, verifier: OwnVerifier | None = None) -> None:
     """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
 
-    It can be given if it parses behind `marker`, as the target has it. ConfigError if there are math answers and math-verify is not
-    installed. To be called before anything long.
+    It can be given if it parses behind `marker`, as the target has it. With a `verifier` of one's own each answer must be right by that
+    instead, and some answer wrong for a sample of another answer, else ConfigError; that is also raised if there are math answers and
+    math-verify is not installed. To be called before anything long.
     """
     ready = False
     for sample in samples:
-        if sample.answer_kind == "math" and not ready:
+        if verifier is None and sample.answer_kind == "math" and not ready:
             worker.check_installed()
             ready = True
-        if trouble := fault(sample) or _unwritable(sample, marker):
+        if trouble := (fault(sample) if verifier is None else _refused(sample, verifier)) or _unwritable(sample, marker):
             raise DataError(f"row {sample.id}: {trouble}")
+    if verifier is not None:
+        _check_says_no(samples, verifier)
+
+
+def _refused(sample: Sample, verifier: OwnVerifier) -> str:
+    """Why a user's verifier does not take a sample's own answer; "" if it does."""
+    judgement = verifier.judge(sample.answer, sample)
+    if judgement.correct:
+        return ""
+    why = f" ({judgement.reason})" if judgement.reason else ""
+    return f"answer {quoted(sample.answer)} is not right by {verifier.name}{why}; correct the row or the verifier"
+
+
+def _check_says_no(samples: Sequence[Sample], verifier: OwnVerifier) -> None:
+    """Raise ConfigError for a verifier that takes every answer for right, whichever sample it is of."""
+    answers = list(dict.fromkeys(sample.answer for sample in samples))
+    following = dict(zip(answers, [*answers[1:], *answers[:1]], strict=True))
+    others = [(sample, other) for sample in samples if (other := following[sample.answer]) != sample.answer][:SWAPPED]
+    if others and all(verifier.judge(other, sample).correct for sample, other in others):
+        sample, other = others[0]
+        raise ConfigError(
+            f"{verifier.name} says that every answer is right, even {quoted(other)} to row {sample.id}, whose answer is "
+            f"{quoted(sample.answer)}; it must return False for a wrong one"
+        )
 
 
 def _unwritable(sample: Sample, marker: str) -> str:
@@ -111,10 +145,14 @@ def _unwritable(sample: Sample, marker: str) -> str:
     )
 
 
-def _weighted(rewards: dict[str, float], reward: RewardConfig) -> float:
-    """r of Eq. 2 with the format reward of the reference code."""
-    return (
+def weighted(rewards: Mapping[str, float], reward: RewardConfig) -> float:
+    """r of Eq. 2 with the format reward of the reference code, and the user's own rewards where they count."""
+    total = (
         reward.accuracy_weight * rewards["accuracy"]
         + reward.thinking_weight * rewards.get("thinking", 0.0)
         + reward.format_weight * rewards["format"]
     )
+    for name, weight in reward.own.items():
+        if name in rewards:
+            total += weight * rewards[name]
+    return total

@@ -10,7 +10,7 @@ from dyme.cli.common import helper_config, split_of, write_json
 from dyme.cli.data.arguments import add_split_arguments
 from dyme.recipe import check_values
 from dyme.samples import gather_facts
-from dyme.tasks import TASKS
+from dyme.tasks import load
 from dyme.tracking.display import new_display, progress_bars, show_listing
 
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     check_values(config)
     display = new_display()
     args.split = split_of(args, config, display)
-    loaded = TASKS[config.task.name].load(config.task, args.split)
+    loaded = load(config.task, args.split)
     with progress_bars(display) as progress:
         samples, counts = gather_facts(loaded, config, progress)
     figures = {**asdict(counts), "facts": sum(len(s.facts) for s in samples)}

@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from dyme.cli.common import show_list
+from dyme.errors import DymeError
+from dyme.plugins import names
 from dyme.tasks import TASKS
+from dyme.tasks.own import find_task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,5 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """List the tasks."""
-    return show_list(("task", "what it is", "metric", "tested on"), [(t.name, t.summary, t.metric, t.status) for t in TASKS.values()])
+    """List the tasks, and those of installed packages."""
+    rows = [(task.name, task.summary, task.metric, task.status) for task in TASKS.values()]
+    return show_list(("task", "what it is", "metric", "tested on"), [*rows, *map(_installed, names("tasks"))])
+
+
+def _installed(name: str) -> tuple[str, str, str, str]:
+    """The row of a task that an installed package offers, or why it cannot be had."""
+    try:
+        task = find_task(name)
+    except DymeError as error:
+        return name, str(error), "", ""
+    return name, task.summary, task.metric, task.status

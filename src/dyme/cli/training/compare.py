@@ -19,6 +19,7 @@ from dyme.recipe import load_recipe
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
 from dyme.tracking.display import new_display, show_results
+from dyme.verify.rewards import find_rewards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         jobs=args.jobs,
     )
     plan.check()
+    find_rewards(config.reward)
     display = new_display()
     if held_out(config.task) == "validation" and len(plan.rates) == 1:  # a grid is chosen on it
         display.note("no test data: the validation split is reported on")

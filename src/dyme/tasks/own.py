@@ -1,0 +1,53 @@
+"""A user's own task and samples, checked as they come: what their code gives is held to what our own tasks give."""
+
+from __future__ import annotations
+
+from dyme.config import TaskConfig
+from dyme.data.layouts import Split
+from dyme.errors import ConfigError, DataError, DymeError, quoted
+from dyme.plugins import failure, find
+from dyme.tasks.task import Task
+from dyme.types import Sample
+
+
+def find_task(name: str) -> Task:
+    """The task that a name in a recipe stands for: a Task, or a function (config, split) -> list of samples.
+
+    Raises ConfigError for what is neither, or cannot be found.
+    """
+    found = find(name, "tasks", "task.name")
+    if isinstance(found, Task):
+        return found
+    if isinstance(found, type) or not callable(found):
+        raise ConfigError(f"task.name: {name} is {quoted(found)}, and a dyme.tasks.Task or a function (config, split) is needed")
+    return Task(name=getattr(found, "__name__", name), load=found)
+
+
+def load_own(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
+    """Samples of a split of a user's task, at most task.<split>_size of them (0: all).
+
+    Raises DataError for an error of its code, with file and line, for what is no list of samples, and for a split without any.
+    """
+    found = _loaded(task, config, split)
+    if not found:
+        others = "; it must have some to train on" if split == "train" else f"; return some, or take another split than {split}"
+        raise DataError(f"task {task.name} has no {split} samples{others}")
+    size = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}[split]
+    if other := next((one for one in found if not isinstance(one, Sample)), None):
+        raise DataError(f"task {task.name}: its {split} split holds {quoted(other)}; return Sample(id=..., question=..., answer=...)")
+    return found[:size] if size else found
+
+
+def own_held_out(task: Task, config: TaskConfig) -> Split | None:
+    """The split of a user's task to report on: test, validation where that is empty, None where both are."""
+    splits: tuple[Split, ...] = ("test", "validation")
+    return next((split for split in splits if _loaded(task, config, split)), None)
+
+
+def _loaded(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
+    try:
+        return list(task.load(config, split))
+    except DymeError:
+        raise
+    except Exception as error:
+        raise DataError(f"task {task.name} cannot load its {split} split: {failure(error, task.load)}") from error

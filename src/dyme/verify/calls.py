@@ -1,0 +1,48 @@
+"""Calls of a user's function: what it returns is read, what goes wrong is told with its file and line, and it may not take for ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dyme.errors import quoted
+from dyme.plugins import failure, place_of
+from dyme.system.limit import Overdue, time_limit
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call that gave nothing that can be used; `why` names file and line."""
+
+    why: str
+
+
+def call(function: Callable[..., Any], seconds: float, *arguments: Any) -> Any:
+    """What a function returns for these arguments, or Failed: it raised an error, or took longer than `seconds`."""
+    try:
+        with time_limit(seconds):
+            return function(*arguments)
+    except Overdue as error:
+        return overdue(error, function, seconds)
+    except (Exception, SystemExit) as error:
+        return Failed(failure(error, function))
+
+
+def overdue(error: BaseException, function: Callable[..., Any], seconds: float) -> Failed:
+    """The failure of a call that took longer than `seconds`, at the line that it was at."""
+    place = failure(error, function).partition(": ")[0]
+    return Failed(f"{place}: no answer within {seconds:g} s (reward.timeout_seconds)")
+
+
+def number(value: Any, function: Callable[..., Any]) -> float | Failed:
+    """What a function returned as a finite float, or Failed; numbers of NumPy and tensors of one number count."""
+    if hasattr(type(value), "__float__"):
+        try:
+            read = float(value)
+        except Exception as error:  # an array of several numbers, an integer beyond all floats
+            return Failed(f"{place_of(function)}: returned {quoted(value)}, which is no number ({type(error).__name__})")
+        if math.isfinite(read):
+            return read
+    return Failed(f"{place_of(function)}: returned {quoted(value)}, which is no finite number")

@@ -1,0 +1,46 @@
+"""A user's verifier, (prediction, sample) -> bool, float in [0, 1] or Judgement: it decides what is correct, hence the switch.
+
+A float is a score; CORRECT or more counts as correct. A verifier that fails says nothing of the answer: a group with such an answer is
+skipped in training, and an evaluation counts it as wrong and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dyme.errors import quoted
+from dyme.plugins import place_of
+from dyme.types import Judgement, Sample
+from dyme.verify.calls import Failed, call, number
+
+CORRECT = 0.5
+"""Score from which an answer is correct."""
+FAILED = "the verifier failed"
+"""How the reason of a failed judgement begins."""
+Verifier = Callable[[str, Sample], bool | float | Judgement]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVerifier:
+    """A user's verifier, called with care."""
+
+    name: str
+    """As the recipe names it."""
+    function: Verifier
+    seconds: float
+    """Longest time for one answer."""
+
+    def judge(self, prediction: str, sample: Sample) -> Judgement:
+        """The judgement on an answer, which is never correct if it is empty; never raises."""
+        if not prediction.strip():
+            return Judgement(False, 0.0)
+        given = call(self.function, self.seconds, prediction, sample)
+        score = given if isinstance(given, Failed) else number(given.score if isinstance(given, Judgement) else given, self.function)
+        if isinstance(score, float) and not 0 <= score <= 1:
+            score = Failed(f"{place_of(self.function)}: returned {quoted(given)}, which is not in [0, 1]")
+        if isinstance(score, Failed):
+            return Judgement(False, 0.0, f"{FAILED}: {score.why}", failed=True)
+        if isinstance(given, Judgement):
+            return replace(given, correct=bool(given.correct), score=score, reason=str(given.reason))
+        return Judgement(score >= CORRECT, score)
