@@ -186,9 +186,9 @@ def test_a_resumed_run_ends_in_the_same_bits(
             raise ArithmeticError
         record(run, done, *rest)
 
-    def sampled(policy: Policy, *given: Any) -> Any:
+    def sampled(policy: Policy, *given: Any, **named: Any) -> Any:
         held.update(weight.dtype for weight in policy.parameters())
-        return sample(policy, *given)
+        return sample(policy, *given, **named)
 
     monkeypatch.setattr(hf, "sample", sampled)
     words = [f"model.path={checkpoints('idefics3')}", f"train.precision={name}", "run.save_every=1"]
