@@ -9,8 +9,7 @@ import re
 
 from PIL import Image, ImageDraw
 
-from dyme.tasks.task import Task
-from dyme.types import Fact, Sample
+from dyme import Fact, Sample, Task
 
 
 def clock(hour, minute):

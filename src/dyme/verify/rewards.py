@@ -137,9 +137,7 @@ class Rewards:
             return future.result(longest)  # type: ignore[no-any-return]
         except TimeoutError as error:
             place = plugins.place_of(self.functions[name])
-            raise RunError(
-                f"reward {name} ({place}) blocks its event loop; await what it waits for, or make it a plain function"
-            ) from error
+            raise RunError(f"reward {name} ({place}) blocks its event loop; await what takes time, or make it a plain function") from error
 
 
 def check_first(counts: Sequence[Mapping[str, Asked]], run: str) -> None:
@@ -181,7 +179,7 @@ class _Loop:
                     given = await waiting
             except TimeoutError as error:
                 if limit.expired():
-                    return overdue(error, function, self._seconds)
+                    return overdue(error.__cause__ or error, function, self._seconds)  # the cause was cancelled at its line
                 return Failed(plugins.failure(error, function))
             except (Exception, SystemExit) as error:
                 return Failed(plugins.failure(error, function))
