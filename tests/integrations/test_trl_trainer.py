@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import importlib.util
 import json
 import math
 import re
 import runpy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +29,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from dyme.errors import ConfigError, DataError, ModelError, RunError
 from dyme.integrations.trl import DyMETrainer
+from dyme.integrations.trl import trainer as trainer_module
+from dyme.report.page import write_page
 from dyme.rollout import hf
 from dyme.training.update import Updater
 
@@ -345,8 +350,8 @@ def test_what_all_rewards_leave_out_moves_nothing(checkpoints: Checkpoints, tmp_
         (lambda completions, **_: 1.0, "reward <lambda> returned 1.0; it must return"),
         (lambda completions, **_: ["good"] * 8, "reward <lambda> returned 'good' for a completion; give a number or None"),
         (lambda completions, **_: [math.inf] * 8, "reward <lambda> returned inf"),
-        (lambda completions, **_: 1 / 0, r"reward <lambda> failed \(test_trl_trainer.py, line \d+\): ZeroDivisionError"),
-        (lambda completions: [], r"reward <lambda> failed .*unexpected keyword"),
+        (lambda completions, **_: 1 / 0, r"reward <lambda> failed: test_trl_trainer.py, line \d+: ZeroDivisionError"),
+        (lambda completions: [], r"reward <lambda> failed: .*unexpected keyword"),
     ],
 )
 def test_rewards_that_cannot_be_used_are_one_line(function: Any, said: str, checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -418,3 +423,84 @@ def test_remove_unused_columns_and_plain_precision(checkpoints: Checkpoints, tmp
     trainer(checkpoints("qwen2"), tmp_path, sees, args={"remove_unused_columns": True, "bf16": True, "max_steps": 1}).train()
     assert got == {"prompts", "completion_ids", "trainer_state", "log_extra", "log_metric"}
     assert json.loads((tmp_path / "dyme/config.json").read_text())["train"]["precision"] == "bf16"
+
+
+def test_where_the_deciding_reward_says_nothing_the_prompt_is_skipped(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    def unsure(completions: Any, answer: Any, **kwargs: Any) -> Any:
+        return [None if number == 0 else 0.0 for number in answer]
+
+    ours = trainer(checkpoints("qwen2"), tmp_path, [spread, unsure], correct=unsure, trace="solution",
+                   args={"max_steps": 1, "shuffle_dataset": False})  # fmt: skip
+    ours.train()
+    assert [row["mode"] for row in lines(tmp_path / "dyme/rollouts.jsonl")] == ["skip", "memorize"]
+    assert lines(tmp_path / "dyme/metrics.jsonl")[0]["metrics"]["verifier_failures"] == 4
+
+
+def test_a_base_model_without_a_template_takes_plain_text(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(checkpoints("llama"), base)
+    (base / "chat_template.jinja").unlink()
+    plain = Dataset.from_dict({"prompt": ["Once", "Twice"]})
+    ours = trainer(base, tmp_path / "out", spread, plain, {"max_steps": 1})
+    ours.train()
+    assert ours._loaded().encode(ours.rows.samples[0], "").token_ids == tuple(ours.processing_class("Once")["input_ids"])
+    with pytest.raises(ModelError, match="has no chat template"):
+        trainer(base, tmp_path / "talk", spread, ROWS, {"max_steps": 1}).train()
+
+
+def test_evaluations_and_saves_without_training(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    sets = {"easy": ROWS.select([0]), "hard": ROWS.select([1, 2])}
+    ours = trainer(checkpoints("qwen2"), tmp_path, [spread, never], eval_dataset=sets)
+    found = ours.evaluate()
+    assert {"eval_easy_reward", "eval_hard_rewards/never/mean", "eval_hard_completions/mean_length"} <= found.keys()
+    assert ours.evaluate(ROWS.select([0]), metric_key_prefix="test")["test_reward"] == found["eval_easy_reward"]
+    ours.save_model(str(tmp_path / "plain"))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+    with pytest.raises(RunError, match="there is no final model yet"):
+        ours.push_to_hub()
+    with pytest.raises(ConfigError, match="there is no eval_dataset"):
+        trainer(checkpoints("qwen2"), tmp_path).evaluate()
+
+
+def test_what_scripts_do_after_training(checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics, state, hub and page; in a folder of one's own, by relative paths."""
+    pushed: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer_module.hub, "push", lambda *given: pushed.append(given) or "https://hub/me/mine")
+    ours = trainer(checkpoints("qwen2"), Path("out/mine"), args={"push_to_hub": True, "hub_private_repo": True, "max_steps": 1})
+    metrics = ours.train().metrics
+    assert metrics.keys() == {"train_runtime", "train_loss", "epoch"}
+    ours.log_metrics("train", metrics)
+    ours.save_metrics("train", metrics)
+    ours.save_state()
+    ours.create_model_card(tags=["mine"])
+    assert json.loads(Path("out/mine/trainer_state.json").read_text())["global_step"] == 1
+    assert json.loads(Path("out/mine/train_results.json").read_text())["epoch"] == metrics["epoch"]
+    assert pushed == [(Path("out/mine/dyme/model"), "mine", True)] and ours.accelerator.is_main_process
+    page = write_page(Path("out/mine/dyme"))
+    assert "How many are" in page.read_text(encoding="utf-8")
+
+
+def test_without_trl_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "trl" else found(name, *more))
+    with pytest.raises(ConfigError, match=r"takes another package: pip install 'dyme\[trl\]'"):
+        importlib.reload(importlib.import_module("dyme.integrations.trl"))
+
+
+def test_somebody_elses_script(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Two dozen settings, as they stand in scripts on the web."""
+    args = GRPOConfig(
+        output_dir=str(tmp_path), run_name="run-7", learning_rate=5e-6, adam_beta1=0.9, adam_beta2=0.99, weight_decay=0.1, warmup_steps=0.1,
+        lr_scheduler_type="cosine", logging_steps=1, bf16=True, use_cpu=True, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+        num_generations=4, max_completion_length=8, num_train_epochs=1, save_steps=100, max_grad_norm=0.1, log_completions=True, beta=0.04,
+        num_iterations=2, scale_rewards=False, loss_type="dr_grpo", mask_truncated_completions=False, temperature=0.9, top_p=0.95, seed=42,
+        report_to="none", gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, dataloader_num_workers=2,
+        remove_unused_columns=False, do_eval=False, epsilon_high=0.28, disable_tqdm=True,
+    )  # fmt: skip
+    ours = DyMETrainer(str(checkpoints("qwen2")), [spread, never], args, ROWS)
+    told = {line.split()[0].removeprefix("GRPOConfig.") for line in ours.notes[:-1]}
+    assert told == {"dataloader_num_workers", "log_completions", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"}
+    out = ours.train()
+    assert out.global_step == 6 and len(lines(tmp_path / "dyme/metrics.jsonl")) == 3
+    assert all(math.isfinite(row["kl"]) for row in ours.state.log_history if "loss" in row)

@@ -181,7 +181,8 @@ def trl(policy: Policy, settings: Config, asked: Sequence[Prompt], answered: Seq
     value = trainer.compute_loss(trainer.model, inputs)
     value.backward()
     gradients = {f"model.{n}": p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
-    return {"loss": value.item(), "gradients": gradients, "advantages": inputs["advantages"].tolist()}
+    kl = trainer._metrics["train"].get("kl", [0.0])[-1]
+    return {"loss": value.item(), "gradients": gradients, "advantages": inputs["advantages"].tolist(), "kl": kl}
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,8 @@ def against_trl(policy: Policy, loss_type: Any, beta: float, scale: Any, tempera
     print(f"{loss_type} beta {beta} scale {scale}: relative distance of the gradients {distance:.1e}")
     assert distance < 1e-5
     assert done.metrics["loss"] == pytest.approx(theirs["loss"], rel=1e-5, abs=1e-6)
+    assert done.metrics.get("kl", 0.0) == pytest.approx(theirs["kl"], rel=1e-4, abs=1e-7)
+    assert not beta or theirs["kl"] > 1e-4
 
 
 def test_clipping_equals_trl(policies: Load, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from dyme.tracking.notes import Notes
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import checkpoint, schedule
 from dyme.training.draw import Sampler, Work, settled, summarize
-from dyme.training.preflight import check_step, long_targets, preflight
+from dyme.training.preflight import check_step, imitates, long_targets, preflight
 from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
@@ -81,7 +81,7 @@ def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume:
     encoder, own = Ahead(partial(policy.encode, instruction=config.task.think_prompt)), Rewards(config.reward)
     sampler = Sampler(policy, supervisor, config, samples, accelerator, encoder, host, own)
     position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
-    told = targets.warning(samples, config.supervision.refiner)
+    told = targets.warning(samples, config.supervision.refiner) if imitates(config, samples[0]) else None
     long = long_targets(policy, samples, sizes, config)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:

@@ -75,6 +75,12 @@ def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: to
     logprob_N.register_hook(add)  # type: ignore[no-untyped-call]
 
 
+def divergence(logprob_N: torch.Tensor, reference_logprob_N: torch.Tensor, imitate_N: torch.Tensor) -> torch.Tensor:
+    """[2]: the sum of Schulman's k3 estimate of the KL divergence to the reference model over explored tokens, and their number."""
+    gap = (reference_logprob_N - logprob_N)[~imitate_N]
+    return torch.stack([(torch.exp(gap) - gap - 1).sum(), torch.tensor(float(len(gap)), device=gap.device)])
+
+
 def loss(
     logprob_N: torch.Tensor,
     batch: TreeBatch,

@@ -99,7 +99,7 @@ def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config
     No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
     """
     limit = config.rollout.max_completion_length
-    if sizes.target <= limit or not _imitates(config, samples[0]):
+    if sizes.target <= limit or not imitates(config, samples[0]):
         return None
     lengths = sorted(len(policy.target(target_text(sample, config.task.marker))) for sample in samples)
     long, most = sum(length > limit for length in lengths), lengths[int(0.95 * len(lengths))]
@@ -110,7 +110,7 @@ def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config
     )
 
 
-def _imitates(config: Config, sample: Sample) -> bool:
+def imitates(config: Config, sample: Sample) -> bool:
     """Whether a stage of the method memorizes a prompt that no completion answers."""
     wrong = Verdict(parsed=False, correct=False, answer=None, thinking="")
     k = config.rollout.num_generations

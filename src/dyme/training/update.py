@@ -26,7 +26,7 @@ from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
 from dyme.targets import target_text
 from dyme.training import layout, memory
-from dyme.training.loss import Totals, add_up_gradient, count, loss, token_weight
+from dyme.training.loss import Totals, add_up_gradient, count, divergence, loss, token_weight
 from dyme.training.precision.guard import Guard
 from dyme.training.precision.masters import Masters
 from dyme.training.reference import Reference
@@ -123,7 +123,7 @@ class Updater:
         """Forward and backward over all micro-batches, one on the device at a time, then a step; fills `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
-        total, gradient_T = torch.zeros((), device=self.accelerator.device), torch.zeros(2, device=self.accelerator.device)
+        total, gradient_T, apart_T = (torch.zeros(size, device=self.accelerator.device) for size in ((), 2, 2))
         for k, trees in enumerate(batches):
             batch = self._collate(trees, kind)
             logprob_N = self.policy(batch, temperature)
@@ -132,13 +132,14 @@ class Updater:
             reference_N = None
             if self.reference is not None:
                 reference_N = self.reference(batch, temperature)
+                apart_T += divergence(logprob_N.detach(), reference_N, batch.imitate_N)
             add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
             value = loss(logprob_N, batch, objective, old[k], reference_N)
             torch.autograd.backward(value * self.guard.scale)
             total += value.detach()
         self.masters.collect(self.guard.scale)
         norm = self.accelerator.clip_grad_norm_(self.masters.weights.values(), self.config.train.max_grad_norm)
-        value, norms, explored, memorized = reduce(torch.stack([total, norm, *gradient_T]), "sum").tolist()
+        value, norms, explored, memorized, apart, tokens = reduce(torch.stack([total, norm, *gradient_T, *apart_T]), "sum").tolist()
         if self.guard.allows(value, norms):
             self.optimizer.step()
             self.masters.round()
@@ -147,7 +148,7 @@ class Updater:
         self.optimizer.zero_grad()
         pull = explored + memorized
         shares = {"gradient_explore": explored / pull, "gradient_memorize": memorized / pull} if pull else {}
-        return {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares
+        return {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares | ({"kl": apart / tokens} if tokens else {})
 
     def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
         if branch.completion is not None:

@@ -152,7 +152,7 @@ REFUSED: dict[str, str] = {
     "use_bias_correction_kl": "the KL term is multiplied by the ratio, as by TRL's default; leave it out",
     "cast_lm_head_to_fp32": "log-probabilities are summed in float32 in any case; leave it out",
     "router_aux_loss_coef": _OWN_UPDATE,
-    "load_best_model_at_end": "the final model is the last one; choose among the checkpoints, or set dyme={'run.keep_best': ...}",
+    "load_best_model_at_end": "the final model is the last one, and state.log_history says which checkpoint was best",
     "restore_callback_states_from_checkpoint": "callbacks begin anew; leave it out",
     "log_completions_hub_repo": "completions are in the run folder; leave it out",
     "hub_token": "log in with `hf auth login`, or set HF_TOKEN",

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
 from dyme.errors import ConfigError, DataError, quoted
+from dyme.plugins import failure
 from dyme.types import Group, Verdict
 
 Row = Callable[[Any], dict[str, Any]]
@@ -45,6 +44,8 @@ class Rewards:
         self.weights = [1.0] * len(self.functions) if weights is None else [float(weight) for weight in weights]
         if len(self.weights) != len(self.functions):
             raise ConfigError(f"GRPOConfig.reward_weights has {len(self.weights)} numbers for {len(self.functions)} reward functions")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold):
+            raise ConfigError(f"threshold: {quoted(threshold)} is no number")
         self.threshold, self.decider, self.extra = threshold, *self._decider(correct)
         self.logged: dict[str, list[float]] = defaultdict(list)
         """What functions gave to `log_metric` in a step."""
@@ -80,12 +81,14 @@ class Rewards:
         asked = [*self.functions, *([self.extra] if self.extra else [])]
         values = self._values(asked, given, len(given["completions"]))
         decides = values[-1] if self.extra else values[self.decider]
+        needed = any(group.sample.rationale for group in groups)  # else nothing depends on it
         verdicts = []
         for k, text in enumerate(completion.text for group in groups for completion in group.completions):
             own = {name: column[k] for name, column in zip(self.names, values, strict=False)}
             known = {name: value for name, value in own.items() if value is not None}
             total = sum(weight * known[name] for name, weight in zip(self.names, self.weights, strict=True) if name in known)
-            verdicts.append(self._verdict(text, known, total if known else math.nan, decides[k]))
+            verdict = self._verdict(text, known, total if known else math.nan, decides[k])
+            verdicts.append(replace(verdict, failed=needed and decides[k] is None))
         out, start = [], 0
         for group in groups:
             out.append(replace(group, verdicts=tuple(verdicts[start : start + len(group.completions)])))
@@ -171,10 +174,7 @@ def _names(functions: Sequence[Any]) -> list[str]:
 
 
 def _told(function: Any, error: BaseException) -> DataError:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    words = " ".join(str(error).split())
-    where = f"{Path(last.filename).name}, line {last.lineno}"
-    return DataError(f"reward {_names([function])[0]} failed ({where}): {type(error).__name__}: {words}")
+    return DataError(f"reward {_names([function])[0]} failed: {failure(error, function)}")
 
 
 def _read(function: Any, found: Any, count: int) -> list[float | None]:

@@ -26,8 +26,13 @@ class Rows:
 
     def row(self, sample: Sample) -> dict[str, Any]:
         """The row that a sample was made of, as the data set gives it."""
-        found: dict[str, Any] = self.data[int(sample.id.rpartition(":")[2])]
+        found: dict[str, Any] = self.data[place_of(sample)]
         return found
+
+
+def place_of(sample: Sample) -> int:
+    """The number of the row that a sample was made of, from 0."""
+    return int(sample.id.rpartition(":")[2])
 
 
 def read(data: Any, name: str, trace: str | None) -> Rows:

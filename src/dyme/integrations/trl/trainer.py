@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +21,7 @@ from dyme.errors import ConfigError, RunError
 from dyme.integrations.trl import fields, models
 from dyme.integrations.trl.events import Events
 from dyme.integrations.trl.rewards import Rewards
-from dyme.integrations.trl.rows import Rows, read
+from dyme.integrations.trl.rows import Rows, place_of, read
 from dyme.model.policy import Policy
 from dyme.publishing import hub
 from dyme.recipe import build
@@ -85,6 +88,8 @@ class DyMETrainer(Host):
         name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or "model")
         self.args = args if args is not None else GRPOConfig(f"{name.rstrip('/').rpartition('/')[2]}-DyME")
         notes = fields.check(self.args)
+        if self.args.use_cpu:
+            os.environ["ACCELERATE_USE_CPU"] = "true"
         self.reward = Rewards(reward_funcs, self.args.reward_weights, correct, threshold)
         self.rows = read(train_dataset, "train_dataset", trace)
         self.held_out = _held_out(eval_dataset)
@@ -110,7 +115,7 @@ class DyMETrainer(Host):
         config = build(tree, where="DyMETrainer")
         if config.supervision.checker != "off":
             raise ConfigError("supervision.checker grades dyme's own thinking reward, and the rewards are yours; leave it off")
-        if config.method.name not in ("grpo",) and not trace:
+        if config.method.name != "grpo" and not trace:
             raise ConfigError(f"method {config.method.name} memorizes; name the column to memorize, e.g. trace='solution'")
         return config
 
@@ -150,22 +155,20 @@ class DyMETrainer(Host):
         resume = bool(resume_from_checkpoint)
         if not resume and (place / "config.json").exists():
             raise RunError(f"{place} holds a run already; give another output_dir, or train(resume_from_checkpoint=True)")
-        self.over = False
-        config = self.config
+        self.over, began, config = False, time.perf_counter(), self.config
         if resume and (place / "config.json").exists():
             held = from_main(lambda: models.held(place))
             config = replace(config, model=replace(config.model, date=held.model.date))
         train(config, samples=self.rows.samples, host=self, resume=resume, display=self.display)
         self.events.end()
-        if self.args.push_to_hub and self._stopped_early is False:
+        if not (place / "model").exists():
+            self.display.note("stopped; go on with: train(resume_from_checkpoint=True)")
+        elif self.args.push_to_hub:
             self.push_to_hub()
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
-        return TrainOutput(self.state.global_step, sum(losses) / len(losses) if losses else 0.0, {"epoch": self.state.epoch})
-
-    @property
-    def _stopped_early(self) -> bool:
-        """Whether training was interrupted, so that there is no final model yet."""
-        return not (Path(self.config.run.output) / "model").exists()
+        loss = sum(losses) / len(losses) if losses else 0.0
+        found = {"train_runtime": time.perf_counter() - began, "train_loss": loss, "epoch": self.state.epoch}
+        return TrainOutput(self.state.global_step, loss, found)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the model with its processor to a folder, by default output_dir, as save_pretrained of transformers or peft does."""
@@ -216,6 +219,30 @@ class DyMETrainer(Host):
     def remove_callback(self, callback: Any) -> None:
         """Remove a TrainerCallback."""
         self.events.handler.remove_callback(callback)
+
+    @property
+    def accelerator(self) -> Any:
+        """accelerate's PartialState: device, processes, print and wait_for_everyone."""
+        return state()
+
+    def save_state(self) -> None:
+        """Write state, with log_history, to output_dir/trainer_state.json; a resume needs none of it."""
+        from_main(lambda: self._written("trainer_state.json", vars(self.state)))
+
+    def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
+        """Show metrics, one a line."""
+        for name, value in metrics.items():
+            self.display.note(f"{split} {name}: {value}")
+
+    def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
+        """Write metrics to output_dir/SPLIT_results.json."""
+        from_main(lambda: self._written(f"{split}_results.json", metrics))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: a card of dyme's own lies beside the model."""
+
+    def _written(self, name: str, content: Mapping[str, Any]) -> None:
+        (Path(self.args.output_dir) / name).write_text(json.dumps(dict(content), indent=2, default=str) + "\n", encoding="utf-8")
 
     def is_world_process_zero(self) -> bool:
         """Whether this is the main process."""
@@ -281,7 +308,7 @@ class DyMETrainer(Host):
 
         def work() -> list[Group]:
             prompts = [policy.encode(sample, "") for sample in share]
-            seeds = [hf.seed_of("evaluation", self.config.run.seed, sample.id) for sample in share]
+            seeds = [hf.seed_of("evaluation", self.config.run.seed, place_of(sample)) for sample in share]
             drawn = hf.sample(policy, prompts, seeds, asked)
             groups = [Group(sample=sample, completions=own[:count]) for sample, own in zip(share, drawn, strict=True)]
             return self._graded(groups, rows)
