@@ -145,7 +145,10 @@ def test_a_task_that_draws_its_own_gives_way_to_samples(tmp_path: Path, monkeypa
     seen: list[dyme.Config] = []
     monkeypatch.setattr(api, "_train", lambda config, *_: seen.append(config))
     dyme.train(small(tmp_path / "run"), samples=rows(1), display=dyme.Display.quiet())
-    assert seen[0].task.name == "jsonl"
+    config = dyme.load_recipe("own-data", f"run.output={tmp_path / 'other'}")
+    assert config.task.train
+    dyme.train(config, samples=rows(1), display=dyme.Display.quiet())
+    assert [(one.task.name, one.task.train) for one in seen] == [("jsonl", ""), ("jsonl", "")], "no data is named that is not read"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +190,8 @@ def test_wrong_use_is_one_line_before_anything_long(tmp_path: Path, trained: dym
         ),
         "began with other training samples": lambda: dyme.train(trained.config(), samples=rows(7), resume=True),
         "give samples or a split, not both": lambda: dyme.evaluate("embedded", samples=rows(1), split="test"),
+        "task jsonl has no test data": lambda: dyme.evaluate(trained),
+        "display is str; give a dyme.Display": lambda: dyme.train(config, samples=rows(1), display="quiet"),  # type: ignore[arg-type]
         "k must be": lambda: dyme.evaluate("embedded", samples=rows(1), k=1),
         "prompts is 'think'": lambda: dyme.evaluate("embedded", samples=rows(1), prompts="think"),  # type: ignore[arg-type]
         "a model is a folder": lambda: dyme.evaluate(3, samples=rows(1)),  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def train(
     tuning.tune()
     doors = {name: value for name, value in {"method": method, "trackers": trackers}.items() if value}
     with plugins.given(config, rewards=rewards, verifier=verifier) as config:
-        return _begin(config, samples, validation, doors, resume, display or new_display())
+        return _begin(config, samples, validation, doors, resume, _display(display))
 
 
 def _begin(
@@ -149,7 +149,7 @@ def evaluate(
     ways to ask; `k` completions a sample are drawn for pass@K of the first 300, 0 for none. Raises as `train` does.
     """
     tuning.tune()
-    display = display or new_display()
+    display = _display(display)
     if isinstance(model, str | Path | RunFolder):
         path = model.model if isinstance(model, RunFolder) else model
         run = RunFolder.of_model(Path(path))
@@ -261,15 +261,23 @@ def _held_out(config: Config, given: bool, validation: list[Sample] | None, disp
 
 
 def _for_samples(config: Config, display: Display) -> Config:
-    """`config` for samples given in Python: a task that draws its own is not what they are, so the task is that of one's own rows."""
+    """`config` for samples given in Python: it names no other data, and if its task draws its own, the task is that of one's own rows."""
     task = TASKS.get(config.task.name)
-    if task is None or task.published is not None:
-        return config
-    display.note(
-        f"the samples given take the place of task {task.name}: their answers are judged as those of task jsonl, {TASKS['jsonl'].metric}; "
-        "task.tolerance sets another share"
-    )
-    return replace(config, task=replace(config.task, name="jsonl"))
+    name = config.task.name
+    if task is not None and task.published is None:
+        name = "jsonl"
+        display.note(
+            f"the samples given take the place of task {task.name}: their answers are judged as those of task jsonl, {TASKS[name].metric}; "
+            "task.tolerance sets another share"
+        )
+    return replace(config, task=replace(config.task, name=name, path="", train="", validation="", test=""))
+
+
+def _display(display: Display | None) -> Display:
+    """What to show progress on. Raises ConfigError for an object of another kind."""
+    if display is not None and not isinstance(display, Display):
+        raise ConfigError(f"display is {type(display).__name__}; give a dyme.Display, e.g. dyme.Display.quiet(), or none")
+    return display or new_display()
 
 
 def _check_resumed(config: Config) -> None:

@@ -26,6 +26,17 @@ def test_python_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert (tmp_path / "runs/colours/model").is_dir() and (tmp_path / "runs/steady/report.html").is_file()
 
 
+def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its block, with what stands for things of the reader's, on fewer prompts."""
+    monkeypatch.chdir(tmp_path)
+    [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert "max_prompts=800" in block
+    rows = [{"question": f"What is {k}?", "answer": k} for k in range(4)]
+    names = {"my_samples": rows, "held_out": rows[:1], "brief": lambda completion, sample, verdict: -len(completion.token_ids)}
+    exec(block.replace("max_prompts=800", "max_prompts=4"), names)
+    assert len(names["run"].groups(step=-1)) == 4  # type: ignore[attr-defined]
+
+
 def test_the_notebook_has_no_outputs() -> None:
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
