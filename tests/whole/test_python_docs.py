@@ -34,7 +34,7 @@ def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": f"What is {k}?", "answer": k} for k in range(4)]
     names = {"my_samples": rows, "held_out": rows[:1], "brief": lambda completion, sample, verdict: -len(completion.token_ids)}
     exec(block.replace("max_prompts=800", "max_prompts=4"), names)
-    assert len(names["run"].groups(step=-1)) == 4  # type: ignore[attr-defined]
+    assert len(names["run"].groups(step=-1)) == 8  # type: ignore[attr-defined]
 
 
 def test_the_notebook_has_no_outputs() -> None:

@@ -115,8 +115,8 @@ def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) 
     if not file:
         key = "test" if split == "test" else "train"
         raise DataError(
-            f"task {config.name} has no {split} data; set task.{key} to a file of rows, e.g. --task.{key} my/{key}.jsonl, or task.path; in Python, samples may be given"
-            + (", or take the validation split" if split == "test" and has_validation(config) else "")
+            f"task {config.name} has no {split} data; set task.{key} to a file of rows, e.g. --task.{key} my/{key}.jsonl, or task.path; "
+            "in Python, samples may be given" + (", or take the validation split" if split == "test" and has_validation(config) else "")
         )
     prepared = is_prepared(Path(file))
     if split == "validation" and prepared and not validation:
