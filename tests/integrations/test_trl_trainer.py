@@ -7,9 +7,11 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
 import runpy
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +26,12 @@ from PIL import Image
 from runs import ROOT, lines
 from safetensors.torch import load_file
 from tiny import gap
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
 from dyme.errors import ConfigError, DataError, ModelError, RunError
 from dyme.integrations.trl import DyMETrainer
 from dyme.integrations.trl import trainer as trainer_module
-from dyme.report.page import write_page
 from dyme.rollout import hf
 from dyme.training.update import Updater
 
@@ -219,9 +220,11 @@ def test_a_run_goes_on_to_the_same_weights(checkpoints: Checkpoints, tmp_path: P
     whole = trainer(checkpoints("qwen2"), tmp_path / "whole", args={"max_steps": 4})
     whole.train()
     half = trainer(checkpoints("qwen2"), tmp_path / "half", args={"max_steps": 4, "save_steps": 2})
-    half.before_step = lambda position: position.step == 2 and (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
+    half.before_step = lambda position: position.step == 2 and os.kill(os.getpid(), signal.SIGINT)  # type: ignore[assignment, method-assign]
+    said: list[str] = []
+    half.display.note = said.append  # type: ignore[method-assign]
+    assert half.train().global_step == 3 and not (tmp_path / "half/dyme/model").exists()
+    assert said[-1] == "stopped; go on with: train(resume_from_checkpoint=True)"
     with pytest.raises(RunError, match=r"holds a run already; give another output_dir, or train\(resume_from_checkpoint=True\)"):
         trainer(checkpoints("qwen2"), tmp_path / "half", args={"max_steps": 4, "save_steps": 2}).train()
     with pytest.raises(RunError, match="is not of this run"):
@@ -275,6 +278,10 @@ def test_adapters_and_models_that_cannot_be_trained_are_named(checkpoints: Check
             trainer(checkpoints("llama"), tmp_path, peft_config=peft)
     with pytest.raises(ConfigError, match="model_init_kwargs: device_map cannot be honoured"):
         trainer(checkpoints("llama"), tmp_path, args={"model_init_kwargs": {"device_map": "auto"}})
+    with pytest.raises(ModelError, match="model: NoneType is no model"):
+        trainer(None, tmp_path)
+    with pytest.raises(ConfigError, match="args is TrainingArguments, and TRL's GRPOConfig is needed"):
+        DyMETrainer("m", spread, TrainingArguments("out", use_cpu=True), ROWS)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="no such folder"):
         trainer(tmp_path / "nowhere", tmp_path / "out").train()
     for name, value in (("tools", [len]), ("rollout_func", len), ("environment_factory", dict), ("quantization_config", object())):
@@ -460,10 +467,12 @@ def test_evaluations_and_saves_without_training(checkpoints: Checkpoints, tmp_pa
         ours.push_to_hub()
     with pytest.raises(ConfigError, match="there is no eval_dataset"):
         trainer(checkpoints("qwen2"), tmp_path).evaluate()
+    with pytest.raises(ConfigError, match=r"GRPOConfig\.eval_strategy and eval_on_start need an eval_dataset"):
+        trainer(checkpoints("qwen2"), tmp_path, args={"eval_strategy": "epoch"})
 
 
 def test_what_scripts_do_after_training(checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics, state, hub and page; in a folder of one's own, by relative paths."""
+    """Metrics, state and hub; in a folder of one's own, by relative paths."""
     pushed: list[Any] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer_module.hub, "push", lambda *given: pushed.append(given) or "https://hub/me/mine")
@@ -477,8 +486,6 @@ def test_what_scripts_do_after_training(checkpoints: Checkpoints, tmp_path: Path
     assert json.loads(Path("out/mine/trainer_state.json").read_text())["global_step"] == 1
     assert json.loads(Path("out/mine/train_results.json").read_text())["epoch"] == metrics["epoch"]
     assert pushed == [(Path("out/mine/dyme/model"), "mine", True)] and ours.accelerator.is_main_process
-    page = write_page(Path("out/mine/dyme"))
-    assert "How many are" in page.read_text(encoding="utf-8")
 
 
 def test_without_trl_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,8 @@ def spec_of(model: Any, processor: Any, peft: Any, args: Any, name: str) -> Spec
     loading = dict(args.model_init_kwargs or {})
     if unknown := sorted(set(loading) - set(_LOADING)):
         raise ConfigError(f"GRPOConfig.model_init_kwargs: {unknown[0]} cannot be honoured; dyme knows {', '.join(_LOADING)}")
-    if loading.get("dtype", loading.get("torch_dtype")) not in _DTYPES:
-        raise ConfigError(f"GRPOConfig.model_init_kwargs: dtype={quoted(loading['dtype'])} is no type of weights that can be trained")
+    if (dtype := loading.get("dtype", loading.get("torch_dtype"))) not in _DTYPES:
+        raise ConfigError(f"GRPOConfig.model_init_kwargs: dtype={quoted(dtype)} is no type of weights that can be trained")
     attention = loading.get("attn_implementation")
     if attention not in _ATTENTION:
         raise ConfigError(f"GRPOConfig.model_init_kwargs: attn_implementation={attention!r} cannot be honoured; leave it out")
@@ -75,8 +75,6 @@ def spec_of(model: Any, processor: Any, peft: Any, args: Any, name: str) -> Spec
         model = None
     elif hasattr(model, "get_base_model"):
         model = _unwrapped(model, peft)
-    elif not isinstance(model, torch.nn.Module):
-        raise ModelError(f"model: {type(model).__name__} is no model; give a hub id, a folder, or a transformers model")
     if model is not None and processor is None:
         try:
             processor = AutoProcessor.from_pretrained(name, trust_remote_code=settings["trust_remote_code"])

@@ -17,7 +17,7 @@ from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
 
 from dyme.config import Config
-from dyme.errors import ConfigError, RunError
+from dyme.errors import ConfigError, ModelError, RunError
 from dyme.integrations.trl import fields, models
 from dyme.integrations.trl.events import Events
 from dyme.integrations.trl.rewards import Rewards
@@ -85,6 +85,10 @@ class DyMETrainer(Host):
                 raise ConfigError(f"{name} cannot be honoured: {_REFUSED[name]}; leave it out")
         if tuple(optimizers) != (None, None):
             raise ConfigError("optimizers cannot be honoured: dyme trains with its own AdamW and schedule; leave them out")
+        if not isinstance(model, str) and not hasattr(model, "config"):
+            raise ModelError(f"model: {type(model).__name__} is no model; give a hub id, a folder, or a transformers model")
+        if not isinstance(args, GRPOConfig | None):
+            raise ConfigError(f"args is {type(args).__name__}, and TRL's GRPOConfig is needed")
         name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or "model")
         self.args = args if args is not None else GRPOConfig(f"{name.rstrip('/').rpartition('/')[2]}-DyME")
         notes = fields.check(self.args)
@@ -93,6 +97,8 @@ class DyMETrainer(Host):
         self.reward = Rewards(reward_funcs, self.args.reward_weights, correct, threshold)
         self.rows = read(train_dataset, "train_dataset", trace)
         self.held_out = _held_out(eval_dataset)
+        if (self.args.eval_strategy != "no" or self.args.eval_on_start) and not self.held_out:
+            raise ConfigError("GRPOConfig.eval_strategy and eval_on_start need an eval_dataset; give one, or leave them out")
         launch = state()
         self.budget = fields.budget_of(self.args, len(self.rows.samples), launch.num_processes)
         self.spec = models.spec_of(model, processing_class, peft_config, self.args, name)
@@ -307,11 +313,14 @@ class DyMETrainer(Host):
         asked = replace(self.config.rollout, num_generations=max(2, count))
 
         def work() -> list[Group]:
-            prompts = [policy.encode(sample, "") for sample in share]
-            seeds = [hf.seed_of("evaluation", self.config.run.seed, place_of(sample)) for sample in share]
-            drawn = hf.sample(policy, prompts, seeds, asked)
-            groups = [Group(sample=sample, completions=own[:count]) for sample, own in zip(share, drawn, strict=True)]
-            return self._graded(groups, rows)
+            groups: list[Group] = []
+            for start in range(0, len(share), self.budget.prompts):  # a rollout's worth of pictures in memory
+                part = share[start : start + self.budget.prompts]
+                prompts = [policy.encode(sample, "") for sample in part]
+                seeds = [hf.seed_of("evaluation", self.config.run.seed, place_of(sample)) for sample in part]
+                drawn = zip(part, hf.sample(policy, prompts, seeds, asked), strict=True)
+                groups += self._graded([Group(sample=sample, completions=own[:count]) for sample, own in drawn], rows)
+            return groups
 
         return figures(gather_object(together(work)), self.reward.names) | self.reward.metrics()
 
