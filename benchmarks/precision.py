@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
 
 from dyme.config import Config, ModelConfig, TaskConfig, TrainConfig
-from dyme.methods import METHODS, Context
+from dyme.methods import METHODS
 from dyme.model.policy import Policy
 from dyme.model.precision import read
 from dyme.samples import load
@@ -53,12 +53,13 @@ def measure(model: str, precision: str, rate: float, steps: int, size: int) -> d
     torch.manual_seed(0)
     policy = Policy.load(config.model, read(config))
     updater = Updater(policy, config, Accelerator(cpu=not torch.cuda.is_available()))
-    samples, stage = load(config, "train")[0], METHODS["sft"].stages(config)[0]
+    samples, method = load(config, "train")[0], METHODS["sft"]
+    route, context = method.plan(config)[0].route, method.context(config)
 
     def step(number: int) -> float:
         groups = [Group(sample=sample) for sample in samples[number * size : (number + 1) * size]]
         asked = [policy.encode(group.sample, config.task.think_prompt) for group in groups]
-        return updater.step(asked, groups, [stage.route(group, Context(config=config)) for group in groups], rate)["loss"]
+        return updater.step(asked, groups, [route(group, context) for group in groups], rate)["loss"]
 
     before = {name: master.detach().clone() for name, master in updater.masters.weights.items()}
     losses = [step(number) for number in range(steps)]

@@ -15,7 +15,7 @@ import pytest
 
 from dyme import checks, recipe, samples
 from dyme.comparison.plan import Study
-from dyme.config import Bounds, Config, TrainConfig
+from dyme.config import Bounds, Config, MethodConfig, TrainConfig
 from dyme.errors import ConfigError
 from dyme.evaluation.items import Plan
 from dyme.evaluation.run import evaluate, run_evaluation
@@ -45,11 +45,12 @@ def test_nothing_is_the_defaults() -> None:
 def test_sections_and_overrides() -> None:
     config = build(
         {"train": {"learning_rate": 1, "max_prompts": 64.0}, "task": {"tolerance": "none"}},
-        ["--train.learning_rate", "1e-4", "--model.freeze_vision=false", "--task.marker", "So:", "--method.sft_learning_rate", "none"],
+        ["--train.learning_rate", "1e-4", "--model.freeze_vision=false", "--task.marker", "So:", "--method.memorize_weight", "0.5"],
     )
     assert (config.train.learning_rate, config.train.max_prompts) == (1e-4, 64)
     assert isinstance(config.train.max_prompts, int)
     assert (config.model.freeze_vision, config.task.marker, config.task.tolerance) == (False, "So:", None)
+    assert config.method == MethodConfig(name="dyme", settings={"memorize_weight": 0.5})
 
 
 def test_values_may_begin_with_dashes_and_the_last_one_counts() -> None:
@@ -71,8 +72,11 @@ def test_every_setting_is_documented() -> None:
     documented = documentation()
     assert list(documented) == [f.name for f in dataclasses.fields(Config)]
     for section, keys in documented.items():
-        assert list(keys) == list(Config().to_dict()[section])
+        assert section == "method" or list(keys) == list(Config().to_dict()[section])
         assert all(text.endswith(".") and len(text) > 10 for _, text in keys.values())
+    own = {key for method in METHODS.values() for key in dataclasses.asdict(method.settings)}
+    assert set(documented["method"]) == {"name", *own}
+    assert documented["method"]["sft_learning_rate"][1].startswith("sft, two_stage: ")
 
 
 # What is refused
@@ -110,8 +114,8 @@ def test_wrong_names_and_types(tree: dict[str, Any], words: list[str]) -> None:
         "rollout.num_generations=1", "rollout.max_completion_length=0", "rollout.temperature=0", "rollout.top_p=0", "rollout.top_p=1.1",
         "rollout.top_k=-1", "train.prompts_per_step=0", "train.learning_rate=0", "train.num_iterations=0", "train.max_tokens_per_batch=-1",
         "train.max_prompts=-1", "train.max_seconds=-1", "train.num_train_epochs=0", "train.weight_decay=-1", "train.warmup_steps=-1",
-        "train.max_grad_norm=0", "run.save_every=-1", "run.keep_checkpoints=0", "method.sft_share=1.5", "method.memorize_weight=-1",
-        "method.sft_learning_rate=0", "task.marker= ", "task.tolerance=-0.1", "task.train_size=-1", "objective.beta=-1",
+        "train.max_grad_norm=0", "run.save_every=-1", "run.keep_checkpoints=0", "method.memorize_weight=-1",
+        "task.marker= ", "task.tolerance=-0.1", "task.train_size=-1", "objective.beta=-1",
     ],
 )  # fmt: skip
 def test_values_that_cannot_work(word: str) -> None:
@@ -130,6 +134,8 @@ BOUNDED = [
 def with_value(name: str, value: Any) -> Config:
     """A Config made in Python, which nothing has checked."""
     section, key = name.split(".")
+    if section == "method" and key != "name":
+        return dataclasses.replace(Config(), method=MethodConfig(settings={key: value}))
     return dataclasses.replace(Config(), **{section: dataclasses.replace(getattr(Config(), section), **{key: value})})
 
 
@@ -193,13 +199,13 @@ def test_a_config_made_in_python_is_held_to_the_same(name: str, value: Any, word
 
 
 def test_names_and_sections_are_checked_too() -> None:
-    assert "did you mean 'dyme'?" in refused_in_python(with_value("method.name", "dme"), checks.check_config)
+    assert "did you mean 'dyme'?" in refused_in_python(with_value("method.name", "dme"), checks.check_training)
     assert "did you mean 'charts'?" in refused_in_python(with_value("task.name", "chart"), checks.check_config)
     assert "train must be a TrainConfig, not dict" in refused_in_python(
         dataclasses.replace(Config(), train={"learning_rate": 1}), checks.check_config
     )
     assert "a dyme.config.Config is needed, not dict" in refused_in_python({}, checks.check_config)
-    checks.check_config(Config())
+    checks.check_training(Config())
 
 
 def test_settings_that_cannot_go_together() -> None:
@@ -217,7 +223,7 @@ def test_settings_that_cannot_go_together() -> None:
     ],
     ids=["train", "resume", "load", "run_evaluation", "evaluate", "compare"],
 )  # fmt: skip
-@pytest.mark.parametrize(("name", "value"), [("objective.loss_type", "gpro"), ("method.name", "dme"), ("rollout.num_generations", 1)])
+@pytest.mark.parametrize(("name", "value"), [("objective.loss_type", "gpro"), ("task.name", "chrts"), ("rollout.num_generations", 1)])
 def test_every_door_checks_first(door: Callable[[Config], Any], name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before data, models or folders are touched."""
     monkeypatch.setattr(samples, "load_split", None)
@@ -338,8 +344,8 @@ def test_charts_recipes_differ_in_the_method_alone() -> None:
             assert config.method.name.replace("_", "-") == path.stem.removeprefix("charts-")
             method = dataclasses.replace(config.method, name=plain.method.name)
             if config.method.name == "dyme":
-                assert method.memorize_weight == "code"
-                method = dataclasses.replace(method, memorize_weight=plain.method.memorize_weight)
+                assert method.settings == {"memorize_weight": "code"}
+            method = dataclasses.replace(method, settings={})
             assert dataclasses.replace(config, run=plain.run, method=method) == plain
 
 

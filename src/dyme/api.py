@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyme import plugins, recipe
 from dyme import samples as sample_lists
-from dyme.checks import check_config
+from dyme.checks import check_config, check_training
 from dyme.config import Config
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError, ModelError
@@ -71,14 +71,14 @@ def train(
     What is held out is the config's test split, else its validation split; with `samples`, `validation`; with neither, nothing. With
     `resume`, go on with the run in config.run.output from its last checkpoint: give the same arguments as before. `display` is by default
     the terminal or the notebook's cell; Display.quiet() shows nothing. `rewards`, by name, and `verifier` are functions (docs/rewards.md);
-    weights of rewards are reward.weights, in order, or 1 each.
+    weights of rewards are reward.weights, in order, or 1 each. `method` is a Method (docs/methods.md).
 
     Raises a DymeError, one line that says what to do, before any long work for input that cannot work, and Stopped, a KeyboardInterrupt,
     after Ctrl-C: the run is saved.
     """
     tuning.tune()
-    doors = {name: value for name, value in {"method": method, "trackers": trackers}.items() if value}
-    with plugins.given(config, rewards=rewards, verifier=verifier) as config:
+    doors = {name: value for name, value in {"trackers": trackers}.items() if value}
+    with plugins.given(config, rewards=rewards, verifier=verifier, method=method) as config:
         return _begin(config, samples, validation, doors, resume, _display(display))
 
 
@@ -86,13 +86,13 @@ def _begin(
     config: Config, samples: Rows | None, validation: Rows | None, doors: Mapping[str, Any], resume: bool, display: Display
 ) -> RunFolder:
     """`train`, with a config that names the functions given."""
-    together(lambda: check_config(config))
+    chosen = together(lambda: check_training(config))
     find_rewards(config.reward)
     config = recipe.anchored(config if samples is None else _for_samples(config, display))
     place = Path(config.run.output)
     check_shared(place, "--run.output")
     if resume:
-        from_main(lambda: _check_resumed(config))
+        from_main(lambda: _check_resumed(chosen.settled(config)))
     else:
         from_main(lambda: RunFolder.check_new(place))
     if config.run.push_to_hub:
@@ -124,7 +124,7 @@ def _train(
             card.write(run, folder)
         finally:
             if split:
-                show_results(display.console, {f"{config.method.name}, {split}": done[split]})
+                show_results(display.console, {f"{plugins.label(config.method.name)}, {split}": done[split]})
         display.note(f"model  {folder}\npage   {page.write_page(run.path)}")
         if config.run.push_to_hub:
             display.note(f"pushed {hub.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
@@ -287,7 +287,7 @@ def _check_resumed(config: Config) -> None:
     names = [(section, key) for section, keys in now.items() for key in keys]
     apart = [
         f"{section}.{key}" for section, key in names
-        if (section, key) not in (("run", "output"), ("train", "precision")) and began[section][key] != now[section][key]
+        if (section, key) not in (("run", "output"), ("train", "precision")) and began[section].get(key) != now[section][key]
     ]  # fmt: skip
     if apart:
         raise ConfigError(f"{run.path}: a resumed run keeps its settings, and {apart[0]} differs; take dyme.RunFolder(...).config()")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dyme import recipe
 from dyme.config import Config
-from dyme.errors import ConfigError
-from dyme.methods import METHODS
-from dyme.settings import nearest
+from dyme.methods import Method, method_of
 from dyme.tasks.rules import own_verifier
 
 
@@ -14,5 +14,9 @@ def check_config(config: Config) -> None:
     """Raise ConfigError for a wrong type, value or name in a Config; those made in Python are held to what a recipe is held to."""
     recipe.check_values(config)
     own_verifier(config)
-    if config.method.name not in METHODS:
-        raise ConfigError(f"unknown method {config.method.name!r}; {nearest(config.method.name, METHODS)}")
+
+
+def check_training(config: Config) -> Method[Any]:
+    """The method that a Config names. Raises ConfigError as `check_config` does, and for a method that cannot be had as asked."""
+    check_config(config)
+    return method_of(config)

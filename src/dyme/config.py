@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -155,16 +156,9 @@ class MethodConfig:
     """Which method decides, and its settings."""
 
     name: str = "dyme"
-    """A name that `dyme methods` lists."""
-    memorize_weight: Annotated[Literal["paper", "code"] | float, Bounds(0)] = "paper"
-    """dyme: weight of a memorized prompt, where an explored one has 1; paper: 1 (Eq. 8), code: 1/K (what the reference code computes), or a
-    number."""
-    all_correct: Literal["skip", "explore"] = "skip"
-    """What dyme does with a group whose completions are all correct: skip (reference code) or explore (paper)."""
-    sft_share: Annotated[float, Bounds(0, 1)] = 0.5
-    """two_stage: share of the budget spent on SFT."""
-    sft_learning_rate: Annotated[float | None, Bounds(above=0)] = None
-    """Learning rate of stages that only imitate; unset: train.learning_rate."""
+    """A name that `dyme methods` lists, or a method of your own (docs/methods.md), "FILE.py:NAME" or "MODULE:NAME"."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The method's own settings, as far as they are given; in a recipe they stand beside `name`. `dyme methods NAME` lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,5 +336,5 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain nested dictionaries, as written to the run folder."""
-        return dataclasses.asdict(self)
+        """Plain nested dictionaries, as written to the run folder: the method's settings stand beside its name."""
+        return {**dataclasses.asdict(self), "method": {"name": self.method.name, **self.method.settings}}

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
 
-from dyme.config import Config
+from dyme.config import Config, MethodConfig
 from dyme.errors import ConfigError, quoted
 
 Kind = Literal["rewards", "verifiers", "tasks", "methods", "trackers"]
@@ -42,7 +42,7 @@ def offered(kind: Kind, objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def given(config: Config, *, rewards: Mapping[str, Any] | None = None, verifier: Any = None) -> Iterator[Config]:
+def given(config: Config, *, rewards: Mapping[str, Any] | None = None, verifier: Any = None, method: Any = None) -> Iterator[Config]:
     """`config` with objects that a caller gives in Python in place of those that it names; within it, their names stand for them.
 
     Raises ConfigError for rewards that are no mapping of plain names.
@@ -60,12 +60,23 @@ def given(config: Config, *, rewards: Mapping[str, Any] | None = None, verifier:
             name = getattr(verifier, "__name__", type(verifier).__name__)
             held.enter_context(offered("verifiers", {name: verifier}))
             config = replace(config, task=replace(config.task, verifier=name))
+        if method is not None:
+            name = str(getattr(method, "name", type(method).__name__))
+            held.enter_context(offered("methods", {name: method}))
+            own = config.method.settings if config.method.name == name else {}
+            config = replace(config, method=MethodConfig(name=name, settings=own))
         yield config
 
 
 def is_place(name: str) -> bool:
     """Whether a name says where the object lies ("mine.py:brief"), rather than being one of a registry."""
     return ":" in name
+
+
+def label(name: str) -> str:
+    """A name as headings show it: of a file's path the last part alone."""
+    place, colon, attribute = name.rpartition(":")
+    return f"{Path(place).name}{colon}{attribute}" if place.endswith(".py") else name
 
 
 def is_known(name: str, kind: Kind) -> bool:

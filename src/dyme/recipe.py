@@ -14,9 +14,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dyme import settings
-from dyme.config import Config
+from dyme import methods, settings
+from dyme.config import Config, MethodConfig
 from dyme.errors import ConfigError
+from dyme.methods import Method
 from dyme.settings import known
 from dyme.system.files import whole_folder, write_whole
 
@@ -36,6 +37,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError for a missing file, broken TOML, an unknown key (naming the nearest right one) or a wrong value.
     """
+    return build(read_recipe(path, overrides), overrides, where=str(find(path)))
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe says, its relative paths resolved but for those that `overrides` take the place of."""
     file = find(path)
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -43,7 +49,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{file}: cannot read the recipe ({error.strerror}); `dyme recipes` lists those that ship") from error
     except (ValueError, RecursionError) as error:  # broken TOML or UTF-8, a number of thousands of digits, brackets in thousands of others
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
-    return build(_beside(tree, file, overrides), overrides, where=str(file))
+    return _beside(tree, file, overrides)
 
 
 def _beside(tree: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -163,6 +169,30 @@ def _copy(source: Path, target: Path) -> None:
 
 def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:
     """A checked Config from nested mappings and command-line overrides."""
+    tables = tables_of(tree, overrides, where)
+    name, rest = _method_table(tables, where)
+    method = methods.find(name)
+    for key, _ in [(key, text) for section, key, text in _overrides(overrides) if section == "method" and key != "name"]:
+        _own_key(key, method, f"--method.{key}")
+    own, others = _own_settings(rest, method, where)
+    for key in others:
+        _log.warning("%s: [method] %s is left out: %s has no such setting", where, key, method.name)
+    for setting, value in method.defaults.items():
+        section, _, key = setting.partition(".")
+        tables.setdefault(section, {}).setdefault(key, value)
+    return _checked(tables, MethodConfig(name=name, settings=own), where)
+
+
+def build_of_run(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str) -> Config:
+    """A checked Config from what a run folder holds. The method's settings stay as written: its file may be gone."""
+    tables = tables_of(tree, overrides, where)
+    name, rest = _method_table(tables, where)
+    own = _own_settings(rest, methods.METHODS[name], where)[0] if name in methods.METHODS else rest
+    return _checked(tables, MethodConfig(name=name, settings=own), where)
+
+
+def tables_of(tree: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
+    """The values of each section as they are given, those of `overrides` last; ConfigError for an unknown section or key."""
     merged: dict[str, dict[str, Any]] = {}
     classes = typing.get_type_hints(Config)
     sections = {f.name: f for f in dataclasses.fields(Config)}
@@ -173,9 +203,53 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
         merged[name] = dict(table)
     for section, key, text in _overrides(overrides):
         known(section, sections, f"--{section}.{key}", "section")
-        known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
+        if section != "method":
+            known(key, typing.get_type_hints(classes[section]), f"--{section}.{key}", "key")
         merged.setdefault(section, {})[key] = text
-    config = Config(**{name: settings.read(classes[name], table, f"{where}: [{name}]") for name, table in merged.items()})
+    return merged
+
+
+def _method_table(tables: dict[str, dict[str, Any]], where: str) -> tuple[str, dict[str, Any]]:
+    """The method's name, and its settings as given; [method] is taken out of `tables`."""
+    rest = tables.pop("method", {})
+    name = rest.pop("name", MethodConfig.name)
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{where}: method.name must be text, and not be empty")
+    return name, rest
+
+
+def _own_settings(table: Mapping[str, Any], method: Method[Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """What a table of [method] says of the method's own settings, read; and keys of other methods that ship, which say nothing here.
+
+    Those stand in recipes whose method is changed on the command line, and in run folders of earlier versions.
+    """
+    others = [key for key in table if not hasattr(method.settings, key) and methods.known_elsewhere(key)]
+    given = {key: value for key, value in table.items() if key not in others}
+    for key in given:
+        _own_key(key, method, f"{where}: [method]")
+    found = settings.read(type(method.settings), given, f"{where}: [method]")
+    method.read({key: getattr(found, key) for key in given})
+    changed = [key for key in others if str(table[key]) not in _plain_values(key)]
+    return {key: getattr(found, key) for key in given}, changed
+
+
+def _plain_values(key: str) -> set[str]:
+    """The defaults that a setting has in the methods that ship."""
+    return {str(getattr(methods.METHODS[name].settings, key)) for name in methods.known_elsewhere(key)}
+
+
+def _own_key(key: str, method: Method[Any], where: str) -> None:
+    """Raise ConfigError for a key that is none of the method's settings."""
+    names = {field.name: field for field in dataclasses.fields(method.settings)}
+    if key not in names and (others := methods.known_elsewhere(key)):
+        raise ConfigError(f"{where}: {method.name} has no setting {key!r}; {' and '.join(others)} {'have' if len(others) > 1 else 'has'}")
+    known(key, {"name": None, **names}, where, "key")
+
+
+def _checked(tables: Mapping[str, Mapping[str, Any]], method: MethodConfig, where: str) -> Config:
+    classes = typing.get_type_hints(Config)
+    sections = {name: settings.read(classes[name], table, f"{where}: [{name}]") for name, table in tables.items()}
+    config = Config(**sections, method=method)
     check_values(config)
     return anchored(config)
 
@@ -186,7 +260,7 @@ _NEVER_EMPTY = ("run.output", "model.path", "model.lora_targets", "task.name", "
 def check_values(config: Config) -> None:
     """Raise ConfigError for a Config with values of a wrong type, out of their bounds, or that cannot go together.
 
-    Names of tasks and methods are checked by `checks.check_config`.
+    Names of tasks, methods and plug-ins are checked by `checks`.
     """
     if not isinstance(config, Config):
         raise ConfigError(f"a dyme.config.Config is needed, not {type(config).__name__}; load_recipe reads one from a file")
@@ -194,7 +268,14 @@ def check_values(config: Config) -> None:
         section = getattr(config, name)
         if not isinstance(section, cls):
             raise ConfigError(f"{name} must be a {cls.__name__}, not {type(section).__name__}")
-        settings.check(section, name)
+        if name != "method":
+            settings.check(section, name)
+    method = config.method
+    settings.check_value(method.name, str, "method.name")
+    if not isinstance(method.settings, Mapping):
+        raise ConfigError(f"method.settings must be a mapping of settings, not {type(method.settings).__name__}")
+    if method.name in methods.METHODS:
+        methods.METHODS[method.name].settings_of(config)
     model, reward, asks = config.model, config.reward, config.supervision.remote or config.supervision.facts == "llm"
     rules = {f"{name} must not be empty": bool(operator.attrgetter(name)(config).strip()) for name in _NEVER_EMPTY} | {
         "task.marker must hold more than blanks, or nothing": not config.task.marker or bool(config.task.marker.strip()),
@@ -225,7 +306,12 @@ def _is_day(text: str) -> bool:
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:
     """section -> key -> (default, docstring under the field, with the bounds of a number), for help texts."""
     plain = Config()
-    return {section.name: settings.documentation(getattr(plain, section.name)) for section in dataclasses.fields(plain)}
+    found = {section.name: settings.documentation(getattr(plain, section.name)) for section in dataclasses.fields(plain)}
+    found["method"] = {"name": found["method"]["name"]}
+    for method in methods.METHODS.values():
+        for key, (default, text) in settings.documentation(method.settings).items():
+            found["method"].setdefault(key, (default, f"{', '.join(methods.known_elsewhere(key))}: {text}"))
+    return found
 
 
 def _overrides(words: Sequence[str]) -> list[tuple[str, str, str]]:

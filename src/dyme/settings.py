@@ -69,6 +69,11 @@ def documentation(section: Any) -> dict[str, tuple[str, str]]:
 
 
 def _docstrings(cls: type) -> dict[str, str]:
+    """The docstring under each field of a class and of those that it inherits from."""
+    return {name: text for base in reversed(cls.__mro__[:-1]) for name, text in _own_docstrings(base).items()}
+
+
+def _own_docstrings(cls: type) -> dict[str, str]:
     """The docstring under each field of a class; empty where its source cannot be had, as that of a class typed into a console."""
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]

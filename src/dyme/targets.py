@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dyme.config import Config
 from dyme.errors import DataError
-from dyme.types import Fact, Sample
+from dyme.types import Completion, Fact, Group, Sample
 
 MOST_FACTS = 5
 """Facts that stand in for a missing rationale, at most; OCR can find a hundred in a chart."""
@@ -32,6 +33,12 @@ def thinking_of(sample: Sample) -> str:
 def in_words(facts: Sequence[Fact]) -> str:
     """ "fig 82, oat 13." """
     return ", ".join(f"{f.subject} {f.value}" for f in facts) + "."
+
+
+def as_completion(group: Group, config: Config) -> Group:
+    """The target of a group as the only completion of another, for the verifier: not even a reference trace is right unless it says so."""
+    text = target_text(group.sample, config.task.marker, group.target)
+    return Group(sample=group.sample, completions=(Completion(text=text, token_ids=()),))
 
 
 def check_rationales(samples: Sequence[Sample], marker: str) -> None:

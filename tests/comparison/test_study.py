@@ -93,18 +93,19 @@ def test_what_is_no_budget(text: str) -> None:
 
 
 def test_names_of_cells_tell_them_apart() -> None:
-    cell = Cell(method="two_stage", traces="low", seed=1, learning_rate=1e-4, sft_learning_rate=1e-3)
+    cell = Cell(method="two_stage", traces="low", seed=1, learning_rate=1e-4, tuned=(("sft_learning_rate", 1e-3),))
     assert cell.name == "two_stage-low-lr0.0001-sft0.001-seed1"
-    assert replace(cell, sft_learning_rate=None).name == "two_stage-low-lr0.0001-seed1"
+    assert replace(cell, tuned=()).name == "two_stage-low-lr0.0001-seed1"
     assert replace(cell, split="validation").name == cell.name, "a training is evaluated on both splits"
 
 
 def test_a_cell_changes_only_what_it_varies(tmp_path: Path) -> None:
-    own = plan(tmp_path, words=["method.memorize_weight=0.5"])
+    own = plan(tmp_path, words=["method.memorize_weight=0.5", "train.num_iterations=2"])
     config = cells.cell_config(own, Cell(method="sft", traces="high", seed=3, learning_rate=1e-3))
     assert (config.method.name, config.task.traces, config.run.seed, config.train.learning_rate) == ("sft", "high", 3, 1e-3)
     assert config.run.output == str(tmp_path / "sft-high-lr0.001-seed3")
-    assert config.method.memorize_weight == 0.5
+    assert config.method.settings == {}, "the recipe's are another method's"
+    assert cells.cell_config(own, Cell(method="dyme", traces="low", seed=0, learning_rate=1.0)).method.settings == {"memorize_weight": 0.5}
     back = replace(config, run=own.config.run, task=own.config.task, method=own.config.method, train=own.config.train)
     assert back == own.config
 
@@ -142,7 +143,7 @@ def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(tmp_path: Path, m
     result = run_study(own, quiet, "")
     assert [row["method"] for row in result["summary"]] == ["dyme", written]
     plain, changed = (RunFolder.open(tmp_path / row["run"]).config() for row in result["rows"])
-    assert (changed.method.memorize_weight, changed.reward.thinking_against) == (0.125, "reference")
+    assert (changed.method.settings, changed.reward.thinking_against) == ({"memorize_weight": 0.125}, "reference")
     assert replace(changed, run=plain.run, method=plain.method, reward=plain.reward) == plain
     read = plan(tmp_path, traces=("low", "high"))
     assert traces_of(read, "grpo+reward.thinking_against=reference") == ("low", "high")
@@ -186,8 +187,8 @@ def test_rates_are_chosen_on_the_validation_split_alone(tmp_path: Path, monkeypa
     tested = [c for c in fake.started if c.split == "test" and c.method != "base"]
     assert {(c.method, c.learning_rate) for c in tested} == set(best.items())
     assert max(fake.started.index(c) for c in grid) < min(fake.started.index(c) for c in tested)
-    assert {c.sft_learning_rate for c in fake.started if c.method == "two_stage"} == {1e-4}, "what SFT has chosen"
-    assert result["learning_rates"]["dyme"] == (1e-3, None)
+    assert {c.tuned for c in fake.started if c.method == "two_stage"} == {(("sft_learning_rate", 1e-4),)}, "what SFT has chosen"
+    assert result["learning_rates"]["dyme"] == [1e-3, {}]
     assert result["validation"] == {c.name: score(c) for c in grid}
     for cell in grid:
         names = [e["name"] for e in RunFolder.open(tmp_path / cell.name).evaluations()]
@@ -196,10 +197,10 @@ def test_rates_are_chosen_on_the_validation_split_alone(tmp_path: Path, monkeypa
 
 def test_one_rate_needs_no_grid_and_keeps_the_recipes_sft_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(monkeypatch)
-    run_study(plan(tmp_path, methods=("sft", "two_stage", "dyme"), words=["method.sft_learning_rate=0.01"]), quiet, "")
-    assert {(c.method, c.split, c.sft_learning_rate) for c in fake.started} == {
-        ("sft", "test", 0.01), ("two_stage", "test", 0.01), ("dyme", "test", None),
-    }  # fmt: skip
+    words = ["method.name=two_stage", "method.sft_learning_rate=0.01"]
+    run_study(plan(tmp_path, methods=("sft", "two_stage", "dyme"), words=words), quiet, "")
+    own = (("sft_learning_rate", 0.01),)
+    assert {(c.method, c.split, c.tuned) for c in fake.started} == {("sft", "test", own), ("two_stage", "test", own), ("dyme", "test", ())}
 
 
 # What is kept, what is refused

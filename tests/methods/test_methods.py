@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import routing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig
-from dyme.methods import METHODS, Context
+from dyme.methods import METHODS
 from dyme.methods.advantages import advantages, standard_deviation
 from dyme.methods.routes import live_branches, settle
 from dyme.tracking.metrics import mode_shares
@@ -38,12 +39,13 @@ FLAT = group((True, 1.0), (False, 1.0))
 
 
 def config(all_correct: Any = "skip", weight: Any = 1.0, **objective: Any) -> Config:
-    return Config(method=MethodConfig(all_correct=all_correct, memorize_weight=weight), objective=ObjectiveConfig(**objective))
+    own = {"all_correct": all_correct, "memorize_weight": weight}
+    return Config(method=MethodConfig(settings=own), objective=ObjectiveConfig(**objective))
 
 
 def route(method: str, of: Group, settings: Config | None = None, stage: int = 0) -> Route:
     settings = settings or config()
-    return settle(METHODS[method].stages(settings)[stage].route(of, Context(config=settings)), of, settings.objective)
+    return routing.route(of, settings, method, stage)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +63,7 @@ def test_truth_table(name: str, of: Group, dyme: str, dyme_exploring: str, grpo:
     assert route("dyme", of).mode == dyme
     assert route("dyme", of, config("explore")).mode == dyme_exploring
     assert route("grpo", of).mode == route("two_stage", of, stage=1).mode == grpo
-    for stage in (METHODS["sft"].stages(config())[0], METHODS["two_stage"].stages(config())[0]):
-        assert stage.route(of, Context(config=config())).mode == "memorize"
+    assert route("sft", of).mode == route("two_stage", of).mode == "memorize"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 3)), min_size=1, max_size=8))
@@ -95,11 +96,11 @@ def test_a_route_says_why(of: Group) -> None:
 
 
 def test_stages() -> None:
-    settings = replace(config(), method=MethodConfig(sft_share=0.3))
-    first, second = METHODS["two_stage"].stages(settings)
+    settings = Config(method=MethodConfig(name="two_stage", settings={"sft_share": 0.3}))
+    first, second = METHODS["two_stage"].plan(settings)
     assert (first.name, first.rolls_out, first.share) == ("sft", False, 0.3)
     assert (second.name, second.rolls_out, second.share) == ("grpo", True, 0.7)
-    assert {name: [s.rolls_out for s in METHODS[name].stages(settings)] for name in ("sft", "grpo", "dyme")} == {
+    assert {name: [s.rolls_out for s in METHODS[name].plan(Config())] for name in ("sft", "grpo", "dyme")} == {
         "sft": [False], "grpo": [True], "dyme": [True],
     }  # fmt: skip
     assert all(name == method.name and method.summary and method.source for name, method in METHODS.items())
@@ -182,11 +183,10 @@ def test_routing_needs_no_torch() -> None:
 
 def test_what_was_cut_off_may_be_left_out_of_the_loss() -> None:
     cut = replace(RIGHT_SHAPED, completions=(Completion(text="", token_ids=(1,), finished=False), Completion(text="", token_ids=(1,))))
-    grpo = METHODS["grpo"].stages(config())[0].route
-    weights = {masked: [b.weight for b in grpo(cut, Context(config=config(mask_truncated=masked))).branches] for masked in (False, True)}
+    routes = {masked: routing.asked(cut, config(mask_truncated=masked), "grpo") for masked in (False, True)}
+    weights = {masked: [b.weight for b in route.branches] for masked, route in routes.items()}
     assert weights == {False: [1.0, 1.0], True: [0.0, 1.0]}
-    route = grpo(cut, Context(config=config(mask_truncated=True)))
-    assert [b.completion for b in live_branches(route, config().objective)] == [1]
+    assert [b.completion for b in live_branches(routes[True], config().objective)] == [1]
 
 
 def test_a_completion_without_a_reward_is_out_of_mean_and_deviation() -> None:

@@ -16,13 +16,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import FAMILIES, tokenizer_with
+from routing import route
 from tiny import group, samples, step
 from transformers import AutoTokenizer
 
 from dyme.config import Config, ModelConfig, RolloutConfig, TaskConfig
 from dyme.errors import ConfigError, DataError, ModelError
 from dyme.evaluation import run as evaluate
-from dyme.methods import METHODS, Context
 from dyme.model.chat import Chat
 from dyme.model.policy import Policy
 from dyme.recipe import build
@@ -84,8 +84,8 @@ def test_sft_rollout_and_evaluation_see_what_plain_transformers_makes(family: st
     with Seen(policy) as direct:
         evaluate.answer(policy, [sample], CONFIG, CONFIG.task.direct_prompt)
     with Seen(policy) as sft:
-        route = METHODS["sft"].stages(CONFIG)[0].route(group(sample, [], []), Context(config=CONFIG))
-        step(Updater(policy, CONFIG, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [route])
+        imitating = route(group(sample, [], []), CONFIG, "sft")
+        step(Updater(policy, CONFIG, Accelerator(cpu=True)), [prompt], [group(sample, [], [])], [imitating])
     assert rollout.rows[0] == thinking.rows[0] == list(prompt.token_ids) == plain(policy, sample, THINK)
     assert direct.rows[0] == list(policy.encode(sample, DIRECT).token_ids) == plain(policy, sample, DIRECT)
     assert sft.rows[-1] == [*prompt.token_ids, *policy.target("It is . Answer: 0")[:-1]], "after the first batch's check"

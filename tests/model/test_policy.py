@@ -14,13 +14,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import FAMILIES, MERGED, PICTURE_NEEDED, SEEING, VIDEO
+from routing import route
 from safetensors.torch import load_file, save_file
 from tiny import Picture, grads, group, inputs, prompts, row_logprobs, samples, step, words
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from dyme.config import Config, ModelConfig
 from dyme.errors import DataError, ModelError
-from dyme.methods import METHODS, Context
 from dyme.model.loading import resolve
 from dyme.model.policy import Policy, Prompt
 from dyme.model.vision import TOWERS
@@ -75,8 +75,8 @@ def test_a_step_moves_the_projector_and_not_the_tower(family: str, checkpoints: 
     policy = Policy.load(ModelConfig(path=str(checkpoints(family))))
     before = {name: weight.clone() for name, weight in policy.state_dict().items()}
     sample, config = samples(policy, 1)[0], Config()
-    route = METHODS["sft"].stages(config)[0].route(group(sample, [], []), Context(config=config))
-    step(Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 1), [group(sample, [], [])], [route], lr=1e-2)
+    imitating = route(group(sample, [], []), config, "sft")
+    step(Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 1), [group(sample, [], [])], [imitating], lr=1e-2)
     moved = {name for name, weight in policy.state_dict().items() if not torch.equal(weight, before[name])}
     assert moved and not any(part in name for name in moved for part in TOWERS)
     assert any("connector" in name or "multi_modal_projector" in name for name in moved) or family in MERGED

@@ -13,11 +13,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from families import SEEING, TREES
+from routing import route
 from tiny import awkward, gap, grads, groups, prompts, samples, trees
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import METHODS, Context
-from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt, collate
 from dyme.model.vision import Shelf
@@ -59,7 +58,7 @@ def round_trip(policy: Policy, updater: Updater, asked: list[Prompt]) -> None:
     """A rollout and an update for these prompts."""
     hf.sample(policy, asked, [1] * len(asked), CONFIG.rollout)
     answered = groups(policy, [[1.0, 0.0, 2.0]] * len(asked))
-    routes = [settle(METHODS["grpo"].stages(CONFIG)[0].route(g, Context(config=CONFIG)), g, CONFIG.objective) for g in answered]
+    routes = [route(g, CONFIG, "grpo") for g in answered]
     updater.step(asked, answered, routes, lr=1e-3)
 
 

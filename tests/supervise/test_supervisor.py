@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from llm_server import LLMServer
+from routing import asked
 from runs import ENVIRONMENT, SMALL, lines, recipe, small, start
 
 from dyme.config import Config
 from dyme.errors import ConfigError, SupervisionError
-from dyme.methods import METHODS, Context
+from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.supervise.build import TRIAL, build_supervisor
@@ -27,7 +28,6 @@ from dyme.supervise.supervisor import Supervisor
 from dyme.tasks.rules import rules_of
 from dyme.tracking.metrics import figures
 from dyme.tracking.run_folder import RunFolder
-from dyme.training.draw import settled
 from dyme.training.loop import train
 from dyme.types import Assessment, Completion, Fact, Group, Route, Sample
 from dyme.verify.rules import verify_group
@@ -70,7 +70,7 @@ def config(**supervision: Any) -> Config:
 def grouped(*texts: str, of: Config, sample: Sample = SAMPLE) -> tuple[Group, Route]:
     group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
-    return group, METHODS["dyme"].stages(of)[0].route(group, Context(config=of))
+    return group, asked(group, of)
 
 
 def sharpened(supervisor: Supervisor, *groups: tuple[Group, Route], step: int = 0) -> list[Group]:
@@ -345,17 +345,17 @@ def test_a_stage_that_ends_by_time_while_the_next_step_is_sampled(tmp_path: Path
 def test_equal_rewards_of_the_rules_are_no_reason_not_to_ask(method: str, texts: tuple[str, str]) -> None:
     """All correct under all_correct = "explore", or all wrong under grpo: the checker's rewards replace those that are equal."""
     of = build({"method": {"name": method, "all_correct": "explore"}, "supervision": {"checker": "local"}})
-    stage, sample = METHODS[method].stages(of)[0], replace(SAMPLE, facts=(), rationale=None)
+    sample = replace(SAMPLE, facts=(), rationale=None)
     group = Group(sample=sample, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts))
     group = verify_group(group, rules_of(of))
-    route = stage.route(group, Context(config=of))
-    assert [one.mode for one in settled([route], [group], of)] == ["skip"]
+    route = asked(group, of)
+    assert settle(route, group, of.objective).mode == "skip"
     fake = Fake()
     [helped] = supervised(fake, of, (group, route))
-    [graded] = settled([route], [helped], of)
+    graded = settle(route, helped, of.objective)
     assert len(fake.checked) == 1 and graded.mode == "explore" and [b.advantage > 0 for b in graded.branches] == [True, False]
     [same] = supervised(Fake(failures=1), of, (group, route))
-    assert [one.mode for one in settled([route], [same], of)] == ["skip"], "without grades the rewards are equal"
+    assert settle(route, same, of.objective).mode == "skip", "without grades the rewards are equal"
 
 
 @pytest.mark.parametrize("key", ["", "\u201cs3cret"])

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from routing import route
 from tiny import groups, prompts, step
 
 from dyme.config import Config, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import METHODS, Context
-from dyme.methods.routes import settle
 from dyme.model.policy import Policy, Prompt
 from dyme.rollout import hf
 from dyme.training import update
@@ -60,14 +59,7 @@ def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
         updater = Updater(policy, config, accelerator)
         updater.begin_stage(rolls_out=True)
         own = share(groups(policy, rewards))
-        stage = METHODS["dyme"].stages(config)[0]
-        done = step(
-            updater,
-            share(prompts(policy, len(rewards))),
-            own,
-            [settle(stage.route(g, Context(config=config)), g, config.objective) for g in own],
-            lr=1e-3,
-        )
+        done = step(updater, share(prompts(policy, len(rewards))), own, [route(g, config) for g in own], lr=1e-3)
         moved = {n: t - start[n] for n, t in policy.state_dict().items()}
         steps[name] = {"metrics": done.metrics, "gradients": done.gradients, "moved": moved}
     updater, held = Updater(policy, Config(), accelerator), {n: t.clone() for n, t in policy.state_dict().items()}
@@ -77,9 +69,7 @@ def run(checkpoint: Path, accelerator: Accelerator) -> dict[str, Any]:
     torch.distributed.all_reduce = lambda *given, **named: (calls.append(given[0].numel()), summed(*given, **named))[1]
     if rank == world - 1:
         update.loss = lambda *given: plain(*given) * float("nan")
-    metrics = updater.step(
-        share(prompts(policy, 8)), own, [settle(stage.route(g, Context(config=Config())), g, Config().objective) for g in own], 1e-3
-    )
+    metrics = updater.step(share(prompts(policy, 8)), own, [route(g, Config()) for g in own], 1e-3)
     update.loss, torch.distributed.all_reduce = plain, summed
     still = all(torch.equal(t, held[n]) for n, t in policy.state_dict().items())
     poisoned = {"skipped": metrics["steps_skipped_nonfinite"], "guard": updater.guard.skipped, "still": still}

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from routing import route
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RewardConfig, TaskConfig
-from dyme.methods import METHODS, Context
 from dyme.methods.advantages import advantages
-from dyme.methods.routes import settle
 from dyme.recipe import load_recipe
 from dyme.tasks import TASKS
 from dyme.tasks.rules import rules_of
@@ -28,10 +27,10 @@ def verdict(text: str, *, finished: bool = True, **settings: object) -> Verdict:
 
 
 def routed(*right: bool, **method: object) -> Route:
-    config = Config(method=MethodConfig(**method))  # type: ignore[arg-type]
+    config = Config(method=MethodConfig(settings=method))
     verdicts = tuple(Verdict(parsed=True, correct=c, answer="", thinking="", reward=c + k / 9) for k, c in enumerate(right))
     group = Group(sample=SAMPLE, completions=tuple(Completion(text="", token_ids=(1,)) for _ in right), verdicts=verdicts)
-    return settle(METHODS["dyme"].stages(config)[0].route(group, Context(config=config)), group, config.objective)
+    return route(group, config)
 
 
 def correct_means() -> None:
@@ -46,7 +45,7 @@ def weight_of_the_memorize_term() -> None:
     for weight, value in (("paper", 1.0), ("code", 1 / 8), (0.5, 0.5)):
         assert routed(False, False, memorize_weight=weight).branches[0].weight == value
     assert routed(False, False).branches[0].weight == 1
-    recipes = {name: load_recipe(name).method.memorize_weight for name in ("charts-dyme", "full-dyme")}
+    recipes = {name: load_recipe(name).method.settings["memorize_weight"] for name in ("charts-dyme", "full-dyme")}
     assert recipes == {"charts-dyme": "code", "full-dyme": "paper"}
 
 

@@ -19,12 +19,11 @@ import torch
 import two_processes
 from accelerate import Accelerator
 from families import FAMILIES, SEEING, TREES
+from routing import route
 from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs, prompts, row_logprobs, samples, step
 
 from dyme.config import Config, MethodConfig, ObjectiveConfig, RolloutConfig, SupervisionConfig, TrainConfig
-from dyme.methods import METHODS, Context
 from dyme.methods.advantages import advantages, standard_deviation
-from dyme.methods.routes import settle
 from dyme.model.policy import Policy, Prompt
 from dyme.model.tree import Limb, Tree, collate
 from dyme.training.loss import count, loss, token_weight
@@ -39,7 +38,7 @@ REWARDS = [[1.9, 0.2, 1.1, 0.0], [0.5, 0.5, 0.5, 0.5], [3.0, 0.0, 0.1, 2.2]]
 
 def config(method: str = "grpo", *, all_correct: Any = "skip", temperature: float = 1.0, budget: int = 8192, **objective: Any) -> Config:
     return Config(
-        method=MethodConfig(name=method, all_correct=all_correct),
+        method=MethodConfig(name=method, settings={"all_correct": all_correct} if method == "dyme" else {}),
         objective=ObjectiveConfig(**objective),
         rollout=RolloutConfig(temperature=temperature, max_completion_length=9, num_generations=4),
         train=TrainConfig(max_tokens_per_batch=budget),
@@ -48,8 +47,7 @@ def config(method: str = "grpo", *, all_correct: Any = "skip", temperature: floa
 
 def routed(of: Sequence[Group], settings: Config) -> list[Route]:
     spread = standard_deviation([v.reward for g in of for v in g.verdicts], settings.objective.std)
-    stage = METHODS[settings.method.name].stages(settings)[-1]
-    return [settle(stage.route(g, Context(config=settings)), g, settings.objective, spread) for g in of]
+    return [route(g, settings, batch_std=spread) for g in of]
 
 
 def nudged(policy: Policy, size: float = 0.02) -> Policy:
@@ -112,7 +110,7 @@ def test_dyme_is_eq_8(weight: Any, factor: float, policies: Load) -> None:
     policy = policies("idefics3").train()
     asked, answered = prompts(policy, 4), groups(policy, [[0.9, 0.0], [1.5, 0.0], [0.0, 0.3], [2.0, 1.0]])
     settings = config("dyme")
-    settings = replace(settings, method=replace(settings.method, memorize_weight=weight))
+    settings = replace(settings, method=replace(settings.method, settings={"memorize_weight": weight}))
     assert settings.objective.normalize == "all"
     routes = routed(answered, settings)
     assert [r.mode for r in routes] == ["memorize", "explore", "memorize", "skip"]

@@ -14,11 +14,10 @@ import torch
 from accelerate import Accelerator
 from families import FAMILIES, ROWS, TREES, text_only
 from peft import LoraConfig, inject_adapter_in_model
+from routing import route
 from tiny import awkward, gap, gradients_of, group, groups, prompts, row_logprobs, samples, words
 
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
-from dyme.methods import METHODS, Context
-from dyme.methods.routes import settle
 from dyme.model import policy, tree
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree
@@ -39,8 +38,7 @@ def updater(of: Policy, notes: list[str], asked: Any = "auto") -> Updater:
 
 
 def routes(of: Sequence[Group], method: str, config: Config) -> list[Route]:
-    stage = METHODS[method].stages(config)[-1]
-    return [settle(stage.route(g, Context(config=config)), g, config.objective) for g in of]
+    return [route(g, config, method) for g in of]
 
 
 def explored(of: Policy, asked: Any = "auto") -> tuple[Updater, list[str]]:

@@ -109,14 +109,14 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     watch(Updater, "_pass", "update")
     watch(RunFolder, "log_step", "record")
     watch(RunFolder, "log_rollouts", "record")
-    route = METHODS["dyme"].stages(Config())[0].route
+    route = METHODS["dyme"].plan(Config())[0].route
 
     def routed(*args: Any) -> Any:
         if called and called[-1] != "route":  # the check of targets asks before the first step
             called.append("route")
         return route(*args)
 
-    stages = (replace(METHODS["dyme"].stages(Config())[0], route=routed),)
+    stages = (replace(METHODS["dyme"].plan(Config())[0], route=routed),)
     monkeypatch.setitem(loop.METHODS, "dyme", replace(METHODS["dyme"], stages=lambda config: stages))
     loop.train(small(tmp_path / "run", "train.max_prompts=8"))
     assert called == ["samples", "roll out", "verify", "route", "supervise", "advantages", "tree", "update", "record"] * 2

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from routing import route
 from runs import ENVIRONMENT, small, snapshot
 from safetensors.torch import load_file
 from tiny import group, groups, prompts, samples
@@ -22,8 +23,6 @@ from tiny import group, groups, prompts, samples
 from dyme.cli.main import main
 from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from dyme.errors import ConfigError, ModelError, RunError
-from dyme.methods import METHODS, Context
-from dyme.methods.routes import settle
 from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.rollout import hf
@@ -46,8 +45,7 @@ def imitation(policy: Policy, chosen: Any) -> tuple[Updater, Callable[[float], d
     config = Config(train=TrainConfig(precision=chosen))
     updater, asked = Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 4)
     empty = [group(sample, [], []) for sample in samples(policy, 4)]
-    stage = METHODS["sft"].stages(config)[0]
-    routes = [settle(stage.route(g, Context(config=config)), g, config.objective) for g in empty]
+    routes = [route(g, config, "sft") for g in empty]
     return updater, lambda rate: updater.step(asked, empty, routes, rate)
 
 
@@ -103,10 +101,7 @@ def test_masters_move_what_half_precision_cannot_hold(family: str, policies: Loa
     config = Config(train=TrainConfig(precision="bf16"))
     updater, answered = Updater(policy, config, Accelerator(cpu=True)), groups(policy, [[0.9, 0.0], [1.5, 0.0]])
     before = {name: master.clone() for name, master in updater.masters.weights.items()}
-    stage = METHODS["dyme"].stages(config)[0]
-    updater.step(
-        prompts(policy, 2), answered, [settle(stage.route(g, Context(config=config)), g, config.objective) for g in answered], 1e-6
-    )
+    updater.step(prompts(policy, 2), answered, [route(g, config) for g in answered], 1e-6)
     assert {weight.dtype for weight in policy.parameters()} == {torch.bfloat16}
     assert {master.dtype for master in updater.masters.weights.values()} == {torch.float32}
     trained = dict(policy.named_parameters())
@@ -258,7 +253,7 @@ def test_layouts_under_half_precision_are_those_of_float32(family: str, policies
         updater, answered = Updater(policy, config, Accelerator(cpu=True)), groups(policy, [[1.9, 0.2], [0.5, 2.5]], seed)
         asked = prompts(policy, 5)[seed % 4 :][:2]
         policy.tower.prepare(asked)
-        routes = [settle(METHODS["grpo"].stages(config)[-1].route(g, Context(config=config)), g, config.objective) for g in answered]
+        routes = [route(g, config, "grpo") for g in answered]
         trees = [updater._tree(p, g, r, [c.token_ids for c in g.completions], Totals(prompts=2, active=2, policy_prompts=2))
                  for p, g, r in zip(asked, answered, routes, strict=True)]  # fmt: skip
         chosen.append(updater._choose(trees, asked[0], pictured=True).layout)

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from tiny import Picture, samples
 
+from dyme.checks import check_training
 from dyme.config import Config, MethodConfig, ModelConfig, RolloutConfig, TaskConfig, TrainConfig
 from dyme.errors import ConfigError, DataError
 from dyme.model import checks
@@ -37,7 +38,7 @@ def sizes_of(policy: Policy, config: Config, asked: list[Sample] | None = None) 
 
 
 def step(policy: Policy, config: Config) -> str | None:
-    return capacity.check_step(policy, sizes_of(policy, config), config, Accelerator(cpu=True))
+    return capacity.check_step(policy, sizes_of(policy, config), config, Accelerator(cpu=True), check_training(config).plan(config))
 
 
 def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
@@ -139,7 +140,8 @@ def test_targets_that_no_answer_can_reach(policies: Load) -> None:
 
     def told(limit: int, method: str = "dyme") -> str | None:
         config = replace(CONFIG, rollout=RolloutConfig(max_completion_length=limit), method=MethodConfig(name=method))
-        return capacity.long_targets(policy, asked, capacity.check_model(policy, asked, config, accelerator), config)
+        sizes = capacity.check_model(policy, asked, config, accelerator)
+        return capacity.long_targets(policy, asked, sizes, config, check_training(config).plan(config))
 
     assert told(lengths[-1]) is None and told(lengths[9], "grpo") is None
     for method in ("dyme", "sft", "two_stage"):

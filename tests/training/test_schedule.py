@@ -75,8 +75,10 @@ def test_positions() -> None:
     assert start == Position(step=2, prompts=16, seconds=3.0, stage=1, stage_step=1)
 
 
-def stage(share: float, rolls_out: bool = True) -> Stage:
-    return Stage(name="", route=lambda group, context: pytest.fail("not called"), rolls_out=rolls_out, share=share)
+def stage(share: float, own_rate: float | None = None) -> Stage[Any]:
+    return Stage(
+        name="", route=lambda group, context: pytest.fail("not called"), rolls_out=True, imitates=True, share=share, learning_rate=own_rate
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,13 +95,13 @@ def test_stage_borders(shares: tuple[float, ...], progress: float, index: int) -
 
 def test_every_method_ends_in_its_last_stage() -> None:
     for method in METHODS.values():
-        stages = method.stages(Config())
+        stages = method.plan(Config())
         assert sum(s.share for s in stages) == pytest.approx(1.0)
         assert stage_index(1.0, stages) == len(stages) - 1
 
 
-def rate(position: Position, *, stages: list[Stage] | None = None, method: MethodConfig | None = None, **train: Any) -> float:
-    settings = Config(train=TrainConfig(learning_rate=1.0, **train), method=method or MethodConfig())
+def rate(position: Position, *, stages: list[Stage[Any]] | None = None, **train: Any) -> float:
+    settings = Config(train=TrainConfig(learning_rate=1.0, **train))
     return learning_rate(settings, position, 100, stages or [stage(1.0)])
 
 
@@ -120,17 +122,20 @@ def test_decay(kind: str, quarter: float, end: float) -> None:
 
 
 def test_each_stage_warms_up_and_decays_on_its_own() -> None:
-    stages = [stage(0.4, rolls_out=False), stage(0.6)]
-    method = MethodConfig(sft_learning_rate=3.0)
-    first = [rate(Position(stage=0, stage_step=50, prompts=p), stages=stages, method=method) for p in (0, 20, 40)]
+    stages = [stage(0.4, own_rate=3.0), stage(0.6)]
+    first = [rate(Position(stage=0, stage_step=50, prompts=p), stages=stages) for p in (0, 20, 40)]
     assert first == pytest.approx([3.0, 1.5, 0.0])
-    second = [rate(Position(stage=1, stage_step=50, prompts=p), stages=stages, method=method) for p in (40, 70, 100)]
+    second = [rate(Position(stage=1, stage_step=50, prompts=p), stages=stages) for p in (40, 70, 100)]
     assert second == pytest.approx([1.0, 0.5, 0.0])
-    assert rate(Position(stage=1, prompts=40), stages=stages, method=method, warmup_steps=3) == pytest.approx(0.25)
+    assert rate(Position(stage=1, prompts=40), stages=stages, warmup_steps=3) == pytest.approx(0.25)
 
 
-def test_stages_that_only_imitate_fall_back_to_the_common_rate() -> None:
-    assert rate(Position(stage=0, stage_step=9), stages=[stage(1.0, rolls_out=False)]) == 1.0
+def test_stages_of_sft_have_its_rate_or_the_common_one() -> None:
+    for name in ("sft", "two_stage"):
+        for own, expected in (({"sft_learning_rate": 0.5}, 0.5), ({}, 1.0)):
+            stages = METHODS[name].plan(Config(method=MethodConfig(name=name, settings=own)))
+            assert rate(Position(stage=0, stage_step=9), stages=list(stages)) == expected
+    assert stages[1].learning_rate is None
 
 
 def test_the_order_may_stay() -> None:

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from routing import route
 from tiny import gap, gradients_of, group, groups, prompts, row_logprobs, samples, step
 
 from dyme.config import Config, MethodConfig, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
-from dyme.methods import METHODS, Context
-from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
 from dyme.training import memory
@@ -39,8 +38,7 @@ def updater_of(policy: Policy, settings: Config) -> Updater:
 
 
 def routed(of: list[Group], settings: Config) -> list[Route]:
-    stage = METHODS[settings.method.name].stages(settings)[-1]
-    return [settle(stage.route(g, Context(config=settings)), g, settings.objective) for g in of]
+    return [route(g, settings) for g in of]
 
 
 def weights(updater: Updater) -> dict[str, torch.Tensor]:
@@ -104,7 +102,7 @@ def test_dead_branches_still_count_in_the_mean(policies: Load) -> None:
 def test_the_memorize_weight_scales_its_term(policies: Load) -> None:
     policy = policies("llama")
     asked, answered = prompts(policy, 2), groups(policy, [[0.0, 0.3], [0.0, 0.1]])
-    one, eighth = (config(method={"memorize_weight": w}) for w in ("paper", "code"))
+    one, eighth = (config(method={"settings": {"memorize_weight": w}}) for w in ("paper", "code"))
     whole, part = (gradients_of(policy, s, asked, answered, routed(answered, s)) for s in (one, eighth))
     assert gap({n: 8 * g for n, g in part.gradients.items()}, whole.gradients) < 1e-6
     assert part.metrics["loss"] == pytest.approx(whole.metrics["loss"] / 8)
@@ -125,12 +123,12 @@ def test_two_updates_per_rollout(policies: Load) -> None:
     clipped, losses = 0, list[float]()
     for _ in range(2):
         terms, rows = [], []
-        for prompt, g, route in zip(asked, answered, routes, strict=True):
-            if route.mode == "memorize":
+        for prompt, g, decided in zip(asked, answered, routes, strict=True):
+            if decided.mode == "memorize":
                 target = plain.target(f"{g.sample.rationale} Answer: {g.sample.answer}")
                 terms.append(-row_logprobs(plain.model, prompt, target).mean() / 3)
                 continue
-            for c, b in zip(g.completions, route.branches, strict=True):
+            for c, b in zip(g.completions, decided.branches, strict=True):
                 rows.append(row_logprobs(plain.model, prompt, c.token_ids))
                 before = old[len(rows) - 1] if len(old) == 8 else rows[-1].detach()
                 ratio = (rows[-1] - before).exp()

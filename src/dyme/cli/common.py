@@ -14,7 +14,7 @@ from dyme.checks import check_config
 from dyme.config import Config
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError, at
-from dyme.recipe import build, load_recipe
+from dyme.recipe import build, build_of_run, load_recipe
 from dyme.system.processes import from_main
 from dyme.tasks import held_out
 from dyme.tracking.display import Display, open_console, show_listing
@@ -59,7 +59,7 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     if args.recipe:
         config = load_recipe(args.recipe, rest)
     elif run:
-        config = build(run.settings(), rest, where=str(run.path))
+        config = build_of_run(run.settings(), rest, where=str(run.path))
     else:
         config = build({}, rest)
     if args.task:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dyme.comparison.plan import Study, parse_method
+from dyme.comparison.plan import BASE, Study
 from dyme.config import Config
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError, DymeError
@@ -38,14 +38,15 @@ class Cell:
     traces: str
     seed: int
     learning_rate: float
-    sft_learning_rate: float | None = None
+    tuned: tuple[tuple[str, float | None], ...] = ()
+    """Settings of the method that are learning rates, as the grid has chosen them (`Method.follows`)."""
     split: Split = "test"
 
     @property
     def name(self) -> str:
         """Folder name of the cell."""
-        rate = f"-sft{self.sft_learning_rate:g}" if self.sft_learning_rate else ""
-        return f"{_file_name(self.method)}-{self.traces}-lr{self.learning_rate:g}{rate}-seed{self.seed}"
+        rates = "".join(f"-{key.removesuffix('_learning_rate')}{rate:g}" for key, rate in self.tuned if rate)
+        return f"{_file_name(self.method)}-{self.traces}-lr{self.learning_rate:g}{rates}-seed{self.seed}"
 
 
 def _file_name(method: str) -> str:
@@ -99,6 +100,9 @@ def _check_folder(study: Study, cell: Cell) -> None:
     if not (folder / "config.json").exists():
         return
     wanted, held = cell_config(study, cell), RunFolder.open(folder).config()
+    method = study.method_of(cell.method)
+    if method is not None:
+        wanted, held = method.settled(wanted), method.settled(held)
     if wanted.train.precision == "auto":  # a run records what it comes to
         wanted = replace(wanted, train=replace(wanted.train, precision=held.train.precision))
     if replace(held, run=wanted.run) != wanted or held.run.seed != wanted.run.seed:
@@ -119,7 +123,7 @@ def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
         "--tied",
         str(recipe),
         cell.split,
-        *(["--base"] if cell.method == "base" else []),
+        *(["--base"] if cell.method == BASE else []),
     ]
     with (study.out / f"{cell.name}.log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.PIPE, env=environment)
@@ -138,14 +142,13 @@ def end_with_parent() -> None:
 
 def cell_config(study: Study, cell: Cell) -> Config:
     """The recipe of a cell: the study's, with what the cell varies."""
-    name, settings = parse_method(cell.method)
-    config = build(study.config.to_dict(), settings)
+    config = study.config_of(cell.method)
     traces = config.task.traces if cell.traces == "any" else cell.traces
     return replace(
         config,
         run=replace(config.run, output=str(study.out / cell.name), seed=cell.seed),
         task=replace(config.task, traces=traces),  # type: ignore[arg-type]
-        method=replace(config.method, name="dyme" if name == "base" else name, sft_learning_rate=cell.sft_learning_rate),
+        method=replace(config.method, settings={**config.method.settings, **dict(cell.tuned)}),
         train=replace(config.train, learning_rate=cell.learning_rate),
     )
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyme.checks import check_config
+from dyme import plugins
+from dyme.checks import check_config, check_training
 from dyme.config import Config
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError
-from dyme.methods import METHODS
+from dyme.methods import METHODS, Method, asking, find
 from dyme.recipe import build
 from dyme.settings import nearest
+from dyme.types import Sample
+
+BASE = "base"
+"""Stands among methods for the model as it is, untrained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +35,15 @@ class Study:
     jobs: int = 1
     split: Split = "test"
     """What is reported on."""
+    given: Mapping[str, Mapping[str, Any]] | None = None
+    """What the recipe and the command line say; a method's own defaults fill in what they do not. None: all of `config` is given."""
 
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
         check_config(self.config)
         for method in self.methods:
-            name, settings = parse_method(method)
-            if name != "base" and name not in METHODS:
-                raise ConfigError(f"unknown method {name!r}; {nearest(name, ('base', *METHODS))}")
-            build(self.config.to_dict(), settings, where=f"method {method}")
+            if self.method_of(method) is not None:
+                check_training(self.config_of(method))
         if not (self.methods and self.traces and self.seeds and self.rates):
             raise ConfigError("a comparison needs at least one method, trace quality, seed and learning rate")
         if self.jobs < 1:
@@ -45,6 +51,32 @@ class Study:
         for traces in self.traces:
             for rate in self.rates:
                 build(self.config.to_dict(), [f"--task.traces={traces}", f"--train.learning_rate={rate}"], where="compare")
+
+    def try_out(self, sample: Sample) -> None:
+        """Raise ConfigError for a method that gives no route for made-up groups of a sample."""
+        for text in self.methods:
+            if (method := self.method_of(text)) is not None:
+                asking.try_out(method, method.context(self.config_of(text)), sample)
+
+    def method_of(self, text: str) -> Method[Any] | None:
+        """The method of one of `methods` as written; None for the base, which is not trained."""
+        name = parse_method(text)[0]
+        if name == BASE:
+            return None
+        try:
+            return find(name, "--methods")
+        except ConfigError as error:
+            if plugins.is_known(name, "methods"):
+                raise
+            raise ConfigError(f"unknown method {name!r}; {nearest(name, (BASE, *METHODS))}; FILE.py:NAME is one of your own") from error
+
+    def config_of(self, text: str) -> Config:
+        """The recipe under one of `methods` as written: with its own settings, and those of [method] that it has too."""
+        (name, overrides), method = parse_method(text), self.method_of(text)
+        tree = {section: dict(table) for section, table in (self.given or self.config.to_dict()).items()}
+        if method is not None:
+            tree["method"] = {key: value for key, value in tree.get("method", {}).items() if hasattr(method.settings, key)} | {"name": name}
+        return build(tree, overrides, where=f"method {text}")
 
 
 def parse_method(text: str) -> tuple[str, list[str]]:
@@ -63,7 +95,11 @@ def parse_budget(text: str) -> dict[str, Any]:
 
 def traces_of(study: Study, method: str) -> tuple[str, ...]:
     """Methods that never read a trace are run once, and reported as such."""
-    name, settings = parse_method(method)
-    reward = build(study.config.to_dict(), settings).reward
-    compared = reward.thinking_against == "reference" and reward.thinking_weight != 0
-    return study.traces if name not in ("base", "grpo") or (name == "grpo" and compared) else ("any",)
+    found = study.method_of(method)
+    if found is None:
+        return ("any",)
+    config = study.config_of(method)
+    stages = found.plan(config)
+    rewarded = config.reward.thinking_against == "reference" and config.reward.thinking_weight != 0
+    read = any(s.imitates or s.reads_traces or (s.rolls_out and rewarded) for s in stages)
+    return study.traces if read else ("any",)

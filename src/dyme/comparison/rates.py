@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 from dyme.comparison.cells import Cell, Note, evaluation, run_cells
-from dyme.comparison.plan import Study, parse_method, traces_of
+from dyme.comparison.plan import BASE, Study, parse_method, traces_of
+
+Rates = tuple[float, tuple[tuple[str, float | None], ...]]
+"""train.learning_rate, and the method's own settings that are learning rates."""
 
 
-def choose_rates(study: Study, note: Note) -> tuple[dict[str, tuple[float, float | None]], dict[str, float]]:
-    """(learning rate, SFT learning rate) per method, by validation accuracy at the first seed and the first trace quality.
+def choose_rates(study: Study, note: Note) -> tuple[dict[str, Rates], dict[str, float]]:
+    """The learning rates of each method, by validation accuracy at the first seed and the first trace quality.
 
-    two_stage takes SFT's choice for its first stage and has its own grid for the second. Also returns the validation accuracy
-    of every cell that was tried.
+    A stage whose rate follows another method takes what was chosen for that one, so such methods have their grid after the others. Also
+    returns the validation accuracy of every cell that was tried.
     """
-    chosen: dict[str, tuple[float, float | None]] = {}
+    chosen: dict[str, Rates] = {}
     tried: dict[str, float] = {}
-    ordered = sorted(study.methods, key=lambda m: parse_method(m)[0] == "two_stage")
-    for batch in ([m for m in ordered if not m.startswith("two_stage")], [m for m in ordered if m.startswith("two_stage")]):
+    leading = [method for method in study.methods if not _leaders(study, method)]
+    for batch in (leading, [method for method in study.methods if method not in leading]):
         grid = {
             method: [
                 Cell(method=method, traces=traces_of(study, method)[0], seed=study.seeds[0], learning_rate=rate, split="validation",
-                     sft_learning_rate=_sft_rate(study, method, chosen.get("sft", (None, None))[0]))
-                for rate in (study.rates if method != "base" else study.rates[:1])
+                     tuned=_tuned(study, method, chosen))
+                for rate in (study.rates if method != BASE else study.rates[:1])
             ]
             for method in batch
         }  # fmt: skip
         if len(study.rates) > 1:
-            run_cells(study, [cell for cells in grid.values() for cell in cells if cell.method != "base"], note)
+            run_cells(study, [cell for cells in grid.values() for cell in cells if cell.method != BASE], note)
         for method, cells in grid.items():
             scores = {c: _accuracy(study, c) for c in cells} if len(cells) > 1 else {cells[0]: 0.0}
             best = max(scores, key=lambda c: scores[c])
-            chosen[method] = (best.learning_rate, best.sft_learning_rate)
+            chosen[method] = (best.learning_rate, best.tuned)
             tried |= {c.name: score for c, score in scores.items() if len(cells) > 1}
             note(f"{method}: learning rate {best.learning_rate:g}")
     return chosen, tried
 
 
-def _sft_rate(study: Study, method: str, chosen: float | None) -> float | None:
-    """Learning rate of stages that only imitate: the recipe's unless there is a grid; for two_stage else what SFT has chosen."""
-    own = study.config.method.sft_learning_rate if len(study.rates) == 1 else None
-    return {"sft": own, "two_stage": own or chosen}.get(parse_method(method)[0])
+def _leaders(study: Study, method: str) -> list[str]:
+    """The methods that stages of `method` take their learning rates from."""
+    found = study.method_of(method)
+    return [name for name in found.follows.values() if name] if found else []
+
+
+def _tuned(study: Study, method: str, chosen: dict[str, Rates]) -> tuple[tuple[str, float | None], ...]:
+    """The method's settings that are learning rates: the recipe's; under a grid, what was chosen for those they follow."""
+    found = study.method_of(method)
+    if found is None:
+        return ()
+    own = found.settings_of(study.config_of(method))
+    rates = {parse_method(name)[0]: rate for name, (rate, _) in reversed(chosen.items())}
+    return tuple((key, getattr(own, key) if len(study.rates) == 1 else rates.get(leader)) for key, leader in found.follows.items())
 
 
 def _accuracy(study: Study, cell: Cell) -> float:

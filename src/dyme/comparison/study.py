@@ -4,7 +4,7 @@ Each training is a process of its own and a run folder of its own, so a comparis
 crash costs one cell. The learning rate of each method comes from the same grid, chosen by think accuracy on the validation
 split at the first seed and the first trace quality; the held-out split is only ever reported.
 
-A method may carry settings of its own, written grpo+reward.thinking_weight=0, and is then a row of its own.
+A method may carry settings of its own, written NAME+reward.thinking_weight=0, and is then a row of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from dyme.comparison.cells import Cell, Note, evaluation, run_cells
-from dyme.comparison.plan import Study, traces_of
+from dyme.comparison.plan import BASE, Study, traces_of
 from dyme.comparison.rates import choose_rates
 from dyme.comparison.statistics import summarize
 from dyme.system import lock
@@ -35,12 +35,10 @@ def _run(study: Study, note: Note, command: str) -> dict[str, Any]:
     started = time.time()
     chosen, tried = choose_rates(study, note)
     cells = [
-        Cell(
-            method=method, traces=traces, seed=seed, learning_rate=chosen[method][0], sft_learning_rate=chosen[method][1], split=study.split
-        )
+        Cell(method=method, traces=traces, seed=seed, learning_rate=chosen[method][0], tuned=chosen[method][1], split=study.split)
         for method in study.methods
         for traces in traces_of(study, method)
-        for seed in (study.seeds if method != "base" else study.seeds[:1])
+        for seed in (study.seeds if method != BASE else study.seeds[:1])
     ]
     run_cells(study, cells, note)
     rows = [row(study, cell) for cell in cells]
@@ -49,7 +47,7 @@ def _run(study: Study, note: Note, command: str) -> dict[str, Any]:
         "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {study.jobs} runs at a time",
         "versions": RunFolder.open(study.out / cells[-1].name).versions(),
         "seconds": round(time.time() - started, 1),
-        "learning_rates": chosen,
+        "learning_rates": {method: [rate, dict(tuned)] for method, (rate, tuned) in chosen.items()},
         "validation": tried,
         "rows": rows,
         "summary": summarize(rows),
@@ -65,7 +63,7 @@ def row(study: Study, cell: Cell) -> dict[str, Any]:
     found = evaluation(study, cell) or {"metrics": {}}
     return {
         "method": cell.method, "traces": cell.traces, "seed": cell.seed, "learning_rate": cell.learning_rate,
-        "sft_learning_rate": cell.sft_learning_rate,
+        **dict(cell.tuned),
         "prompts": steps[-1].prompts if steps else 0, "seconds": round(steps[-1].seconds, 1) if steps else 0.0,
         "metrics": found["metrics"], "by_kind": found.get("by_kind", {}),
         "curve": [[s.prompts, s.metrics["accuracy"]] for s in steps if "accuracy" in s.metrics],

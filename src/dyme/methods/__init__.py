@@ -1,14 +1,53 @@
 """Methods: from the verdicts of a group to the branches that the update trains on. The method is the algorithm.
 
-`method.name` in a recipe is a key of METHODS; `dyme methods` lists them. SFT, GRPO, two-stage and DyME run through one loop, one
-verifier and one budget. Plain Python, no torch. To add one, write a file like `dyme.py` that ends in a `METHOD`, and name it here.
+`method.name` in a recipe is a key of METHODS, or stands for a method of the user's ("mine.py:METHOD"); `dyme methods` lists what ships.
+All run through one loop, one verifier and one budget, and nothing outside this folder knows a method's name. Plain Python, no torch. To
+add one, write a file that ends in a `METHOD`, and name it here (docs/methods.md).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from dyme import plugins
+from dyme.config import Config
+from dyme.errors import ConfigError
 from dyme.methods import dyme, grpo, sft, two_stage
-from dyme.methods.method import Context, Method, RoutingFunction, Stage
+from dyme.methods.method import Context, Method, NoSettings, RoutingFunction, Stage
+from dyme.methods.proof import prove
+from dyme.settings import nearest
 
-__all__ = ["METHODS", "Context", "Method", "RoutingFunction", "Stage"]
+__all__ = ["METHODS", "Context", "Method", "NoSettings", "RoutingFunction", "Stage", "find", "known_elsewhere", "method_of"]
 
-METHODS: dict[str, Method] = {one.name: one for one in (sft.METHOD, grpo.METHOD, two_stage.METHOD, dyme.METHOD)}
+METHODS: dict[str, Method[Any]] = {one.name: one for one in (sft.METHOD, grpo.METHOD, two_stage.METHOD, dyme.METHOD)}
+
+
+def find(name: str, option: str = "method.name") -> Method[Any]:
+    """The method that `name` stands for: one that ships, or one of the user's, which is looked over first.
+
+    Raises ConfigError for an unknown name, naming the nearest right one, and for what is no method.
+    """
+    given = plugins.is_known(name, "methods")
+    if name in METHODS and not given:
+        return METHODS[name]
+    if not given:
+        raise ConfigError(
+            f"unknown method {name!r}; {nearest(name, [*METHODS, *plugins.names('methods')])}; FILE.py:NAME is one of your own"
+        )
+    method = plugins.find(name, "methods", option)
+    prove(method, f"{option}: {name}")
+    if method.name in METHODS and method.stages is not METHODS[method.name].stages:
+        raise ConfigError(f"{option}: {name} calls itself {method.name!r}, as a method that ships does; give it another name")
+    return method  # type: ignore[no-any-return]
+
+
+def method_of(config: Config) -> Method[Any]:
+    """The method that a config names. Raises ConfigError as `find` does, and for settings that the method does not have or take."""
+    method = find(config.method.name)
+    method.settings_of(config)
+    return method
+
+
+def known_elsewhere(key: str) -> list[str]:
+    """Names of the methods that ship and have a setting `key`: a recipe or a run of several methods may hold it."""
+    return [name for name, method in METHODS.items() if hasattr(method.settings, key)]

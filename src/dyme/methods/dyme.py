@@ -6,30 +6,56 @@ explore.
 
 from __future__ import annotations
 
-from dyme.config import Config
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from dyme.config import Bounds
 from dyme.methods.method import Context, Method, Stage
 from dyme.methods.routes import explore, memorize
 from dyme.types import Group, Route
 
 
-def memorize_weight(config: Config) -> float:
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The two choices in which the paper's formula and its reference code differ."""
+
+    memorize_weight: Annotated[Literal["paper", "code"] | float, Bounds(0)] = "paper"
+    """Weight of a memorized prompt, where an explored one has 1; paper: 1 (Eq. 8), code: 1/K (what the reference code computes), or a
+    number."""
+    all_correct: Literal["skip", "explore"] = "skip"
+    """What to do with a group whose completions are all correct: skip (reference code) or explore (paper)."""
+
+
+def memorize_weight(context: Context[Settings]) -> float:
     """Weight of a memorized prompt: 1 by the paper's formula (Eq. 8), 1/K by the reference code's averaging, or the recipe's number."""
-    weight = config.method.memorize_weight
-    return weight if not isinstance(weight, str) else {"paper": 1.0, "code": 1 / config.rollout.num_generations}[weight]
+    weight = context.settings.memorize_weight
+    return weight if not isinstance(weight, str) else {"paper": 1.0, "code": 1 / context.config.rollout.num_generations}[weight]
 
 
-def dyme(group: Group, context: Context) -> Route:
+def dyme(group: Group, context: Context[Settings]) -> Route:
     """Memorize if no completion is correct, else explore (paper, Eq. 8); all correct: skip or explore, by recipe."""
     if group.solved == 0:
-        return memorize(group, context, f"0 of {len(group.verdicts)} correct", memorize_weight(context.config))
-    if group.solved == len(group.verdicts) and context.config.method.all_correct == "skip":
+        return memorize(group, context, f"0 of {len(group.verdicts)} correct", memorize_weight(context))
+    if group.solved == len(group.verdicts) and context.settings.all_correct == "skip":
         return Route(mode="skip", reason="all correct")
     return explore(group, context)
+
+
+def outlook(figures: Mapping[str, float], k: int) -> list[str]:
+    """What an untrained model's figures mean for DyME."""
+    wrong, right, mixed = figures["all_wrong"], figures["all_right"], figures["mixed"]
+    lines = [f"DyME would begin by memorizing {wrong:.0%} of prompts, exploring {mixed:.0%} and leaving {right:.0%} alone."]
+    if wrong > 0.95:
+        lines.append("Nearly every prompt is all wrong: DyME will be SFT for a while; good traces matter most, and a larger K helps.")
+    return lines
 
 
 METHOD = Method(
     name="dyme",
     summary="per prompt and step: memorize if all completions are wrong, else explore",
     source="DyME, ICLR 2026 (arXiv 2506.23061), Eq. 8",
-    stages=lambda config: (Stage(name="dyme", route=dyme, rolls_out=True),),
+    settings=Settings(),
+    outlook=outlook,
+    stages=lambda settings: (Stage(name="dyme", route=dyme, rolls_out=True, imitates=True),),
 )

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dyme.config import ObjectiveConfig
 from dyme.methods.advantages import advantages
 from dyme.methods.method import Context
 from dyme.types import Branch, Group, Route
 
+Score = Callable[[Sequence[float], Sequence[Branch]], Sequence[float]]
+"""From the rewards of a route's policy branches, in their order, to an advantage for each of them."""
 
-def memorize(group: Group, context: Context, reason: str = "every prompt is memorized", weight: float = 1.0) -> Route:
+
+def memorize(group: Group, context: Context[Any], reason: str = "every prompt is memorized", weight: float = 1.0) -> Route:
     """Imitate the target y* (paper, Eq. 1)."""
     return Route(mode="memorize", branches=(Branch(term="imitate", weight=weight),), reason=reason)
 
 
-def explore(group: Group, context: Context) -> Route:
+def explore(group: Group, context: Context[Any]) -> Route:
     """The GRPO surrogate on all K completions (paper, Eq. 7); what was cut off may be left out of the loss."""
     counted = [completion.finished or not context.config.objective.mask_truncated for completion in group.completions]
     branches = tuple(Branch(term="policy", completion=k, weight=float(own)) for k, own in enumerate(counted))
     return Route(mode="explore", branches=branches, reason=f"{group.solved} of {len(group.verdicts)} correct")
 
 
-def settle(route: Route, group: Group, objective: ObjectiveConfig, batch_std: float = 0.0) -> Route:
-    """`route` with the advantages that its method left open, from the group's rewards (paper, Eq. 2).
+def settle(
+    route: Route, group: Group, objective: ObjectiveConfig, batch_std: float = 0.0, target_reward: float = 0.0, score: Score | None = None
+) -> Route:
+    """`route` with the advantages that its method left open, from the rewards of its policy branches (paper, Eq. 2) or by `score`.
 
-    A group without variance has no gradient and is skipped; with a KL term (beta > 0) it has one, so it stays. `batch_std` is the standard
-    deviation of all rewards of the step, over all processes, for scale_rewards = "batch".
+    The target y* counts with `target_reward` where it is a policy branch. A group without variance has no gradient and is skipped; with a
+    KL term (beta > 0) it has one, so it stays. `batch_std` is the standard deviation of all rewards of the step, over all processes, for
+    scale_rewards = "batch".
     """
     if not any(is_open(branch) for branch in route.branches):
         return route
-    scores = advantages([v.reward for v in group.verdicts], objective, batch_std)
-    branches = tuple(replace(b, advantage=scores[b.completion]) if is_open(b) and b.completion is not None else b for b in route.branches)
-    settled = replace(route, branches=branches)
+    pool = [branch for branch in route.branches if branch.term == "policy"]
+    rewards = [target_reward if b.completion is None else group.verdicts[b.completion].reward for b in pool]
+    scores = advantages(rewards, objective, batch_std) if score is None else score(rewards, pool)
+    found = dict(zip(map(id, pool), scores, strict=True))
+    settled = replace(route, branches=tuple(replace(b, advantage=found[id(b)]) if is_open(b) else b for b in route.branches))
     if any(scores) or live_branches(settled, objective):
         return settled
     return Route(mode="skip", reason=f"{route.reason}, all rewards equal")
 
 
+def trains_on_target(route: Route) -> bool:
+    """Whether a branch of the route is the target y*."""
+    return any(branch.completion is None for branch in route.branches)
+
+
 def is_open(branch: Branch) -> bool:
-    """Whether the advantage of an explored completion is still to be computed."""
+    """Whether a branch's advantage is still to be computed from rewards."""
     return branch.term == "policy" and branch.advantage is None
 
 

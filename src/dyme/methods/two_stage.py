@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from dyme.config import Config
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from dyme.config import Bounds
+from dyme.methods import grpo, sft
 from dyme.methods.method import Method, Stage
-from dyme.methods.routes import explore, memorize
 
 
-def _two_stages(config: Config) -> tuple[Stage, ...]:
-    share = config.method.sft_share
-    return (
-        Stage(name="sft", route=memorize, rolls_out=False, share=share),
-        Stage(name="grpo", route=explore, rolls_out=True, share=1 - share),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Settings(sft.Settings):
+    """How the budget is shared."""
+
+    sft_share: Annotated[float, Bounds(0, 1)] = 0.5
+    """Share of the budget that is spent on SFT."""
+
+
+def _stages(settings: Settings) -> tuple[Stage[Any], ...]:
+    return sft.stage(settings.sft_learning_rate, settings.sft_share), replace(grpo.STAGE, share=1 - settings.sft_share)
 
 
 METHOD = Method(
     name="two_stage",
     summary="SFT, then GRPO with a fresh optimizer; objective.beta > 0 adds a KL term to the SFT model",
     source="paper, Table 1; arXiv 2604.23747 for how to do it right",
-    stages=_two_stages,
+    settings=Settings(),
+    stages=_stages,
+    follows={"sft_learning_rate": sft.METHOD.name},
 )

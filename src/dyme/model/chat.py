@@ -1,4 +1,4 @@
-"""A model's own chat template, rendered alike for SFT, rollouts and evaluation.
+"""A model's own chat template, rendered alike for imitation, rollouts and evaluation.
 
 A prompt is one user turn and the template's generation prompt, as `apply_chat_template(add_generation_prompt=True)` of plain
 transformers has it. What the template adds by itself, such as a system prompt, stays. Three things are decided here:

@@ -1,6 +1,6 @@
 """The policy: any Hugging Face image-text-to-text or causal language model, with one door to prompts and one to log-probabilities.
 
-A prompt is rendered by the model's own chat template (`chat.py`), once and alike for SFT, rollouts and evaluation, so that all
+A prompt is rendered by the model's own chat template (`chat.py`), once and alike for imitation, rollouts and evaluation, so that all
 see the same context. Targets are tokenized as the template would place them after the generation prompt.
 """
 

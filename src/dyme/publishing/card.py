@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from dyme.config import Config
+from dyme.methods import METHODS, Method
+from dyme.plugins import label
 from dyme.tracking.run_folder import RunFolder
 
 _TEXTS = (
     "model.lora_targets", "model.system_prompt", "task.name", "task.language", "task.think_prompt", "task.direct_prompt", "task.marker",
-    "method.name",
 )  # fmt: skip
 """Settings of free text that are no place; a number, a switch or one of a few words tells nothing of the machine."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -29,7 +30,19 @@ _LABELS = {
     "think_accuracy": "accuracy, thinking", "direct_accuracy": "accuracy, answering at once", "format_rate": "well-formed",
     "true_statements": "true statements in the thinking",
 }  # fmt: skip
-_PAPER = "Empowering Small VLMs to Think with Dynamic Memorization and Exploration (ICLR 2026)"
+
+
+def about(method: Method[Any]) -> dict[str, Any]:
+    """What a run records of its method, for its card and page: the method's file may be gone by then."""
+    stages = method.stages(method.settings)
+    return {"name": method.name, "source": method.source, "rolls_out": any(stage.rolls_out for stage in stages)}
+
+
+def _method(run: RunFolder, config: Config) -> dict[str, Any]:
+    """What the run recorded of its method; of a run that recorded nothing, what is known of its name."""
+    name = config.method.name
+    known = about(METHODS[name]) if name in METHODS else {"name": label(name), "source": "", "rolls_out": True}
+    return {**known, **(run.versions().get("method") or {})}
 
 
 def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str = "") -> Path:
@@ -39,7 +52,7 @@ def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str =
     """
     config, adapter = run.config(), (folder / "adapter_config.json").exists()
     sees = any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
-    base = _base(run, config)
+    base, method = _base(run, config), _method(run, config)
     last = max((record.step for record in run.steps()), default=0)
     step = last if step is None else step
     computed = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": config.model.dtype}[config.train.precision]
@@ -47,7 +60,7 @@ def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str =
     part = f" These are the weights after step {step} of {last}." if 0 <= step < last else ""
     parts = [
         _front(base, adapter, sees),
-        f"# {_title(config)}\n\n{_summary(config, base, adapter)}{part}",
+        f"# {_title(config, method)}\n\n{_summary(config, method, base, adapter)}{part}",
         _figures(run.evaluations(), step, rounded),
         f"## Use\n\n{_usage(base, adapter, sees)}\n\n{_prompt(config)}",
         f"## Settings\n\nThose that differ from dyme's defaults:\n\n```toml\n{_settings(config)}```",
@@ -83,17 +96,18 @@ def _front(base: str, adapter: bool, sees: bool) -> str:
     return "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items()) + "---"
 
 
-def _title(config: Config) -> str:
-    return f"{Path(config.model.path).name}, {config.method.name} on {config.task.name}"
+def _title(config: Config, method: Mapping[str, Any]) -> str:
+    return f"{Path(config.model.path).name}, {method['name']} on {config.task.name}"
 
 
-def _summary(config: Config, base: str, adapter: bool) -> str:
+def _summary(config: Config, method: Mapping[str, Any], base: str, adapter: bool) -> str:
     what = f"A LoRA adapter of rank {config.model.lora_rank} for" if adapter else "A fine-tune of"
     of = f"[{base}](https://huggingface.co/{base})" if base else _local(config.model.path)
-    rolled = f"{config.rollout.num_generations} completions a prompt, " if config.method.name != "sft" else ""
+    rolled = f"{config.rollout.num_generations} completions a prompt, " if method["rolls_out"] else ""
+    source = f" The method's source: {method['source']}." if method["source"] else ""
     return (
-        f"{what} {of}, trained with dyme's method `{config.method.name}` on the task `{config.task.name}` ({rolled}"
-        f"{config.train.prompts_per_step} prompts a step). The method is that of *{_PAPER}*."
+        f"{what} {of}, trained with dyme by the method `{method['name']}` on the task `{config.task.name}` ({rolled}"
+        f"{config.train.prompts_per_step} prompts a step).{source}"
     )
 
 
@@ -150,11 +164,23 @@ def _settings(config: Config) -> str:
     """TOML of the settings that were changed and may be shown."""
     default, out = Config(), []
     for section in dataclasses.fields(Config):
-        own, plain = (dataclasses.asdict(getattr(c, section.name)) for c in (config, default))
-        hints = typing.get_type_hints(type(getattr(default, section.name)))
-        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain[k] and _shown(section.name, k, v, hints[k])]
+        own, plain, hints = _tables(section.name, config, default)
+        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain.get(k) and _shown(section.name, k, v, hints.get(k))]
         out += [f"[{section.name}]", *changed, ""] if changed else []
     return "\n".join(out) or "# none\n"
+
+
+def _tables(section: str, config: Config, default: Config) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """A section's values, its defaults and its types; those of a method that does not ship are not known, and its name is a place."""
+    if section != "method":
+        own, plain = (dataclasses.asdict(getattr(c, section)) for c in (config, default))
+        return own, plain, typing.get_type_hints(type(getattr(default, section)))
+    if config.method.name not in METHODS:
+        return dict(config.method.settings), {}, {}
+    found = METHODS[config.method.name].settings
+    names = {"name": config.method.name} if config.method.name != default.method.name else {}
+    hints = typing.get_type_hints(type(found)) | {"name": typing.Literal[config.method.name]}
+    return names | dict(config.method.settings), dataclasses.asdict(found), hints
 
 
 def _shown(section: str, key: str, value: Any, hint: Any) -> bool:

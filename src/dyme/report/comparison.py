@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 from dyme.errors import DataError
+from dyme.plugins import label
 from dyme.report.plots import Line, Plot, bars, colours, lines
 from dyme.report.render import OTHER, measured, rank, render, words
 from dyme.report.series import mean
 
-_COLUMNS = ("seed", "prompts", "seconds", "learning_rate", "sft_learning_rate")
+_COLUMNS = ("seed", "prompts", "seconds", "learning_rate")
 _TABLE = {
     "think_accuracy": "accuracy, thinking (%)", "direct_accuracy": "accuracy, direct (%)", "pass_at_8": "pass@8 (%)",
     "true_statements": "true statements (%)", "format_rate": "format (%)", "mean_length": "length (tokens)",
@@ -38,7 +39,8 @@ def write_comparison(results: Path, out: Path) -> Path:
     rows = data.get("rows") or []
     summary = data.get("summary") or _summarize(rows)
     names = _names([*summary, *rows])
-    columns = [column for column in _COLUMNS if any(row.get(column) is not None for row in rows)]
+    rates = sorted({column for row in rows for column in row if column.endswith("_learning_rate")})
+    columns = [column for column in (*_COLUMNS, *rates) if any(row.get(column) is not None for row in rows)]
     palette = colours([_method(row) for row in _shortened([*summary, *rows])])
     return render(
         "comparison.html.jinja",
@@ -145,7 +147,7 @@ def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: M
 def _shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows with the methods' settings left out of their names, but where they tell two apart."""
     full = dict.fromkeys(map(_method, rows))
-    bare = [name.partition("+")[0] for name in full]
+    bare = [label(name.partition("+")[0]) for name in full]
     names = {name: short if bare.count(short) == 1 else name.replace("+", " ") for name, short in zip(full, bare, strict=True)}
     return [{**row, "method": names[_method(row)]} for row in rows]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dyme import plugins
 from dyme.report import samples
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
 from dyme.report.render import OTHER, figure, interval, measured, rank, render, script, script_json, words
@@ -43,7 +44,7 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     return render(
         "page.html.jinja",
         out or folder.path / "report.html",
-        title=f"{_setting(settings, 'method', 'name')} on {_setting(settings, 'task', 'name')}",
+        title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
         tiles=_tiles(records, steps, prompts, latest),
         evaluations=[_evaluation(folder, row) for row in latest.values()],
@@ -61,6 +62,16 @@ def write_page(run: Path, out: Path | None = None) -> Path:
 
 def _setting(settings: Mapping[str, Any], section: str, key: str) -> str:
     return str(settings.get(section, {}).get(key, "unknown"))
+
+
+def _method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
+    """The method's own name, where the run recorded it."""
+    recorded = folder.versions().get("method")
+    return (
+        str(recorded["name"])
+        if isinstance(recorded, Mapping) and "name" in recorded
+        else plugins.label(_setting(settings, "method", "name"))
+    )
 
 
 def _subtitle(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

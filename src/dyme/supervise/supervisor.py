@@ -94,10 +94,9 @@ class Supervisor:
         return done
 
     def _sharpen(self, group: Group, route: Route, template: Template | None) -> Group:
-        terms = {branch.term for branch in route.branches}
-        if "policy" in terms and self.checker is not None:
+        if self.checker is not None and any(branch.completion is not None for branch in route.branches):
             group = self._checked(group, self.checker)
-        if "imitate" in terms and self.refiner is not None:
+        if self.refiner is not None and any(branch.completion is None for branch in route.branches):
             group = self._refined(group, self.refiner, template)
         return group
 

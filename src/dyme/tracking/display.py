@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from dyme import plugins
 from dyme.config import Config
 from dyme.system.launch import is_main
 from dyme.system.terminal import PlainConsole, plain
@@ -82,7 +83,7 @@ class Display:
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
         progress = self._progress = Progress(*columns, console=self.console)
-        self._task = progress.add_task(config.method.name, total=1.0)
+        self._task = progress.add_task(plugins.label(config.method.name), total=1.0)
         try:
             with Live(get_renderable=lambda: self._panel(progress), console=self.console, refresh_per_second=4):
                 yield

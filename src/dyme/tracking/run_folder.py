@@ -29,7 +29,7 @@ from typing import Any
 from dyme.config import Config
 from dyme.errors import ModelError, RunError, at
 from dyme.pictures import ImageSource
-from dyme.recipe import build
+from dyme.recipe import build_of_run
 from dyme.system import lock
 from dyme.system.files import check_place, write_whole
 from dyme.tracking import schema
@@ -190,7 +190,7 @@ class RunFolder:
 
     def config(self) -> Config:
         """The settings, checked anew. Raises ConfigError if this version of dyme does not know one of them."""
-        return build(self.settings(), where=str(self.path / "config.json"))
+        return build_of_run(self.settings(), where=str(self.path / "config.json"))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings as written, whichever version of dyme wrote them."""

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedType
 
 from dyme.config import Config
 from dyme.errors import ConfigError, RunError, at, system_error, told
+from dyme.methods import Method, method_of
 from dyme.publishing import card
-from dyme.supervise.local.templates import TemplatePool
 from dyme.system.files import whole_folder
 from dyme.system.processes import check_shared, from_main, together
 from dyme.tracking.display import Display
@@ -30,7 +30,27 @@ from dyme.training.update import Updater
 from dyme.types import Sample
 
 
-def open_run(config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool) -> RunFolder:
+class Keeps(Protocol):
+    """Something that is kept between steps, in a file of a checkpoint."""
+
+    def state(self) -> Any:
+        """What the file holds, as JSON."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go on from what a file holds."""
+        ...
+
+
+Kept = Mapping[str, Keeps]
+"""Names of files, with what is kept in each."""
+_ALWAYS = ("position", "templates")
+"""Files that every checkpoint has; others came with later versions of dyme."""
+
+
+def open_run(
+    config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool, method: Method[Any] | None = None
+) -> RunFolder:
     """Create the run folder, or open it to resume; raises RunError for one that is not fit for it, or was trained on other samples.
 
     Raises ConfigError for processes that have nothing to do, that share the model's weights out between them, or that do not all see
@@ -45,6 +65,7 @@ def open_run(config: Config, accelerator: Accelerator, samples: Sequence[Sample]
     path = Path(config.run.output)
     check_shared(path, "--run.output")
     told = {"processes": accelerator.num_processes, "device": str(accelerator.device), "base": card.base_of(config.model.path)}
+    told |= {"method": card.about(method or method_of(config))}
 
     def begin() -> None:
         rows = samples if config.supervision.facts == "data" else [replace(sample, facts=()) for sample in samples]
@@ -84,7 +105,7 @@ def resumable(path: Path) -> Iterator[None]:
         raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: dyme train --resume {path}") from error
 
 
-def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable[[str], None]) -> Position:
+def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], None]) -> Position:
     """Load the last checkpoint that can be read and drop everything recorded after it; a run without any starts again.
 
     All processes pass over a damaged checkpoint alike, note it, and take the one before. Raises RunError if none can be read.
@@ -93,7 +114,7 @@ def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable
     folders = from_main(lambda: [folder for _, folder in run.checkpoints()])
     for folder in folders:
         try:
-            position = _load(folder, updater, pool)
+            position = _load(folder, updater, kept)
             break
         except _Damaged as error:
             damaged.append((folder, str(error)))
@@ -110,18 +131,20 @@ def restore(run: RunFolder, updater: Updater, pool: TemplatePool, note: Callable
     return position
 
 
-def _load(folder: Path, updater: Updater, pool: TemplatePool) -> Position:
-    def read() -> list[Any]:
+def _load(folder: Path, updater: Updater, kept: Kept) -> Position:
+    def read() -> dict[str, Any]:
         with _damage():
-            return [json.loads((folder / name).read_text(encoding="utf-8")) for name in ("position.json", "templates.json")]
+            files = {name: folder / f"{name}.json" for name in ("position", *kept)}
+            return {name: json.loads(f.read_text(encoding="utf-8")) for name, f in files.items() if name in _ALWAYS or f.exists()}
 
     def load() -> Position:
         with _damage():
             updater.load(folder / "state")
-            pool.restore(templates)
-            return Position(**position)
+            for name in held.keys() & kept.keys():
+                kept[name].restore(held[name])
+            return Position(**held["position"])
 
-    position, templates = from_main(read)
+    held = from_main(read)
     return together(load)
 
 
@@ -141,7 +164,7 @@ def due(config: Config, position: Position) -> bool:
     return config.run.save_every > 0 and position.step % config.run.save_every == 0
 
 
-def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, *, final: bool = False) -> Path:
+def save(run: RunFolder, updater: Updater, position: Position, kept: Kept, *, final: bool = False) -> Path:
     """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights each time
     folder = run.checkpoint_dir(position.step)
@@ -155,7 +178,8 @@ def save(run: RunFolder, updater: Updater, position: Position, pool: TemplatePoo
 
     def complete() -> None:
         with _whole(folder):
-            (folder / "templates.json").write_text(json.dumps(pool.state()), encoding="utf-8")
+            for name, one in kept.items():
+                (folder / f"{name}.json").write_text(json.dumps(one.state()), encoding="utf-8")
             (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
             run.mark_complete(position.step)
             _prune(run)
@@ -192,7 +216,7 @@ def _whole(folder: Path) -> Iterator[None]:
         raise
 
 
-def after_step(run: RunFolder, updater: Updater, position: Position, pool: TemplatePool, display: Display) -> None:
+def after_step(run: RunFolder, updater: Updater, position: Position, kept: Kept, display: Display) -> None:
     """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due.
 
     Raises RunError for a run that `updater.guard` has ended; it names a checkpoint of finite weights, made now if they are.
@@ -202,7 +226,7 @@ def after_step(run: RunFolder, updater: Updater, position: Position, pool: Templ
         from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
         display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
     if (due(updater.config, position) or guard.broken) and updater.masters.finite():
-        save(run, updater, position, pool)
+        save(run, updater, position, kept)
     if not guard.broken:
         return
     found = from_main(run.latest_checkpoint)

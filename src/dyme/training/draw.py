@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from dyme import targets
 from dyme.config import Config
-from dyme.methods import Context, Stage
+from dyme.methods import Context, Stage, asking
 from dyme.methods.advantages import standard_deviation
-from dyme.methods.routes import settle
+from dyme.methods.state import MethodState
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
 from dyme.rollout import hf
@@ -32,15 +35,20 @@ from dyme.verify.rewards import Rewards, check_first
 from dyme.verify.rules import verify_group
 from dyme.verify.verifier import FAILED
 
+Item = TypeVar("Item")
+_NONE: Any = object()
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A step that was sampled, with helpers at work on its groups."""
 
-    stage: Stage
+    stage: Stage[Any]
     prompts: list[Prompt]
     routes: list[Route]
     """What the stage decided for each group, its advantages still open."""
+    context: Context[Any]
+    """What it knew of the step."""
     helped: list[Future[Group]]
     size: int
     """Prompts over all processes."""
@@ -53,6 +61,7 @@ class Sampler:
 
     policy: Policy
     supervisor: Supervisor
+    mind: MethodState
     config: Config
     samples: Sequence[Sample]
     accelerator: Accelerator
@@ -60,7 +69,7 @@ class Sampler:
     host: Host
     rewards: Rewards
 
-    def draw(self, position: Position, stage: Stage, keep: Sequence[Prompt] = ()) -> Work:
+    def draw(self, position: Position, stage: Stage[Any], keep: Sequence[Prompt] = ()) -> Work:
         """The step at a position; this process samples its share of the prompts. `keep` are those of a step that is not updated yet."""
         started, config = time.perf_counter(), self.config
         share, seeds = self._share(position)
@@ -68,9 +77,39 @@ class Sampler:
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
         rolled = roll_out(self.policy, prompts, share, seeds, stage, config, keep)
         groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
-        routes = routes_of(groups, stage, config)
+        context = self.mind.context(position.step + 1, position.progress(config, schedule.budget(config, len(self.samples))))
+        context = replace(context, batch=tuple(of_all([group.verdicts for group in groups])))
+        routes = together(lambda: self._routes(groups, stage, context))
         helped = self.supervisor.start(groups, routes, position.step)
-        return Work(stage, prompts, routes, helped, config.train.prompts_per_step, time.perf_counter() - started)
+        return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, time.perf_counter() - started)
+
+    def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
+        """What the stage decides for each of this process's groups; one on whose answers a user's verifier failed is skipped: nothing is
+        known of it.
+        """
+        first, every = self.accelerator.process_index, self.accelerator.num_processes
+        places = range(first, len(context.batch), every)
+        contexts = [replace(context, place=place) for place in places]
+        return [
+            asking.ask(self.mind.method, stage, group, known) if group.judged else Route(mode="skip", reason=FAILED)
+            for group, known in zip(groups, contexts, strict=True)
+        ]
+
+    def settled(self, work: Work, groups: Sequence[Group]) -> list[Route]:
+        """A step's routes with the advantages of its groups' rewards; these may be scaled by the deviation over all processes' rewards."""
+        spread, config = 0.0, self.config
+        if config.objective.scale_rewards == "batch":
+            known = [v.reward for g in groups if g.judged for v in g.verdicts if not isnan(v.reward)]
+            spread = standard_deviation(gather_object(known), config.objective.std)
+
+        pooled = [group for route, group in zip(work.routes, groups, strict=True) if asking.pools_target(route)]
+        judged = self._grade([targets.as_completion(group, config) for group in pooled])
+        rewards = dict(zip(map(id, pooled), [group.verdicts[0].reward for group in judged], strict=True))
+
+        def settle(route: Route, group: Group) -> Route:
+            return asking.settle_route(self.mind.method, work.stage, route, group, work.context, spread, rewards.get(id(group), 0.0))
+
+        return together(lambda: [settle(route, group) for route, group in zip(work.routes, groups, strict=True)])
 
     def _grade(self, groups: Sequence[Group]) -> list[Group]:
         """Groups with the verdicts of the recipe's verifier, and the user's rewards.
@@ -99,7 +138,7 @@ class Sampler:
         first, every = self.accelerator.process_index, self.accelerator.num_processes
         return batch[first::every], seeds[first::every]
 
-    def ahead(self, position: Position, work: Work, stages: Sequence[Stage], total: int) -> Work | None:
+    def ahead(self, position: Position, work: Work, stages: Sequence[Stage[Any]], total: int) -> Work | None:
         """The step after `work`, drawn while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
 
         Under `max_seconds` a stage can end while it is drawn: it is of no use then.
@@ -112,7 +151,7 @@ class Sampler:
 
 
 def roll_out(
-    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage, config: Config,
+    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage[Any], config: Config,
     keep: Sequence[Prompt] = (),
 ) -> list[Group]:  # fmt: skip
     """A group per sample; empty groups for a stage that does not roll out."""
@@ -122,19 +161,15 @@ def roll_out(
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
-def routes_of(groups: Sequence[Group], stage: Stage, config: Config) -> list[Route]:
-    """The stage's decision on each group; one on whose answers a user's verifier failed is skipped: nothing is known of it."""
-    context = Context(config=config)
-    return [stage.route(group, context) if group.judged else Route(mode="skip", reason=FAILED) for group in groups]
+def of_all(own: Sequence[Item]) -> list[Item]:
+    """What every process has of a step's prompts, in the order of the prompts: each took every n-th of them."""
+    shares = gather_object([list(own)])
+    return [item for turn in itertools.zip_longest(*shares, fillvalue=_NONE) for item in turn if item is not _NONE]
 
 
-def settled(routes: Sequence[Route], groups: Sequence[Group], config: Config) -> list[Route]:
-    """The routes with the advantages of their groups' rewards; these may be scaled by the deviation over all processes' rewards."""
-    spread = 0.0
-    if config.objective.scale_rewards == "batch":
-        known = [v.reward for g in groups if g.judged for v in g.verdicts if not isnan(v.reward)]
-        spread = standard_deviation(gather_object(known), config.objective.std)
-    return [settle(route, group, config.objective, spread) for route, group in zip(routes, groups, strict=True)]
+def recorded(routes: Sequence[Route]) -> list[Route]:
+    """The routes as they can be sent to other processes and recorded: without the functions of the branches' shapes."""
+    return [replace(route, branches=tuple(replace(b, shape=None) for b in route.branches)) for route in routes]
 
 
 def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:

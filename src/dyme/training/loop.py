@@ -15,13 +15,16 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object, set_seed
 
 from dyme import targets
-from dyme.checks import check_config
+from dyme.checks import check_training
 from dyme.config import Config
-from dyme.methods import METHODS, Stage
+from dyme.methods import Method, Stage
+from dyme.methods.state import MethodState
+from dyme.plugins import given
 from dyme.samples import load
 from dyme.supervise.build import build_supervisor
 from dyme.supervise.build import warning as supervise_warning
@@ -32,8 +35,8 @@ from dyme.tracking.display import Display
 from dyme.tracking.notes import Notes
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import checkpoint, schedule
-from dyme.training.draw import Sampler, Work, settled, summarize
-from dyme.training.preflight import check_step, imitates, long_targets, preflight
+from dyme.training.draw import Sampler, Work, of_all, recorded, summarize
+from dyme.training.preflight import check_step, long_targets, preflight
 from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
@@ -45,11 +48,13 @@ def train(
     config: Config,
     *,
     samples: Sequence[Sample] | None = None,
+    method: Method[Any] | None = None,
     host: Host | None = None,
     resume: bool = False,
     display: Display | None = None,
 ) -> Path:
-    """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already.
+    """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already, and
+    `method` takes the place of the one that the recipe names.
 
     A `host` brings the model, the judging of completions and callbacks of another library's trainer.
 
@@ -59,30 +64,32 @@ def train(
     for a disk that is full and the like.
     """
     place = Path(config.run.output)
-    together(lambda: check_config(config))
-    with alone(place), checkpoint.resumable(place):
-        return _train(config, samples, host or Host(), resume, display or Display.quiet())
+    with given(config, method=method) as config:
+        chosen = together(lambda: check_training(config))
+        with alone(place), checkpoint.resumable(place):
+            return _train(chosen.settled(config), chosen, samples, host or Host(), resume, display or Display.quiet())
 
 
-def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume: bool, display: Display) -> Path:
+def _train(config: Config, method: Method[Any], samples: Sequence[Sample] | None, host: Host, resume: bool, display: Display) -> Path:
     samples = samples or main_first(lambda: load(config, "train")[0])
-    stages = METHODS[config.method.name].stages(config)
+    stages, mind = method.plan(config), together(lambda: MethodState(method, config))
     accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
     policy, sizes = together(lambda: preflight(config, samples, accelerator, host))
 
     notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
     updater = Updater(policy, config, accelerator, notes)
-    tight = together(lambda: check_step(policy, sizes, config, accelerator))
-    run = checkpoint.open_run(config, accelerator, samples, resume)
+    tight = together(lambda: check_step(policy, sizes, config, accelerator, stages))
+    run = checkpoint.open_run(config, accelerator, samples, resume, method)
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
     encoder, own = Ahead(partial(policy.encode, instruction=config.task.think_prompt)), Rewards(config.reward)
-    sampler = Sampler(policy, supervisor, config, samples, accelerator, encoder, host, own)
-    position = checkpoint.restore(run, updater, supervisor.pool, notes) if resume else Position()
-    told = targets.warning(samples, config.supervision.refiner) if imitates(config, samples[0]) else None
-    long = long_targets(policy, samples, sizes, config)
+    sampler = Sampler(policy, supervisor, mind, config, samples, accelerator, encoder, host, own)
+    kept: checkpoint.Kept = {"templates": supervisor.pool, "method": mind}
+    position = checkpoint.restore(run, updater, kept, notes) if resume else Position()
+    told = targets.warning(samples, config.supervision.refiner) if any(stage.imitates for stage in stages) else None
+    long = long_targets(policy, samples, sizes, config, stages)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             notes(warning)
@@ -97,34 +104,37 @@ def _train(config: Config, samples: Sequence[Sample] | None, host: Host, resume:
             work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
             ahead = sampler.ahead(position.advance(work.size, 0.0), work, stages, total)
             groups = supervisor.finish(work.helped)
-            routes = settled(work.routes, groups, config)
+            routes = sampler.settled(work, groups)
             rate = schedule.learning_rate(config, position, total, stages)
             updating = time.perf_counter()
             metrics = updater.step(work.prompts, groups, routes, rate, keep=ahead.prompts if ahead else ())
             seconds = {"seconds_rollout": work.seconds, "seconds_update": time.perf_counter() - updating}
-            everyone = list(zip(gather_object(groups), gather_object(routes), strict=True))
+            everyone = of_all(list(zip(groups, recorded(routes), strict=True)))
             supervisor.learn([group for group, _ in everyone])
+            together(partial(mind.learn, everyone, work.context))
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
             from_main(partial(write, run, record, everyone, display, stage))
             own.tell([group for group, _ in everyone], notes)
-            checkpoint.after_step(run, updater, position, supervisor.pool, display)
-            host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, supervisor.pool))
-        final = checkpoint.save(run, updater, position, supervisor.pool, final=not stopped)
+            checkpoint.after_step(run, updater, position, kept, display)
+            host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, kept))
+        final = checkpoint.save(run, updater, position, kept, final=not stopped)
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
     return final
 
 
-def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage) -> None:
+def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage[Any]) -> None:
     """Record a step in the run folder and on the display."""
     run.log_step(record)
     run.log_rollouts(record.step, [group for group, _ in everyone], [route for _, route in everyone])
     display.step(record, stage.name)
 
 
-def enter_stage(stages: Sequence[Stage], position: Position, config: Config, total: int, updater: Updater) -> tuple[Stage, Position]:
+def enter_stage(
+    stages: Sequence[Stage[Any]], position: Position, config: Config, total: int, updater: Updater
+) -> tuple[Stage[Any], Position]:
     """The stage at this position; entering one resets the optimizer's moments and, under a KL term, the reference model."""
     index = schedule.stage_index(position.progress(config, total), stages)
     if index != position.stage:

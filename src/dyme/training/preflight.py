@@ -12,14 +12,15 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from dyme.checks import check_config
+from dyme.checks import check_training
 from dyme.config import Config
-from dyme.errors import ConfigError, DataError
-from dyme.methods import METHODS, Context
+from dyme.errors import ConfigError, DataError, quoted
+from dyme.methods import Method, Stage, asking
 from dyme.model import adapters
 from dyme.model.chat import texts_of
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
@@ -27,13 +28,14 @@ from dyme.model.policy import Policy
 from dyme.model.precision import DTYPES, check_trainable, settle
 from dyme.model.resolution import taken
 from dyme.model.tree import Limb, Prompt, Tree, collate
+from dyme.plugins import failure, place_of
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
 from dyme.targets import check_rationales, target_text
 from dyme.tasks.rules import own_verifier
 from dyme.training import memory
 from dyme.training.setup import Host
-from dyme.types import Completion, Group, Sample, Verdict
+from dyme.types import Sample
 from dyme.verify.rewards import find_rewards
 from dyme.verify.rules import check_answers
 
@@ -58,7 +60,8 @@ def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerato
 
     Each check raises an error of one line that says what to do. `check_step` is the last one, once the weights are on the device.
     """
-    check_config(config)  # types, bounds, settings that go together, names of task and method
+    method = check_training(config)  # types, bounds, settings that go together, names of task and method, the method itself
+    check_method(method, config, samples[0])  # routes that can be trained on
     find_rewards(config.reward)  # rewards that can be found and called
     check_trainable(config)  # a precision that can be trained in
     if not host.judges:
@@ -93,13 +96,29 @@ def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> 
     return Sizes(len(by_length[-1].token_ids), longest, by_length[0])
 
 
-def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config) -> str | None:
+def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
+    """Raise ConfigError for a method whose routes for made-up groups of a sample cannot be trained on, or whose shapes are no functions."""
+    routes = asking.try_out(method, method.context(config), sample)
+    for shape in {branch.shape for route in routes for branch in route.branches if branch.shape is not None}:
+        chance = torch.tensor([0.01, 0.5, 0.99], requires_grad=True)
+        try:
+            found = shape.of(chance if shape.through else chance.detach())
+        except Exception as error:
+            raise ConfigError(f"method {method.name}, shape of a branch: {failure(error, shape.of)}") from error
+        if not isinstance(found, torch.Tensor) or found.shape != chance.shape or not found.isfinite().all():
+            raise ConfigError(
+                f"method {method.name}, shape of a branch ({place_of(shape.of)}): for the probabilities 0.01, 0.5 and 0.99 it returned "
+                f"{quoted(found)}, and a tensor of three finite numbers is needed"
+            )
+
+
+def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config, stages: Sequence[Stage[Any]]) -> str | None:
     """One line if a method imitates targets that are longer than any answer may be, with their share and what to set; else None.
 
     No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
     """
     limit = config.rollout.max_completion_length
-    if sizes.target <= limit or not imitates(config, samples[0]):
+    if sizes.target <= limit or not any(stage.imitates for stage in stages):
         return None
     lengths = sorted(len(policy.target(target_text(sample, config.task.marker))) for sample in samples)
     long, most = sum(length > limit for length in lengths), lengths[int(0.95 * len(lengths))]
@@ -108,15 +127,6 @@ def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config
         "what is imitated there can never be written in full, and is cut off and wrong; "
         f"set it to {lengths[-1]:,} for all of them, {most:,} for 95 % of them"
     )
-
-
-def imitates(config: Config, sample: Sample) -> bool:
-    """Whether a stage of the method memorizes a prompt that no completion answers."""
-    wrong = Verdict(parsed=False, correct=False, answer=None, thinking="")
-    k = config.rollout.num_generations
-    group = Group(sample=sample, completions=(Completion(text="", token_ids=()),) * k, verdicts=(wrong,) * k)
-    routes = [stage.route(group, Context(config=config)) for stage in METHODS[config.method.name].stages(config)]
-    return any(branch.term == "imitate" for route in routes for branch in route.branches)
 
 
 def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
@@ -167,13 +177,13 @@ def _held(weight: torch.nn.Parameter, dtype: torch.dtype, adapted: bool) -> int:
     return weight.numel() * (own + master)
 
 
-def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator) -> str | None:
+def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator, stages: Sequence[Stage[Any]]) -> str | None:
     """Raise ConfigError if one prompt with its K completions does not fit; one line if a whole rollout may not.
 
     Call it once the weights are on the device.
     """
     free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config), config.rollout
-    rolls = any(stage.rolls_out for stage in METHODS[config.method.name].stages(config))
+    rolls = any(stage.rolls_out for stage in stages)
     completions = rollout.num_generations if rolls else 1
     longest = rollout.max_completion_length if rolls else sizes.target
     trunks = completions if config.model.layout in ("rows", "reference") else 1

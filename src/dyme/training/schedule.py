@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dyme.config import Config
 from dyme.methods import Stage
@@ -59,7 +60,7 @@ def next_samples(samples: Sequence[Sample], position: Position, config: Config) 
         yield samples[orders[epoch][place]]
 
 
-def stage_index(progress: float, stages: Sequence[Stage]) -> int:
+def stage_index(progress: float, stages: Sequence[Stage[Any]]) -> int:
     """The stage that `progress` falls into; stages without a share are passed over."""
     end = 0.0
     for index, stage in enumerate(stages):
@@ -69,17 +70,16 @@ def stage_index(progress: float, stages: Sequence[Stage]) -> int:
     return len(stages) - 1
 
 
-def stage_at(position: Position, config: Config, total: int, stages: Sequence[Stage]) -> Stage:
+def stage_at(position: Position, config: Config, total: int, stages: Sequence[Stage[Any]]) -> Stage[Any]:
     """The stage that a position falls into."""
     return stages[stage_index(position.progress(config, total), stages)]
 
 
-def learning_rate(config: Config, position: Position, total: int, stages: Sequence[Stage]) -> float:
+def learning_rate(config: Config, position: Position, total: int, stages: Sequence[Stage[Any]]) -> float:
     """Linear warm-up over `warmup_steps`, then decay over the stage's own share of the budget."""
     before = sum(stage.share for stage in stages[: position.stage])
     done = (position.progress(config, total) - before) / max(stages[position.stage].share, 1e-9)
     left = 1 - max(0.0, min(1.0, done))
     shape = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}[config.train.lr_scheduler_type]
-    rolls_out = stages[position.stage].rolls_out
-    peak = config.train.learning_rate if rolls_out else config.method.sft_learning_rate or config.train.learning_rate
+    peak = stages[position.stage].learning_rate or config.train.learning_rate
     return peak * shape * min(1.0, (position.stage_step + 1) / (config.train.warmup_steps + 1))

@@ -1,4 +1,4 @@
-"""dyme diagnose: sample from a model and say what that means for SFT, GRPO and DyME."""
+"""dyme diagnose: sample from a model and say what that means for each method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Sample from a model and say what that means for SFT, GRPO and DyME."""
+    """Sample from a model and say what that means for each method."""
     config = together(lambda: eval_config(args, rest))
     display = new_display()
     args.split = split_of(args, config, display)

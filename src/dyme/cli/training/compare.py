@@ -12,10 +12,11 @@ from pathlib import Path
 from dyme.api import samples_of
 from dyme.checks import check_config
 from dyme.cli.common import INTERRUPTED, listed
-from dyme.comparison.plan import Study, parse_budget
+from dyme.comparison.plan import BASE, Study, parse_budget
 from dyme.comparison.study import run_study
 from dyme.data.layouts import Split
-from dyme.recipe import load_recipe
+from dyme.methods import METHODS
+from dyme.recipe import load_recipe, read_recipe, tables_of
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
 from dyme.tracking.display import new_display, show_results
@@ -27,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
     parser.add_argument(
         "--methods",
-        default="base,sft,grpo,two_stage,dyme",
-        help="what to compare; base is the untrained model; grpo+reward.thinking_weight=0 is grpo with a setting of its own "
-        "(default: %(default)s)",
+        default=",".join([BASE, *METHODS]),
+        help="what to compare: names, or methods of your own (mine.py:METHOD); base is the untrained model; NAME+reward.thinking_weight=0 "
+        "is a method with a setting of its own (default: %(default)s)",
     )
     parser.add_argument("--seeds", default="0,1,2", help="one training for each seed (default: %(default)s)")
     parser.add_argument("--budget", default="", help="120s or 2000prompts, for each training (default: the recipe's)")
@@ -41,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run a comparison and show it."""
-    config = load_recipe(args.recipe, rest)
-    if args.budget:
-        config = replace(config, train=replace(config.train, **parse_budget(args.budget)))
+    overrides = [*rest, *([f"--train.{key}={value}" for key, value in parse_budget(args.budget).items()] if args.budget else [])]
+    config = load_recipe(args.recipe, overrides)
     check_config(config)
     plan = Study(
         config=config,
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         rates=listed(args.learning_rates, float, "learning-rates") or (config.train.learning_rate,),
         out=Path(args.out),
         jobs=args.jobs,
+        given=tables_of(read_recipe(args.recipe, overrides), overrides, args.recipe),
     )
     plan.check()
     find_rewards(config.reward)
@@ -61,7 +62,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         display.note("no test data: the validation split is reported on")
         plan = replace(plan, split="validation")
     splits: set[Split] = {"validation", "test"} if len(plan.rates) > 1 else {plan.split}
-    for split in ("train", *sorted(splits)):
+    plan.try_out(samples_of(config, "train", display)[0])
+    for split in sorted(splits):
         samples_of(config, split, display)
     try:
         result = run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dyme.api import evaluate_model, samples_of, train_model
-from dyme.checks import check_config
+from dyme.checks import check_training
 from dyme.cli.common import INTERRUPTED
 from dyme.config import Config
 from dyme.publishing import card
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         "train": {"max_prompts": PROMPTS, "learning_rate": 1e-3},
     }
     config = build(recipe, rest)
-    check_config(config)
+    check_training(config)
     RunFolder.check_new(Path(config.run.output))
     with alone(Path(config.run.output)):
         return _demo(config, new_display())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dyme import api
-from dyme.checks import check_config
+from dyme.checks import check_training
 from dyme.cli.common import INTERRUPTED
 from dyme.config import Config
 from dyme.errors import ConfigError
@@ -43,5 +43,5 @@ def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         raise ConfigError(f"a resumed run keeps its recipe; remove {rest[0]!r}")
     config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
     config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
-    check_config(config)
+    check_training(config)
     return config

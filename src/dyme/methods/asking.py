@@ -1,0 +1,112 @@
+"""A method is asked for a route, and what it answers is checked: a user's method may be wrong in any way, and each ends in one line."""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dyme.errors import ConfigError, quoted
+from dyme.methods.method import Context, Method, Stage
+from dyme.methods.routes import is_open, settle
+from dyme.plugins import failure
+from dyme.types import Branch, Completion, Group, Mode, Route, Sample, Shape, Term, Verdict
+
+
+def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[Any]) -> Route:
+    """The stage's route for a group. Raises ConfigError if its function raises an error, or returns what cannot be trained on."""
+    try:
+        route = stage.route(group, context)
+    except Exception as error:
+        raise ConfigError(f"method {method.name}, stage {stage.name}: {failure(error, stage.route)}") from error
+    if trouble := _fault(route, stage, group):
+        raise ConfigError(f"method {method.name}, stage {stage.name}: its route for {group.sample.id} {trouble}")
+    return route
+
+
+def settle_route(
+    method: Method[Any], stage: Stage[Any], route: Route, group: Group, context: Context[Any], batch_std: float, target_reward: float
+) -> Route:
+    """The route with the advantages of its group's rewards; raises ConfigError for advantages of the stage's own that are no numbers."""
+    score = stage.advantages
+    if score is None:
+        return settle(route, group, context.config.objective, batch_std, target_reward)
+    try:
+        found = settle(
+            route, group, context.config.objective, batch_std, target_reward, score=lambda rewards, pool: score(rewards, pool, context)
+        )
+    except Exception as error:
+        raise ConfigError(f"method {method.name}, stage {stage.name}, advantages: {failure(error, score)}") from error
+    if trouble := _fault(found, stage, group):
+        raise ConfigError(f"method {method.name}, stage {stage.name}: its advantages for {group.sample.id}: a route that {trouble}")
+    return found
+
+
+def pools_target(route: Route) -> bool:
+    """Whether the target is one of the branches whose advantages come from rewards."""
+    return any(branch.completion is None and is_open(branch) for branch in route.branches)
+
+
+def try_out(method: Method[Any], context: Context[Any], sample: Sample) -> list[Route]:
+    """The routes of a method for made-up groups of `sample`: none, one, half and all correct, at the start and at the end of a run.
+
+    Raises ConfigError as `ask` does, so that a fault shows before anything long.
+    """
+    tried, count = [], context.config.rollout.num_generations
+    for stage in method.stages(context.settings):
+        groups = [_made_up(sample, count, correct) for correct in (0, 1, count // 2, count)] if stage.rolls_out else [Group(sample=sample)]
+        for progress in (0.0, 1.0):
+            batch = tuple(group.verdicts for group in groups)
+            for place, group in enumerate(groups):
+                known = replace(context, batch=batch, place=place, progress=progress)
+                route = ask(method, stage, group, known)
+                tried.append(settle_route(method, stage, route, group, known, 1.0, 1.0))
+    return tried
+
+
+def _made_up(sample: Sample, count: int, correct: int) -> Group:
+    """A group of which the first `correct` completions are right."""
+    verdicts = tuple(
+        Verdict(
+            parsed=True, correct=k < correct, answer=sample.answer, thinking="", score=float(k < correct), reward=float(k < correct),
+            rewards={"accuracy": float(k < correct), "format": 1.0, "thinking": 0.0},
+        )
+        for k in range(count)
+    )  # fmt: skip
+    return Group(sample=sample, completions=(Completion(text="", token_ids=(0,)),) * count, verdicts=verdicts)
+
+
+def _fault(route: Any, stage: Stage[Any], group: Group) -> str:
+    """What is wrong with a route, or ""."""
+    if not isinstance(route, Route):
+        return f"is {quoted(route)}, and a Route is needed"
+    if route.mode not in typing.get_args(Mode):
+        return f"has the mode {route.mode!r}; choose from {', '.join(typing.get_args(Mode))}"
+    if not isinstance(route.reason, str):
+        return f"has the reason {quoted(route.reason)}, and text is needed"
+    if not isinstance(route.branches, Sequence) or not all(isinstance(branch, Branch) for branch in route.branches):
+        return f"has the branches {quoted(route.branches)}, and Branch objects are needed"
+    if route.mode == "skip" and route.branches:
+        return "has the mode skip, and branches"
+    faults = (_branch_fault(branch, stage, group) for branch in route.branches)
+    return next((f"has a branch {fault}" for fault in faults if fault), "")
+
+
+def _branch_fault(branch: Branch, stage: Stage[Any], group: Group) -> str:
+    """What is wrong with a branch, or ""."""
+    count = len(group.completions)
+    if branch.term not in typing.get_args(Term):
+        return f"with the term {branch.term!r}; choose from {', '.join(typing.get_args(Term))}"
+    if branch.completion is None and not stage.imitates:
+        return "without a completion, which is the target, and the stage declares imitates = False"
+    if branch.completion is not None and (type(branch.completion) is not int or not 0 <= branch.completion < count):
+        return f"for completion {quoted(branch.completion)}, and the group has {count}, counted from 0"
+    if branch.shape is not None and not (isinstance(branch.shape, Shape) and callable(branch.shape.of)):
+        return f"with the shape {quoted(branch.shape)}, and a Shape of a function is needed"
+    numbers = {"weight": branch.weight} | ({} if branch.advantage is None else {"advantage": branch.advantage})
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return f"with the {name} {quoted(value)}, and a finite number is needed"
+    return ""
