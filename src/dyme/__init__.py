@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dyme.api import Stopped, evaluate, load_recipe, train, write_page
     from dyme.config import (
+        Bounds,
         Config,
         MethodConfig,
         ModelConfig,
@@ -30,21 +31,22 @@ if TYPE_CHECKING:
     from dyme.tasks.task import Task
     from dyme.tracking.display import Display
     from dyme.tracking.run_folder import RunFolder
-    from dyme.types import Branch, Completion, Fact, Group, Judgement, Route, Sample, Verdict
+    from dyme.types import Branch, Completion, Fact, Group, Judgement, Route, Sample, Shape, Verdict
 
     __version__: str
 
 __all__ = [
-    "METHODS", "TASKS", "Branch", "Completion", "Config", "ConfigError", "Context", "DataError", "Display", "DymeError", "Fact", "Group",
-    "ImageFile", "Judgement", "Method", "MethodConfig", "ModelConfig", "ModelError", "ObjectiveConfig", "Picture", "Policy", "RewardConfig",
-    "RolloutConfig", "Route", "RunConfig", "RunError", "RunFolder", "Sample", "Stage", "Stopped", "SupervisionConfig", "SupervisionError",
-    "Task", "TaskConfig", "TrainConfig", "Verdict", "__version__", "evaluate", "load_recipe", "train", "write_page",
+    "METHODS", "TASKS", "Bounds", "Branch", "Completion", "Config", "ConfigError", "Context", "DataError", "Display", "DymeError",
+    "Fact", "Group", "ImageFile", "Judgement", "Method", "MethodConfig", "ModelConfig", "ModelError", "ObjectiveConfig", "Picture",
+    "Policy", "RewardConfig", "RolloutConfig", "Route", "RunConfig", "RunError", "RunFolder", "Sample", "Shape", "Stage", "Stopped",
+    "SupervisionConfig", "SupervisionError", "Task", "TaskConfig", "TrainConfig", "Verdict", "__version__", "evaluate", "load_recipe",
+    "train", "write_page",
 ]  # fmt: skip
 _HOMES = {
     "api": ("Stopped", "evaluate", "load_recipe", "train", "write_page"),
     "config": (
-        "Config", "MethodConfig", "ModelConfig", "ObjectiveConfig", "RewardConfig", "RolloutConfig", "RunConfig", "SupervisionConfig",
-        "TaskConfig", "TrainConfig",
+        "Bounds", "Config", "MethodConfig", "ModelConfig", "ObjectiveConfig", "RewardConfig", "RolloutConfig", "RunConfig",
+        "SupervisionConfig", "TaskConfig", "TrainConfig",
     ),
     "errors": ("ConfigError", "DataError", "DymeError", "ModelError", "RunError", "SupervisionError"),
     "methods": ("METHODS", "Context", "Method", "Stage"),
@@ -54,7 +56,7 @@ _HOMES = {
     "tasks.task": ("Task",),
     "tracking.display": ("Display",),
     "tracking.run_folder": ("RunFolder",),
-    "types": ("Branch", "Completion", "Fact", "Group", "Judgement", "Route", "Sample", "Verdict"),
+    "types": ("Branch", "Completion", "Fact", "Group", "Judgement", "Route", "Sample", "Shape", "Verdict"),
 }  # fmt: skip
 """The module that each name comes from."""
 

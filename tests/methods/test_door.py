@@ -74,6 +74,7 @@ FAULTS = [
     (method(follows={"rate": ""}), "none of its settings"), (method(next_state=raising), "no first_state"),
     (method(first_state=lambda own: {1, 2}), "first_state: returned what JSON cannot hold"),
     (method(first_state=lambda own: NAN), "returned what JSON cannot hold"), (method(first_state=raising), "KeyError"),
+    (method(first_state=lambda own: [], next_state=raising), "next_state: test_door.py, line"),
     (method(raising), "method own, stage only: test_door.py, line"), (method(lambda group: None), "TypeError"),
     (method(lambda group, context: "memorize"), "for s1 is 'memorize', and a Route is needed"),
     (method(routed(mode="mix")), "has the mode 'mix'; choose from memorize, explore"), (method(routed(1)), "Branch objects are needed"),
@@ -219,7 +220,7 @@ def test_needs_are_declared() -> None:
     assert needs == {"sft": [("traces",)], "grpo": [("rollouts",)], "two_stage": [("traces",), ("rollouts",)], "dyme": [both]}
     assert method(stage={"imitates": False, "reads_traces": True}).stages(None)[0].needs == both
     for one in METHODS.values():
-        asking.try_out(one, one.context(Config(method=MethodConfig(name=one.name))), SAMPLE)
+        asking.try_out(one, Config(method=MethodConfig(name=one.name)), SAMPLE)
     assert isinstance(METHODS["grpo"].settings, NoSettings) and isinstance(
         METHODS["grpo"].context(Config(method=MethodConfig(name="grpo"))), Context
     )

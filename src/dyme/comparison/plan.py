@@ -56,7 +56,7 @@ class Study:
         """Raise ConfigError for a method that gives no route for made-up groups of a sample."""
         for text in self.methods:
             if (method := self.method_of(text)) is not None:
-                asking.try_out(method, method.context(self.config_of(text)), sample)
+                asking.try_out(method, self.config_of(text), sample)
 
     def method_of(self, text: str) -> Method[Any] | None:
         """The method of one of `methods` as written; None for the base, which is not trained."""

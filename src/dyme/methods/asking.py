@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dyme.config import Config
 from dyme.errors import ConfigError, quoted
 from dyme.methods.method import Context, Method, Stage
 from dyme.methods.routes import is_open, settle
+from dyme.methods.state import MethodState
 from dyme.plugins import failure
 from dyme.types import Branch, Completion, Group, Mode, Route, Sample, Shape, Term, Verdict
 
@@ -49,20 +51,23 @@ def pools_target(route: Route) -> bool:
     return any(branch.completion is None and is_open(branch) for branch in route.branches)
 
 
-def try_out(method: Method[Any], context: Context[Any], sample: Sample) -> list[Route]:
-    """The routes of a method for made-up groups of `sample`: none, one, half and all correct, at the start and at the end of a run.
+def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
+    """The routes of a method for made-up groups of `sample`: none, one, half and all correct, at the start and at the end of a run; what it
+    remembers of them is tried too.
 
     Raises ConfigError as `ask` does, so that a fault shows before anything long.
     """
-    tried, count = [], context.config.rollout.num_generations
-    for stage in method.stages(context.settings):
+    tried, count, mind = [], config.rollout.num_generations, MethodState(method, config)
+    for stage in method.plan(config):
         groups = [_made_up(sample, count, correct) for correct in (0, 1, count // 2, count)] if stage.rolls_out else [Group(sample=sample)]
         for progress in (0.0, 1.0):
-            batch = tuple(group.verdicts for group in groups)
+            context = replace(mind.context(1, progress), batch=tuple(group.verdicts for group in groups))
+            routes = []
             for place, group in enumerate(groups):
-                known = replace(context, batch=batch, place=place, progress=progress)
-                route = ask(method, stage, group, known)
-                tried.append(settle_route(method, stage, route, group, known, 1.0, 1.0))
+                known = replace(context, place=place)
+                routes.append(settle_route(method, stage, ask(method, stage, group, known), group, known, 1.0, 1.0))
+            mind.learn(list(zip(groups, routes, strict=True)), context)
+            tried += routes
     return tried
 
 

@@ -98,7 +98,7 @@ def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> 
 
 def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
     """Raise ConfigError for a method whose routes for made-up groups of a sample cannot be trained on, or whose shapes are no functions."""
-    routes = asking.try_out(method, method.context(config), sample)
+    routes = asking.try_out(method, config, sample)
     for shape in {branch.shape for route in routes for branch in route.branches if branch.shape is not None}:
         chance = torch.tensor([0.01, 0.5, 0.99], requires_grad=True)
         try:
