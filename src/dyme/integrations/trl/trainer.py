@@ -22,6 +22,9 @@ from dyme.integrations.trl import fields, models
 from dyme.integrations.trl.events import Events
 from dyme.integrations.trl.rewards import Rewards
 from dyme.integrations.trl.rows import Rows, place_of, read
+from dyme.methods import dyme as switching
+from dyme.methods import grpo as exploring
+from dyme.methods import method_of
 from dyme.model.policy import Policy
 from dyme.publishing import hub
 from dyme.recipe import build
@@ -112,7 +115,7 @@ class DyMETrainer(Host):
         tree = fields.settings_of(self.args, self.budget)
         tree["model"] = self.spec.settings | {"date": datetime.now(UTC).date().isoformat(), "freeze_vision": False}
         tree["task"] = {"name": "jsonl", "marker": "", "think_prompt": "", "direct_prompt": ""}
-        tree["method"] = {"name": "dyme" if trace else "grpo"}
+        tree["method"] = {"name": (switching if trace else exploring).METHOD.name}
         for key, value in dyme.items():
             section, dot, setting = key.partition(".")
             if not dot:
@@ -121,7 +124,7 @@ class DyMETrainer(Host):
         config = build(tree, where="DyMETrainer")
         if config.supervision.checker != "off":
             raise ConfigError("supervision.checker grades dyme's own thinking reward, and the rewards are yours; leave it off")
-        if config.method.name != "grpo" and not trace:
+        if not trace and any("traces" in stage.needs for stage in method_of(config).plan(config)):
             raise ConfigError(f"method {config.method.name} memorizes; name the column to memorize, e.g. trace='solution'")
         return config
 
