@@ -73,7 +73,7 @@ def test_a_run_leaves_a_complete_folder(method: str, tmp_path: Path) -> None:
     assert [g["step"] for g in groups] == [1] * 4 + [2] * 4 + [3] * 4
     assert len({g["id"] for g in groups}) == 12
     assert all(g["mode"] in ("memorize", "explore", "mixed", "skip") and g["reason"] for g in groups)
-    settled = replace(config, train=replace(config.train, precision="fp32"))  # what "auto" comes to on a CPU
+    settled = METHODS[method].settled(replace(config, train=replace(config.train, precision="fp32")))  # what "auto" comes to on a CPU
     assert run.config() == settled
     assert run.versions()["processes"] == 1
     assert [f.name for f in sorted(run.path.glob("checkpoints/*"))] == ["step-000002", "step-000003"]
@@ -104,7 +104,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
     watch(hf, "sample", "roll out")
     watch(steps, "verify_group", "verify")
     watch(Supervisor, "start", "supervise")
-    watch(steps, "settle", "advantages")
+    watch(steps.Sampler, "settled", "advantages")
     watch(Updater, "_tree", "tree")
     watch(Updater, "_pass", "update")
     watch(RunFolder, "log_step", "record")
@@ -117,7 +117,7 @@ def test_stages_run_in_the_order_of_the_sentence(tmp_path: Path, monkeypatch: py
         return route(*args)
 
     stages = (replace(METHODS["dyme"].plan(Config())[0], route=routed),)
-    monkeypatch.setitem(loop.METHODS, "dyme", replace(METHODS["dyme"], stages=lambda config: stages))
+    monkeypatch.setitem(METHODS, "dyme", replace(METHODS["dyme"], stages=lambda own: stages))
     loop.train(small(tmp_path / "run", "train.max_prompts=8"))
     assert called == ["samples", "roll out", "verify", "route", "supervise", "advantages", "tree", "update", "record"] * 2
 

@@ -112,6 +112,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: object) -> Path
     published.chartqa(folder / "published")
     shutil.copytree(find("own-data").with_suffix(""), folder / "rows")
     (folder / "llama").symlink_to(checkpoints("llama"))  # type: ignore[operator]
+    for block in (
+        block for file in DOCUMENTS for block in re.findall(r"^```python\n(# \w+\.py\n.*?)^```", file.read_text("utf-8"), re.M | re.S)
+    ):
+        (folder / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")  # a file of the reader's
     return folder
 
 
