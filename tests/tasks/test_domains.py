@@ -17,7 +17,7 @@ import pytest
 from runs import ROOT
 
 from dyme.cli.main import main
-from dyme.cli.training import train as train_command
+from dyme.report import page
 from dyme.tracking.run_folder import RunFolder
 
 SAMPLES = ROOT.parent / "shared/data"
@@ -34,7 +34,7 @@ QUICK = ("--rollout.max_completion_length=4", "--rollout.num_generations=2", "--
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(train_command, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda run, out=None: run / "report.html")
 
 
 def call(*words: object) -> None:

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from runs import ROOT, lines, recipe
 
+from dyme import api
 from dyme.cli.main import main
-from dyme.cli.training import train as train_command
 from dyme.config import TaskConfig
 from dyme.errors import ConfigError
 from dyme.model.policy import Policy
 from dyme.recipe import load_recipe
+from dyme.report import page
 from dyme.rollout import hf
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import Completion
@@ -29,7 +30,7 @@ QUICK = ("--rollout.max_completion_length=8", "--rollout.num_generations=2", "--
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(train_command, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda run, out=None: run / "report.html")
 
 
 def train(*words: object) -> int:
@@ -186,7 +187,7 @@ def test_facts_earn_the_thinking_reward(tmp_path: Path, monkeypatch: pytest.Monk
         return [tuple(Completion(text=text, token_ids=policy.target(text)) for text in texts)] * len(prompts)
 
     monkeypatch.setattr(hf, "sample", sample)
-    monkeypatch.setattr(train_command, "held_out", lambda task: None)
+    monkeypatch.setattr(api, "held_out", lambda task: None)
     rows = [{"facts": {"tea": 1.8, "jam": "3.20"}, "rationale": "Jam is third."}] * 4
     assert train(own(tmp_path, *rows), "--method.all_correct=explore", "--method.name=grpo") == 0
     for row in lines(tmp_path / "run/rollouts.jsonl"):

@@ -12,7 +12,7 @@ import pytest
 from published import dump, lines, picture
 
 from dyme.cli.main import main
-from dyme.cli.training import train as train_command
+from dyme.report import page
 from dyme.tasks import TASKS
 from dyme.tracking.run_folder import RunFolder
 
@@ -124,7 +124,7 @@ def test_each_task_with_published_rows_is_here() -> None:
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have tests of their own."""
-    monkeypatch.setattr(train_command, "write_page", lambda run: run / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda run, out=None: run / "report.html")
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
