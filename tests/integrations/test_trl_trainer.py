@@ -26,7 +26,14 @@ from PIL import Image
 from runs import ROOT, lines
 from safetensors.torch import load_file
 from tiny import gap
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from trl import GRPOConfig, GRPOTrainer
 
 from dyme.errors import ConfigError, DataError, ModelError, RunError
@@ -387,7 +394,7 @@ def test_what_decides_is_told_and_can_be_chosen(checkpoints: Checkpoints, tmp_pa
         notes(dyme={"train.learning_rat": 1})
     with pytest.raises(ConfigError, match=r"reward_weights has 1 numbers for 2"):
         trainer(checkpoints("qwen2"), tmp_path, [never, spread], args={"reward_weights": [1.0]})
-    with pytest.raises(ConfigError, match="is a reward model, which cannot be honoured"):
+    with pytest.raises(ModelError, match="reward_funcs: some/reward-model cannot be loaded"):
         trainer(checkpoints("qwen2"), tmp_path, "some/reward-model")
 
 
@@ -511,3 +518,25 @@ def test_somebody_elses_script(checkpoints: Checkpoints, tmp_path: Path) -> None
     out = ours.train()
     assert out.global_step == 6 and len(lines(tmp_path / "dyme/metrics.jsonl")) == 3
     assert all(math.isfinite(row["kl"]) for row in ours.state.log_history if "loss" in row)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_reward_models_say_what_they_say_in_trl(plain: bool, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    judge = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(checkpoints("llama"), num_labels=1))
+    judge.save_pretrained(tmp_path / "judge")
+    AutoTokenizer.from_pretrained(checkpoints("llama")).save_pretrained(tmp_path / "judge")
+    data = Dataset.from_dict({"prompt": ["Once", "Twice"] if plain else TALK[:2]})
+    given = ([str(tmp_path / "judge"), spread], settings(tmp_path / "out", max_steps=1), data)
+    ours = DyMETrainer(str(checkpoints("llama")), *given)
+    theirs = GRPOTrainer(str(checkpoints("llama")), *given)
+    said = ["a b", "c", "It is 7.", ""]
+    prompts = [data[k % 2]["prompt"] for k in range(4)]
+    completions = said if plain else [[{"role": "assistant", "content": text}] for text in said]
+    columns = theirs._calculate_rewards([{"prompt": p} for p in prompts], prompts, completions, [[1]] * 4)
+    assert ours.reward.functions[0](prompts, completions) == pytest.approx(columns[:, 0].tolist(), abs=1e-5)
+    assert ours.reward.names == ["judge", "spread"] == theirs.reward_func_names
+    ours.train()
+    assert "rewards/judge/mean" in ours.state.log_history[0]
+    with pytest.raises(ConfigError, match="reward_processing_classes has 1 for 2"):
+        trainer(checkpoints("llama"), tmp_path, [spread, never], data, reward_processing_classes=[None])

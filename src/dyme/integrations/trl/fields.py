@@ -169,9 +169,12 @@ REFUSED: dict[str, str] = {
 
 
 def changed(args: GRPOConfig) -> dict[str, Any]:
-    """The fields of `args` that have another value than GRPOConfig's default, as that is once TRL has made it up."""
+    """The fields of GRPOConfig that have another value in `args` than their default, as that is once TRL has made it up.
+
+    Fields that a script's own subclass adds are the script's.
+    """
     plain = type(args)(output_dir=args.output_dir, use_cpu=args.use_cpu, bf16=args.bf16, fp16=args.fp16)
-    own = {field.name: (getattr(args, field.name), getattr(plain, field.name)) for field in dataclasses.fields(args)}
+    own = {field.name: (getattr(args, field.name), getattr(plain, field.name)) for field in dataclasses.fields(GRPOConfig)}
     return {name: value for name, (value, default) in own.items() if not _same(value, default)}
 
 

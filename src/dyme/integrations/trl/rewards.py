@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 
 from dyme.errors import ConfigError, DataError, quoted
@@ -34,10 +33,6 @@ class Rewards:
         if not self.functions:
             raise ConfigError("reward_funcs: give at least one function (prompts, completions, **columns) -> list of numbers")
         for function in self.functions:
-            if isinstance(function, str | torch.nn.Module):
-                raise ConfigError(
-                    f"reward_funcs: {quoted(function)[:80]} is a reward model, which cannot be honoured; call it in a function of your own"
-                )
             if not callable(function):
                 raise ConfigError(f"reward_funcs: {quoted(function)} is no function")
         self.names = _names(self.functions)

@@ -20,6 +20,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.integrations.trl import fields, models
 from dyme.integrations.trl.events import Events
+from dyme.integrations.trl.reward_models import with_models
 from dyme.integrations.trl.rewards import Rewards
 from dyme.integrations.trl.rows import Rows, place_of, read
 from dyme.methods import dyme as switching
@@ -41,7 +42,6 @@ _REFUSED = {
     "tools": "completions call no tools",
     "rollout_func": "completions are sampled by the model itself",
     "environment_factory": "there are no environments",
-    "reward_processing_classes": "they belong to reward models; call those in a function of your own",
 }
 """Arguments of GRPOTrainer that cannot be honoured, and why."""
 
@@ -82,7 +82,7 @@ class DyMETrainer(Host):
         """Check everything that can be checked before training. Raises ConfigError, DataError or ModelError in one line."""
         self._policy: Policy | None = None
         refused = {"quantization_config": quantization_config, "tools": tools, "rollout_func": rollout_func,
-                   "environment_factory": environment_factory, "reward_processing_classes": reward_processing_classes}  # fmt: skip
+                   "environment_factory": environment_factory}  # fmt: skip
         for name, value in refused.items():
             if value:
                 raise ConfigError(f"{name} cannot be honoured: {_REFUSED[name]}; leave it out")
@@ -97,7 +97,8 @@ class DyMETrainer(Host):
         notes = fields.check(self.args)
         if self.args.use_cpu:
             os.environ["ACCELERATE_USE_CPU"] = "true"
-        self.reward = Rewards(reward_funcs, self.args.reward_weights, correct, threshold)
+        asked = with_models(reward_funcs, reward_processing_classes, self.args)
+        self.reward = Rewards(asked, self.args.reward_weights, correct, threshold)
         self.rows = read(train_dataset, "train_dataset", trace)
         self.held_out = _held_out(eval_dataset)
         if (self.args.eval_strategy != "no" or self.args.eval_on_start) and not self.held_out:
