@@ -19,7 +19,7 @@ def find_task(name: str) -> Task:
     if isinstance(found, Task):
         return found
     if isinstance(found, type) or not callable(found):
-        raise ConfigError(f"task.name: {name} is {quoted(found)}, and a dyme.tasks.Task or a function (config, split) is needed")
+        raise ConfigError(f"task.name: {name} is {quoted(found)}, and a dyme.Task or a function (config, split) is needed")
     return Task(name=getattr(found, "__name__", name), load=found)
 
 
