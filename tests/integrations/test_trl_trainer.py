@@ -218,6 +218,8 @@ def test_callbacks_log_history_evaluations_saves_and_a_stop(checkpoints: Checkpo
     assert {"loss", "reward", "reward_std", "rewards/spread/mean", "rewards/never/std", "completions/mean_length", "learning_rate",
             "epoch", "frac_reward_zero_std", "completions/clipped_ratio", "grad_norm"} <= logs[0].keys()  # fmt: skip
     [evaluation] = [row for row in ours.state.log_history if "eval_reward" in row]
+    [event] = [row for row in lines(tmp_path / "dyme/events.jsonl") if row["kind"] == "evaluation"]
+    assert event["step"] == 2 and event["metrics"]["eval_reward"] == evaluation["eval_reward"]
     assert evaluation["step"] == 2 and evaluation["eval_rewards/never/mean"] == 0 and ours.state.best_metric == evaluation["eval_reward"]
     assert [p.name for p in sorted((tmp_path / "dyme/checkpoints").iterdir())] == ["step-000001", "step-000003"]
     assert ours.evaluate()["eval_reward"] != evaluation["eval_reward"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
+from dyme.system.processes import from_main
 from dyme.system.processes import state as launch
 from dyme.types import Group, StepRecord
 
@@ -33,12 +34,14 @@ class Events:
         self.state, self.control = TrainerState(), TrainerControl()
         self.state.is_world_process_zero = self.state.is_local_process_zero = bool(launch().is_main_process)
         self.handler = CallbackHandler([DefaultFlowCallback, *callbacks], trainer.model, trainer.processing_class, None, None)
+        self._run: Any = None
         self._waiting: list[dict[str, float]] = []
         """Figures of the steps since the last log."""
         self._tell("on_init_end")
 
     def begin(self, run: Any, position: Position) -> None:
         """Take up where a run stands, and tell the callbacks."""
+        self._run = run
         budget = self.trainer.budget
         self.state.max_steps, self.state.num_train_epochs = budget.updates, int(self.args.num_train_epochs)
         self.state.compute_steps(self.args, budget.updates)
@@ -78,7 +81,10 @@ class Events:
         self._tell("on_train_end")
 
     def evaluated(self, metrics: dict[str, float]) -> None:
-        """Log an evaluation, keep the best metric, and tell the callbacks."""
+        """Log an evaluation, in the run folder too, keep the best metric, and tell the callbacks."""
+        if self._run is not None:
+            step = self.state.global_step // self.trainer.budget.iterations
+            from_main(lambda: self._run.log_event("evaluation", step=step, metrics=metrics))
         self.log(dict(metrics))
         self._keep_best(metrics)
         self._tell("on_evaluate", metrics=metrics)

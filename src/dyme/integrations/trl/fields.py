@@ -185,6 +185,8 @@ def _same(value: Any, default: Any) -> bool:
 def check(args: GRPOConfig) -> list[str]:
     """A line for each field without meaning here that was changed. Raises ConfigError, naming the field, for one that is refused."""
     found = changed(args)
+    if args.eval_strategy != "no":
+        found.pop("do_eval", None)  # which transformers sets then
     for name, value in found.items():
         if name in REFUSED:
             raise ConfigError(f"GRPOConfig.{name}={quoted(value)} cannot be honoured: {REFUSED[name]}")
