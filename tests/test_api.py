@@ -24,7 +24,7 @@ TYPES = (
     "Config", "RunConfig", "ModelConfig", "TaskConfig", "MethodConfig", "RolloutConfig", "RewardConfig", "SupervisionConfig",
     "ObjectiveConfig", "TrainConfig", "Sample", "Fact", "ImageFile", "Picture", "Completion", "Verdict", "Judgement", "Group", "Branch",
     "Route", "Shape", "Bounds", "Method", "Stage", "Context", "Task", "Policy", "RunFolder", "Display", "DymeError", "ConfigError",
-    "DataError", "ModelError", "RunError", "SupervisionError", "Stopped",
+    "DataError", "ModelError", "RunError", "SupervisionError", "Tracker", "Stopped",
 )  # fmt: skip
 VALUES = ["METHODS", "TASKS", "__version__"]
 SIGNATURES = {

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dyme.tasks.task import Task
     from dyme.tracking.display import Display
     from dyme.tracking.run_folder import RunFolder
+    from dyme.tracking.trackers import Tracker
     from dyme.types import Branch, Completion, Fact, Group, Judgement, Route, Sample, Shape, Verdict
 
     __version__: str
@@ -39,8 +40,8 @@ __all__ = [
     "METHODS", "TASKS", "Bounds", "Branch", "Completion", "Config", "ConfigError", "Context", "DataError", "Display", "DymeError",
     "Fact", "Group", "ImageFile", "Judgement", "Method", "MethodConfig", "ModelConfig", "ModelError", "ObjectiveConfig", "Picture",
     "Policy", "RewardConfig", "RolloutConfig", "Route", "RunConfig", "RunError", "RunFolder", "Sample", "Shape", "Stage", "Stopped",
-    "SupervisionConfig", "SupervisionError", "Task", "TaskConfig", "TrainConfig", "Verdict", "__version__", "evaluate", "load_recipe",
-    "train", "write_page",
+    "SupervisionConfig", "SupervisionError", "Task", "TaskConfig", "Tracker", "TrainConfig", "Verdict", "__version__", "evaluate",
+    "load_recipe", "train", "write_page",
 ]  # fmt: skip
 _HOMES = {
     "api": ("Stopped", "evaluate", "load_recipe", "train", "write_page"),
@@ -56,6 +57,7 @@ _HOMES = {
     "tasks.task": ("Task",),
     "tracking.display": ("Display",),
     "tracking.run_folder": ("RunFolder",),
+    "tracking.trackers": ("Tracker",),
     "types": ("Branch", "Completion", "Fact", "Group", "Judgement", "Route", "Sample", "Shape", "Verdict"),
 }  # fmt: skip
 """The module that each name comes from."""

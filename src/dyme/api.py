@@ -27,6 +27,8 @@ from dyme.system.processes import alone, check_shared, from_main, main_first, to
 from dyme.tasks import TASKS, held_out
 from dyme.tracking.display import Display, new_display, progress_bars, show_evaluation, show_results
 from dyme.tracking.run_folder import RunFolder
+from dyme.tracking.trackers import Reports, Tracker
+from dyme.tracking.trackers import check as check_trackers
 from dyme.types import PromptStyle, Sample
 from dyme.verify.rewards import find_rewards
 
@@ -62,11 +64,13 @@ def train(
     rewards: Mapping[str, Any] | None = None,
     verifier: Any = None,
     method: Any = None,
-    trackers: Sequence[Any] = (),
+    trackers: Sequence[Tracker] = (),
     resume: bool = False,
     display: Display | None = None,
 ) -> RunFolder:
     """Train, evaluate on held-out samples, write card and page, and return the run, whose `model` is the folder of the final model.
+
+    `trackers` get the run's figures and samples beside its folder, in place of those that `run.report_to` names (docs/tracking.md).
 
     What is held out is the config's test split, else its validation split; with `samples`, `validation`; with neither, nothing. With
     `resume`, go on with the run in config.run.output from its last checkpoint: give the same arguments as before. `display` is by default
@@ -97,7 +101,9 @@ def _begin(
         from_main(lambda: RunFolder.check_new(place))
     if config.run.push_to_hub:
         hub.need_token()
-    with alone(place):
+    reporting = reports_of(config, doors.get("trackers", ()))
+    with alone(place), reporting as reports:
+        doors = {**doors, "trackers": reports}
         return _train(config, samples, validation, doors, resume, display)
 
 
@@ -109,7 +115,7 @@ def _train(
     if split == "validation" and held is None:
         display.note(f"no test data: the evaluation at the end is on the validation split, {len(rows)} rows that are not trained on")
     run = RunFolder(config.run.output)
-    folder = train_model(config, resume, display, samples=samples, **doors)
+    folder = train_model(config, resume, display, samples=samples, validation=held, **doors)
     if folder != run.path / "model":
         step = next(iter(from_main(run.checkpoints)), (0,))[0]
         raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; go on with dyme.train(..., resume=True), all else alike")
@@ -120,11 +126,15 @@ def _train(
     if is_main():
         try:
             if split and fresh:
-                run.log_evaluation(run.steps()[-1].step, split, done[split])
+                step = run.model_step()
+                run.log_evaluation(step, split, done[split])
+                doors["trackers"].log_evaluation(step, split, done[split])
             card.write(run, folder)
         finally:
             if split:
                 show_results(display.console, {f"{plugins.label(config.method.name)}, {split}": done[split]})
+        if best := run.best():
+            display.note(f"best   {run.path / best['model']} (step {best['step']}, {best['metric']} {best['value']:.1%})")
         display.note(f"model  {folder}\npage   {page.write_page(run.path)}")
         if config.run.push_to_hub:
             display.note(f"pushed {hub.push(folder, config.run.hub_model_id, config.run.hub_private_repo)}")
@@ -206,14 +216,33 @@ def samples_of(config: Config, split: Split, display: Display, rows: Rows | None
     return found
 
 
-def train_model(config: Config, resume: bool, display: Display, *, samples: Rows | None = None, **doors: Any) -> Path:
+def reports_of(config: Config, trackers: Sequence[Tracker] = ()) -> Reports:
+    """The reports of a run to these trackers, else to those that `run.report_to` names; made, and torch imported, as training starts them.
+
+    Raises ConfigError for trackers that cannot be had.
+    """
+    together(lambda: check_trackers(config, trackers))
+
+    def make() -> Mapping[str, Tracker | type[Tracker]]:
+        from dyme.tracking.services import trackers_of
+
+        return trackers_of(config, trackers)
+
+    return Reports(make)
+
+
+def train_model(
+    config: Config, resume: bool, display: Display, *, samples: Rows | None = None, validation: Rows | None = None, **doors: Any
+) -> Path:
     """Train by `config`, or go on with the run that it names, and return the folder of the model."""
     if not resume:
         from_main(lambda: RunFolder.check_new(Path(config.run.output)))
     found = samples_of(config, "train", display, samples)
+    evaluates = config.run.eval_every and (validation is not None or samples is None)
+    held = samples_of(config, "validation", display, validation) if evaluates else None
     from dyme.training.loop import train as run_training
 
-    return run_training(config, samples=found, resume=resume, display=display, **doors)
+    return run_training(config, samples=found, validation=held, resume=resume, display=display, **doors)
 
 
 def evaluate_model(

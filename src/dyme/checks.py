@@ -6,6 +6,7 @@ from typing import Any
 
 from dyme import recipe
 from dyme.config import Config
+from dyme.errors import ConfigError
 from dyme.methods import Method, method_of
 from dyme.tasks.rules import own_verifier
 
@@ -13,6 +14,8 @@ from dyme.tasks.rules import own_verifier
 def check_config(config: Config) -> None:
     """Raise ConfigError for a wrong type, value or name in a Config; those made in Python are held to what a recipe is held to."""
     recipe.check_values(config)
+    if not config.run.eval_every and (config.run.keep_best != "off" or config.run.patience):
+        raise ConfigError("run.keep_best and run.patience need evaluations while training; set run.eval_every")
     own_verifier(config)
 
 

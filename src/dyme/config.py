@@ -53,6 +53,26 @@ class RunConfig:
     """Repository on the hub, e.g. "me/my-model"; made if it is new."""
     hub_private_repo: bool = False
     """Make that repository a private one."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that get metrics, evaluations, samples and settings (docs/tracking.md), several at once: "tensorboard", "wandb", "trackio",
+    another one that accelerate knows, or one of your own, "FILE.py:NAME" or "MODULE:NAME"."""
+    project: str = ""
+    """Project that W&B and trackio put the run into; empty: what WANDB_PROJECT or TRACKIO_PROJECT says, else "dyme"."""
+    run_name: str = ""
+    """The run's name there; empty: run.output."""
+    report_samples_every: Annotated[int, Bounds(0, 10**9)] = 50
+    """Steps between tables of samples, with pictures, that trackers get; 0: none."""
+    eval_every: Annotated[int, Bounds(0, 10**9)] = 0
+    """Steps between evaluations while training, on a part of the validation split, and one after the last step; 0: none."""
+    eval_size: Annotated[int, Bounds(1, 10**7)] = 200
+    """Validation samples that they ask, the same ones each time and in every run on this data."""
+    best_metric: Literal["think_accuracy", "direct_accuracy", "think_score", "direct_score", "format_rate"] = "think_accuracy"
+    """Which of their figures says which model is best; a score is the accuracy where answers have no soft metric."""
+    keep_best: Literal["off", "checkpoint", "model"] = "off"
+    """checkpoint: the best one is kept too, whatever its age (best.json names it), and the final model is still the last one; model: the
+    best one also becomes the final model, as TRL's load_best_model_at_end has it."""
+    patience: Annotated[int, Bounds(0, 10**9)] = 0
+    """End the run after this many evaluations in a row without a better one; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from dyme.system.files import whole_folder, write_whole
 PATHS = (("task", "path"), ("task", "train"), ("task", "validation"), ("task", "test"), ("model", "path"))
 """Settings that name what is there already. A relative path starts at the working directory; in a recipe, where nothing lies there,
 at the recipe's own folder. Settings that name what will be made (run.output, task.prepared, caches) start at the working directory."""
-PLUGINS = (("task", "name"), ("task", "verifier"), ("method", "name"), ("reward", "functions"))
+PLUGINS = (("task", "name"), ("task", "verifier"), ("method", "name"), ("reward", "functions"), ("run", "report_to"))
 """Settings that may name objects in a user's file, "mine.py:brief"; its relative path starts where those of `PATHS` do, and is made
 absolute, so that a run folder serves from any directory."""
 BUILT_IN_REWARDS = ("accuracy", "format", "thinking")

@@ -283,7 +283,7 @@ def test_cell_trains_and_evaluates_on_its_split_only(trained: Path) -> None:
 
 def test_cell_that_is_trained_is_only_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(trained, tmp_path / "run")
-    monkeypatch.setattr(cell_command, "train_model", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(cell_command, "train_model", lambda *_, **__: pytest.fail("trained again"))
     assert main(cell_words(tmp_path, "test")) == 0
     assert [e["name"] for e in RunFolder.open(tmp_path / "run").evaluations()] == ["validation", "test"]
 
@@ -310,7 +310,7 @@ def test_cell_of_the_base_may_be_evaluated_again(tmp_path: Path) -> None:
 
 
 def test_a_stopped_cell_is_not_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_command, "train_model", lambda config, *_: Path(config.run.output) / "checkpoints/step-000001/model")
+    monkeypatch.setattr(cell_command, "train_model", lambda config, *_, **__: Path(config.run.output) / "checkpoints/step-000001/model")
     RunFolder.create(tmp_path / "run", small(tmp_path / "run"))
     assert main(cell_words(tmp_path, "test")) == 130
     assert RunFolder.open(tmp_path / "run").evaluations() == []

@@ -26,6 +26,7 @@ from dyme.errors import ConfigError, ModelError, RunError
 from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.rollout import hf
+from dyme.tracking.recorder import Recorder
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import layout, update
 from dyme.training import loop as train
@@ -173,13 +174,13 @@ def test_a_resumed_run_ends_in_the_same_bits(
 ) -> None:
     """Masters, moments, rollouts, and the scale of the loss, which changes at each step here; the run is cut off after an update."""
     monkeypatch.setattr(guard, "GROW_AFTER", 1)
-    record, sample = train.write, hf.sample
+    record, sample = Recorder.step, hf.sample
     held: set[torch.dtype] = set()
 
-    def cut(run: RunFolder, done: StepRecord, *rest: Any) -> None:
+    def cut(recorder: Recorder, done: StepRecord, *rest: Any) -> None:
         if done.step == 3:
             raise ArithmeticError
-        record(run, done, *rest)
+        record(recorder, done, *rest)
 
     def sampled(policy: Policy, *given: Any, **named: Any) -> Any:
         held.update(weight.dtype for weight in policy.parameters())
@@ -190,7 +191,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     train.train(small(whole, *words))
     with monkeypatch.context() as patched, pytest.raises(ArithmeticError):
-        patched.setattr(train, "write", cut)
+        patched.setattr(Recorder, "step", cut)
         train.train(small(resumed, *words))
     assert not (resumed / "checkpoints/step-000003").exists()
     train.train(small(resumed, *words), resume=True)

@@ -144,9 +144,10 @@ def cell_config(study: Study, cell: Cell) -> Config:
     """The recipe of a cell: the study's, with what the cell varies."""
     config = study.config_of(cell.method)
     traces = config.task.traces if cell.traces == "any" else cell.traces
+    shown = f"{config.run.run_name}, {cell.name}" if config.run.run_name else ""
     return replace(
         config,
-        run=replace(config.run, output=str(study.out / cell.name), seed=cell.seed),
+        run=replace(config.run, output=str(study.out / cell.name), seed=cell.seed, run_name=shown),
         task=replace(config.task, traces=traces),  # type: ignore[arg-type]
         method=replace(config.method, settings={**config.method.settings, **dict(cell.tuned)}),
         train=replace(config.train, learning_rate=cell.learning_rate),

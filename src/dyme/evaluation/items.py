@@ -32,6 +32,8 @@ STYLES: tuple[PromptStyle, ...] = ("think", "direct")
 """The ways to ask, in the order of the lines of an item."""
 BATCH_TOKENS = 65_536
 """Tokens of a batch (prompts and completions, padding included): some 5 GB of keys and values in a 0.5 B model in float32."""
+BATCH_ITEMS = 64
+"""Items of a batch at most, so that little is lost by a kill."""
 Key = tuple[int, PromptStyle]
 """An item's place in its split, and how it was asked."""
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -48,6 +50,7 @@ class Plan:
     k: int = 8
     sampled: int = 300
     batch_tokens: int = BATCH_TOKENS
+    batch_items: int = BATCH_ITEMS
 
     def draws(self, index: int, style: PromptStyle) -> int:
         """Completions that are sampled for an item, besides the greedy one."""

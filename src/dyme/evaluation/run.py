@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ModelError
-from dyme.evaluation.items import Drawn, Item, ItemFolder, Key, Plan, picture_of
+from dyme.evaluation.items import BATCH_ITEMS, STYLES, Drawn, Item, ItemFolder, Key, Plan, picture_of
 from dyme.evaluation.metrics import figures
 from dyme.model import precision
 from dyme.model.checks import check_placeholders
@@ -33,8 +33,6 @@ from dyme.verify.rules import Rules, judge_direct, verify
 from dyme.verify.thinking import true_statements
 from dyme.verify.verifier import FAILED
 
-BATCH_ITEMS = 64
-"""Items of a batch at most, so that little is lost by a kill."""
 AHEAD = 8
 """Items that are encoded at a time, and as many while the model answers others."""
 Progress = Callable[[str, int, int], None]
@@ -58,12 +56,13 @@ class Asked:
 def evaluate(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """All figures of a model on `samples`, as `metrics.figures` returns them."""
-    check_config(config)
-    plan = plan or Plan()
-    wanted = {(index, style) for index in range(len(samples)) for style in plan.prompts}
-    items = [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch]
-    return figures(sorted(items, key=lambda item: item.index))
+    """All figures of a model on `samples`, as `metrics.figures` returns them; each process of the launch asks its share, and gets all."""
+    together(lambda: check_config(config))
+    plan, launch = plan or Plan(), state()
+    share = range(launch.process_index, len(samples), launch.num_processes)
+    wanted = {(index, style) for index in share for style in plan.prompts}
+    items = together(lambda: [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch])
+    return figures(sorted(gather_object(items), key=lambda item: (item.index, STYLES.index(item.prompt))))
 
 
 def run_evaluation(
@@ -150,7 +149,10 @@ def batches(
         for start in range(0, len(own), AHEAD):
             for asked in encoder.take(own[start : start + AHEAD], own[start + AHEAD : start + 2 * AHEAD]):
                 longest = max(longest, asked.longest)
-                full = len(batch) == BATCH_ITEMS or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
+                full = (
+                    len(batch) == plan.batch_items
+                    or (len(batch) + 1) * (longest + config.rollout.max_completion_length) > plan.batch_tokens
+                )
                 if batch and full:
                     yield batch
                     batch, longest = [], asked.longest

@@ -48,13 +48,13 @@ def _method(run: RunFolder, config: Config) -> dict[str, Any]:
 def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str = "") -> Path:
     """Write the card of a run's model into its folder, with the evaluations that there are of it; an earlier one is replaced.
 
-    The weights are those after `step` (by default the last) in precision `dtype` (by default the run's).
+    The weights are those after `step` (by default those of the final model) in precision `dtype` (by default the run's).
     """
     config, adapter = run.config(), (folder / "adapter_config.json").exists()
     sees = any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
     base, method = _base(run, config), _method(run, config)
     last = max((record.step for record in run.steps()), default=0)
-    step = last if step is None else step
+    step = run.model_step() if step is None else step
     computed = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "auto": config.model.dtype}[config.train.precision]
     rounded = f"Measured in {computed}; these weights are in {dtype}." if dtype not in ("", computed) else ""
     part = f" These are the weights after step {step} of {last}." if 0 <= step < last else ""

@@ -107,6 +107,13 @@ class Display:
             else:
                 self._cell.show(line.replace("left, ", "left\n").replace(" | ", "\n", 1), last=share >= 1)
 
+    def evaluation(self, step: int, result: Mapping[str, Any], metric: str, *, best: bool) -> None:
+        """Show an evaluation while training: the metric that decides which model is best, and the accuracies."""
+        found = result["metrics"]
+        shown = [f"{_LABELS[name]} {_cell(name, found[name])}" for name in dict.fromkeys((metric, *_LABELS)) if name in found][:3]
+        n = next(iter(found.values()))["n"]
+        self.note(f"step {step} evaluation of {n} samples: {', '.join(shown)}{' (best so far)' if best else ''}")
+
     def _panel(self, progress: Progress) -> Group:
         """Three lines: the bar, the modes, the rest."""
         return Group(progress, Text(self._figures().replace(" | ", "\n", 1) if self._recent else "first step ..."))

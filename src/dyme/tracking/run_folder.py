@@ -4,6 +4,7 @@
     versions.json    software, machine, command line   rollouts.jsonl     one line per group: question, route, completions
     checkpoints/     step-000050/, ...                 evaluations.jsonl  one line per evaluation
     images/          small copies for the report       events.jsonl       anything else worth a line, with its time
+    best.json        the best checkpoint, if kept      trackers/          what trackers need to go on with their runs
 
 Every line is strict JSON (nan and inf become null) and is flushed as soon as it is written, so a killed run loses at most a
 half-written last line: readers pass over it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
@@ -186,6 +187,14 @@ class RunFolder:
         """Step and folder of the last complete checkpoint, if any."""
         return next(iter(self.checkpoints()), None)
 
+    def mark_best(self, best: Mapping[str, Any] | None) -> None:
+        """Write best.json: step, metric and value of the best checkpoint, and where its model is; without one, remove the file."""
+        if best is None:
+            (self.path / "best.json").unlink(missing_ok=True)
+        else:
+            model = self.checkpoint_dir(best["step"]).relative_to(self.path) / "model"
+            write_whole(self.path / "best.json", _pretty({**best, "model": model.as_posix()}))
+
     # -- reading
 
     def config(self) -> Config:
@@ -202,6 +211,15 @@ class RunFolder:
     def versions(self) -> dict[str, Any]:
         """Software, machine, command line and start time; empty if not recorded."""
         return self._object("versions.json") if (self.path / "versions.json").exists() else {}
+
+    def best(self) -> dict[str, Any] | None:
+        """What best.json says, if the best checkpoint is kept."""
+        return self._object("best.json") if (self.path / "best.json").exists() else None
+
+    def model_step(self) -> int:
+        """The step that the final model was taken after, or will be: the best with `run.keep_best` "model", else the last so far."""
+        best = self.best() if self.settings()["run"].get("keep_best") == "model" else None
+        return int(best["step"]) if best else max((record.step for record in self.steps()), default=0)
 
     def steps(self) -> list[StepRecord]:
         """The optimizer steps so far; a null metric reads as nan."""

@@ -49,9 +49,10 @@ _ALWAYS = ("position", "templates")
 
 
 def open_run(
-    config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool, method: Method[Any] | None = None
-) -> RunFolder:
-    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it, or was trained on other samples.
+    config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool, method: Method[Any] | None = None,
+    validation: Sequence[Sample] = (),
+) -> RunFolder:  # fmt: skip
+    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it, or began with other samples.
 
     Raises ConfigError for processes that have nothing to do, that share the model's weights out between them, or that do not all see
     the run folder.
@@ -68,26 +69,34 @@ def open_run(
     told |= {"method": card.about(method or method_of(config))}
 
     def begin() -> None:
-        rows = samples if config.supervision.facts == "data" else [replace(sample, facts=()) for sample in samples]
-        data = {"samples": len(rows), "digest": digest(rows)}  # facts that are extracted may come later: a file or an endpoint failed
+        data = {name: _named(rows, config) for name, rows in (("data", samples), ("validation", validation)) if rows}
         if resume:
             _check_data(RunFolder.open(path), data)
         else:
-            RunFolder.create(path, config, {**told, "data": data})
+            RunFolder.create(path, config, told | data)
 
     from_main(begin)
     return RunFolder(path)
 
 
-def _check_data(run: RunFolder, data: Mapping[str, Any]) -> None:
+def _named(samples: Sequence[Sample], config: Config) -> dict[str, Any]:
+    """Samples by number and content; facts that are extracted may come later, as where a file or an endpoint failed, and are left out."""
+    rows = samples if config.supervision.facts == "data" else [replace(sample, facts=()) for sample in samples]
+    return {"samples": len(rows), "digest": digest(rows)}
+
+
+def _check_data(run: RunFolder, data: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise RunError if the run began with other samples: with these it would not go on, but be another run."""
-    began = run.versions().get("data")
-    if began and began != data:
-        changed = f"{began['samples']} then, {data['samples']} now" if began["samples"] != data["samples"] else "as many, of other content"
-        raise RunError(
-            f"{run.path} began with other training samples ({changed}); put the data back as it was, or begin a new run, from this one's "
-            "last model if you like (--model.path)"
-        )
+    for name, now in data.items():
+        began, split = run.versions().get(name), "training" if name == "data" else name
+        if began and began != now:
+            changed = (
+                f"{began['samples']} then, {now['samples']} now" if began["samples"] != now["samples"] else "as many, of other content"
+            )
+            raise RunError(
+                f"{run.path} began with other {split} samples ({changed}); put the data back as it was, or begin a new run, from this "
+                "one's last model if you like (--model.path)"
+            )
 
 
 class _Damaged(RunError):
@@ -164,6 +173,12 @@ def due(config: Config, position: Position) -> bool:
     return config.run.save_every > 0 and position.step % config.run.save_every == 0
 
 
+def possible(config: Config, position: Position) -> bool:
+    """Whether a checkpoint may be written at this step: it is due, or the evaluation after it may find the best model."""
+    evaluated = config.run.eval_every > 0 and position.step % config.run.eval_every == 0
+    return due(config, position) or (evaluated and config.run.keep_best != "off")
+
+
 def save(run: RunFolder, updater: Updater, position: Position, kept: Kept, *, final: bool = False) -> Path:
     """Write a checkpoint and return its model folder; `final` also puts the model in the run's `model` folder."""
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights each time
@@ -193,8 +208,21 @@ def save(run: RunFolder, updater: Updater, position: Position, kept: Kept, *, fi
         from_main(complete)
     if not final:
         return folder / "model"
-    from_main(lambda: _publish(run, folder / "model"))
+    from_main(lambda: _publish(run, run.checkpoint_dir(run.model_step()) / "model"))
     return run.path / "model"
+
+
+def name_best(run: RunFolder, best: Mapping[str, Any] | None) -> None:
+    """Name the best checkpoint in best.json, and free the one that was the best before; without a best one, name none."""
+
+    def name() -> None:
+        if best and (run.checkpoint_dir(best["step"]) / "complete.json").exists():
+            run.mark_best(best)
+            _prune(run)
+        else:
+            run.mark_best(None)
+
+    from_main(name)
 
 
 def _publish(run: RunFolder, model: Path) -> None:
@@ -216,8 +244,10 @@ def _whole(folder: Path) -> Iterator[None]:
         raise
 
 
-def after_step(run: RunFolder, updater: Updater, position: Position, kept: Kept, display: Display) -> None:
-    """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due.
+def after_step(
+    run: RunFolder, updater: Updater, position: Position, kept: Kept, display: Display, best: Mapping[str, Any] | None = None
+) -> None:
+    """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due, or the `best`.
 
     Raises RunError for a run that `updater.guard` has ended; it names a checkpoint of finite weights, made now if they are.
     """
@@ -225,8 +255,11 @@ def after_step(run: RunFolder, updater: Updater, position: Position, kept: Kept,
     if guard.skipped == "nonfinite":
         from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
         display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
-    if (due(updater.config, position) or guard.broken) and updater.masters.finite():
+    found_best = best is not None and best["step"] == position.step
+    if (due(updater.config, position) or guard.broken or found_best) and updater.masters.finite():
         save(run, updater, position, kept)
+    if found_best:
+        name_best(run, best)
     if not guard.broken:
         return
     found = from_main(run.latest_checkpoint)
@@ -235,9 +268,10 @@ def after_step(run: RunFolder, updater: Updater, position: Position, kept: Kept,
 
 
 def _prune(run: RunFolder) -> None:
-    """Delete all but the last complete checkpoints, with what a killed process left half-written or half-deleted."""
+    """Delete all but the last complete checkpoints and the best, with what a killed process left half-written or half-deleted."""
     complete = sorted(f.parent for f in run.path.glob("checkpoints/step-*/complete.json"))
-    kept = complete[-run.config().run.keep_checkpoints :]
+    best = run.best()
+    kept = complete[-run.config().run.keep_checkpoints :] + ([run.checkpoint_dir(best["step"])] if best else [])
     for folder in set(run.path.glob("checkpoints/step-*")) - set(kept):
         (folder / "complete.json").unlink(missing_ok=True)
         shutil.rmtree(folder)

@@ -144,7 +144,7 @@ class Sampler:
         Under `max_seconds` a stage can end while it is drawn: it is of no use then.
         """
         settings = self.config.supervision
-        if not (settings.remote and settings.overlap) or checkpoint.due(self.config, position):
+        if not (settings.remote and settings.overlap) or checkpoint.possible(self.config, position):
             return None
         over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not work.stage
         return None if over else self.draw(position, work.stage, work.prompts)

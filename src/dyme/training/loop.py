@@ -5,8 +5,8 @@ prompt to **memorize**, **explore** or **skip**; supervision sharpens only what 
 become one **tree**; one **objective** scores its branches; we **update**, and **record** everything.
 
 A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers say
-the same. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every`, before which no step is sampled early;
-not from one of Ctrl-C between two of them: the next step had been sampled by the weights of one update before, and is sampled anew.
+the same. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every` or of the best model, before which no step
+is sampled early; not from one of Ctrl-C between two: the next step had been sampled by the weights of one update before, and is drawn anew.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ from dyme.system.processes import alone, from_main, main_first, together
 from dyme.system.signals import Interrupt
 from dyme.tracking.display import Display
 from dyme.tracking.notes import Notes
-from dyme.tracking.run_folder import RunFolder
-from dyme.training import checkpoint, schedule
+from dyme.tracking.recorder import Recorder
+from dyme.tracking.services import reports_of
+from dyme.tracking.trackers import Reports, Tracker
+from dyme.training import checkpoint, schedule, validate
 from dyme.training.draw import Sampler, Work, of_all, recorded, summarize
 from dyme.training.preflight import check_step, long_targets, preflight
 from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
-from dyme.types import Group, Route, Sample, StepRecord
+from dyme.types import Sample
 from dyme.verify.rewards import Rewards
 
 
@@ -48,7 +50,9 @@ def train(
     config: Config,
     *,
     samples: Sequence[Sample] | None = None,
+    validation: Sequence[Sample] | None = None,
     method: Method[Any] | None = None,
+    trackers: Sequence[Tracker] | Reports = (),
     host: Host | None = None,
     resume: bool = False,
     display: Display | None = None,
@@ -56,7 +60,8 @@ def train(
     """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already, and
     `method` takes the place of the one that the recipe names.
 
-    A `host` brings the model, the judging of completions and callbacks of another library's trainer.
+    `validation` are those that evaluations while training take theirs from; `trackers` take the place of those that the recipe names. A
+    `host` brings the model, the judging of completions and callbacks of another library's trainer.
 
     With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
     Ctrl-C, SIGTERM and SIGHUP end the step, save a checkpoint and return its folder.
@@ -65,22 +70,25 @@ def train(
     """
     place = Path(config.run.output)
     with given(config, method=method) as config:
-        chosen = together(lambda: check_training(config))
-        with alone(place), checkpoint.resumable(place):
-            return _train(chosen.settled(config), chosen, samples, host or Host(), resume, display or Display.quiet())
+        chosen, reporting = together(lambda: check_training(config)), reports_of(config, trackers)
+        with alone(place), checkpoint.resumable(place), reporting as reports:
+            held_out = validate.part_of(config, validation, own=samples is not None)
+            samples = samples or main_first(lambda: load(config, "train")[0])
+            return _train(chosen.settled(config), chosen, samples, held_out, reports, host or Host(), resume, display or Display.quiet())
 
 
-def _train(config: Config, method: Method[Any], samples: Sequence[Sample] | None, host: Host, resume: bool, display: Display) -> Path:
-    samples = samples or main_first(lambda: load(config, "train")[0])
+def _train(
+    config: Config, method: Method[Any], samples: Sequence[Sample], held_out: Sequence[Sample], reports: Reports, host: Host,
+    resume: bool, display: Display,
+) -> Path:  # fmt: skip
     stages, mind = method.plan(config), together(lambda: MethodState(method, config))
     accelerator, config = begin(config, resume)
     set_seed(config.run.seed)
     policy, sizes = together(lambda: preflight(config, samples, accelerator, host))
-
     notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
     updater = Updater(policy, config, accelerator, notes)
     tight = together(lambda: check_step(policy, sizes, config, accelerator, stages))
-    run = checkpoint.open_run(config, accelerator, samples, resume, method)
+    run = checkpoint.open_run(config, accelerator, samples, resume, method, held_out)
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
@@ -93,11 +101,16 @@ def _train(config: Config, method: Method[Any], samples: Sequence[Sample] | None
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             notes(warning)
+    recorder = Recorder(run, display, reports)
+    from_main(lambda: recorder.start(config))
+    validation = validate.Validation(policy, config, held_out, recorder)
     host.begin(run, policy, position)
     ahead: Work | None = None
     stopped = False
     with interrupt, display.training(config, total), supervisor, encoder, own:
-        while position.progress(config, total) < 1 and not (stopped or host.over):
+        validation.after_step(position, total)
+        checkpoint.name_best(run, validation.best_kept)
+        while position.progress(config, total) < 1 and not (stopped or validation.exhausted or host.over):
             started = time.perf_counter()
             host.before_step(position)
             stage, position = enter_stage(stages, position, config, total, updater)
@@ -115,21 +128,15 @@ def _train(config: Config, method: Method[Any], samples: Sequence[Sample] | None
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
-            from_main(partial(write, run, record, everyone, display, stage))
+            from_main(partial(recorder.step, record, everyone, stage.name))
             own.tell([group for group, _ in everyone], notes)
-            checkpoint.after_step(run, updater, position, kept, display)
+            validation.after_step(position, total, stopped=stopped)
+            checkpoint.after_step(run, updater, position, kept, display, validation.best_kept)
             host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, kept))
         final = checkpoint.save(run, updater, position, kept, final=not stopped)
     if stopped:
         display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
     return final
-
-
-def write(run: RunFolder, record: StepRecord, everyone: Sequence[tuple[Group, Route]], display: Display, stage: Stage[Any]) -> None:
-    """Record a step in the run folder and on the display."""
-    run.log_step(record)
-    run.log_rollouts(record.step, [group for group, _ in everyone], [route for _, route in everyone])
-    display.step(record, stage.name)
 
 
 def enter_stage(

@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.api import evaluate_model, samples_of, train_model
+from dyme.api import evaluate_model, reports_of, samples_of, train_model
 from dyme.cli.common import INTERRUPTED
 from dyme.comparison.cells import end_with_parent, read_cell
 from dyme.config import Config
 from dyme.system import lock
 from dyme.tracking.display import Display, new_display
 from dyme.tracking.run_folder import RunFolder
+from dyme.tracking.trackers import Reports
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +30,11 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     path = Path(config.run.output)
     if args.tied:
         end_with_parent()
-    with lock.hold(path, wait=True):  # for one of a comparison that was killed, which ends after its step
-        return _cell(args, config, path, new_display())
+    with lock.hold(path, wait=True), reports_of(config) as reports:  # waits for one of a killed comparison, which ends after its step
+        return _cell(args, config, path, new_display(), reports)
 
 
-def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display) -> int:
+def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display, reports: Reports) -> int:
     """Go on with what is in the folder, if it holds a run."""
     samples = samples_of(config, args.split, display)
     begun = (path / "config.json").exists()
@@ -41,9 +42,11 @@ def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display
         run, model, step = (RunFolder.open(path) if begun else RunFolder.create(path, config, {})), config.model.path, 0
     else:
         finished = path / "model"
-        if not finished.exists() and train_model(config, begun, display) != finished:
+        if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
             return INTERRUPTED
         run, model = RunFolder.open(path), str(finished)
-        step = run.steps()[-1].step
-    run.log_evaluation(step, args.split, evaluate_model(config, model, samples, display))
+        step = run.model_step()
+    result = evaluate_model(config, model, samples, display)
+    run.log_evaluation(step, args.split, result)
+    reports.log_evaluation(step, args.split, result)
     return 0

@@ -19,6 +19,7 @@ from dyme.methods import METHODS
 from dyme.recipe import load_recipe, read_recipe, tables_of
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
+from dyme.tracking import trackers
 from dyme.tracking.display import new_display, show_results
 from dyme.verify.rewards import find_rewards
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     overrides = [*rest, *([f"--train.{key}={value}" for key, value in parse_budget(args.budget).items()] if args.budget else [])]
     config = load_recipe(args.recipe, overrides)
     check_config(config)
+    trackers.check(config)
     plan = Study(
         config=config,
         methods=listed(args.methods, str, "methods"),
@@ -62,6 +64,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         display.note("no test data: the validation split is reported on")
         plan = replace(plan, split="validation")
     splits: set[Split] = {"validation", "test"} if len(plan.rates) > 1 else {plan.split}
+    if config.run.eval_every:
+        splits.add("validation")
     plan.try_out(samples_of(config, "train", display)[0])
     for split in sorted(splits):
         samples_of(config, split, display)

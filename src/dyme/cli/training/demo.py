@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dyme.api import evaluate_model, samples_of, train_model
+from dyme.api import evaluate_model, reports_of, samples_of, train_model
 from dyme.checks import check_training
 from dyme.cli.common import INTERRUPTED
 from dyme.config import Config
@@ -16,6 +16,7 @@ from dyme.report.page import write_page
 from dyme.system.processes import alone
 from dyme.tracking.display import Display, new_display, show_results
 from dyme.tracking.run_folder import RunFolder
+from dyme.tracking.trackers import Reports
 
 PROMPTS = 2048
 """Prompts that the demo trains on."""
@@ -36,25 +37,27 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config = build(recipe, rest)
     check_training(config)
     RunFolder.check_new(Path(config.run.output))
-    with alone(Path(config.run.output)):
-        return _demo(config, new_display())
+    reporting = reports_of(config)
+    with alone(Path(config.run.output)), reporting as reports:
+        return _demo(config, new_display(), reports)
 
 
-def _demo(config: Config, display: Display) -> int:
+def _demo(config: Config, display: Display, reports: Reports) -> int:
     test = samples_of(config, "test", display)
     display.note("The embedded model (SmolVLM's architecture, 2.7 M parameters) before training:")
     before = evaluate_model(config, config.model.path, test, display)
     show_results(display.console, {"base": before})
     size = f"{config.train.max_prompts} prompts x {config.rollout.num_generations} completions"
     display.note(f"\nDyME on {config.task.traces} quality traces: {size}. Ctrl-C saves and stops.")
-    folder = train_model(config, False, display)
+    folder = train_model(config, False, display, trackers=reports)
     run = RunFolder.open(config.run.output)
     if folder != run.path / "model":
         return INTERRUPTED
     after = evaluate_model(config, str(folder), test, display)
     try:
-        run.log_evaluation(0, "base", before)
-        run.log_evaluation(run.steps()[-1].step, "test", after)
+        for step, name, result in ((0, "base", before), (run.model_step(), "test", after)):
+            run.log_evaluation(step, name, result)
+            reports.log_evaluation(step, name, result)
         card.write(run, folder)
     finally:
         show_results(display.console, {"base": before, "DyME": after})

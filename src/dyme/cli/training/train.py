@@ -14,6 +14,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.recipe import load_recipe
 from dyme.system.processes import check_shared, together
+from dyme.tracking import trackers
 from dyme.tracking.run_folder import RunFolder
 
 
@@ -44,4 +45,5 @@ def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
     config = RunFolder.open(args.resume).config() if args.resume else load_recipe(args.recipe, rest)
     config = replace(config, run=replace(config.run, output=args.resume)) if args.resume else config
     check_training(config)
+    trackers.check(config)
     return config

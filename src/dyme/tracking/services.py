@@ -1,0 +1,282 @@
+"""Trackers that other packages bring, through accelerate: TensorBoard, W&B, trackio, and, without a table of samples, what else it knows.
+
+A run that is resumed goes on in the same place, and no step shows twice: TensorBoard drops those that come anew, and for W&B and trackio
+`trackers/NAME.json` in the run folder keeps which run it is, and the last step that was reported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from accelerate import tracking
+from numpy import asarray
+
+from dyme.config import Config
+from dyme.system.files import write_whole
+from dyme.system.launch import is_main
+from dyme.system.processes import from_main
+from dyme.tracking.run_folder import IMAGE_EDGE, RunFolder
+from dyme.tracking.trackers import OTHERS, Reports, Tracker, check, named, own
+from dyme.types import Group, Route, Sample, StepRecord
+
+COLUMNS = ("id", "question", "answer", "mode", "target", "completion", "correct", "reward", "advantage")
+"""Of a table of samples, besides the picture: a row for each completion, one for a group without any."""
+
+
+def reports_of(config: Config, trackers: Sequence[Tracker] | Reports) -> AbstractContextManager[Reports]:
+    """The reports of a run to these trackers, else to those that `run.report_to` names; only the main process has any.
+
+    Reports that a caller holds already are the caller's to finish. Raises ConfigError for names of trackers that cannot be had.
+    """
+    if isinstance(trackers, Reports):
+        return nullcontext(trackers)
+    from_main(lambda: check(config, trackers))
+    return Reports(lambda: trackers_of(config, trackers))
+
+
+def trackers_of(config: Config, trackers: Sequence[Tracker] = ()) -> dict[str, Tracker | type[Tracker]]:
+    """These trackers by their names, else those that `run.report_to` names."""
+    if not is_main():
+        return {}
+    if trackers:
+        return {f"{type(tracker).__name__} {k}": tracker for k, tracker in enumerate(trackers, 1)}
+    made: dict[str, Tracker] = {name: Service(name) for name in OTHERS}
+    made |= {"tensorboard": TensorBoard(), "wandb": WandB(), "trackio": Trackio()}
+    return {name: made.get(name) or own(name) for name in named(config)}
+
+
+def project_of(config: Config, variable: str) -> str:
+    """The project that a run belongs to: `run.project`, else the environment variable of the service, else "dyme"."""
+    return config.run.project or os.environ.get(variable) or "dyme"
+
+
+class Service(Tracker):
+    """A tracker of accelerate's, by its name: figures as train/NAME, evaluations as EVALUATION/NAME, and the settings."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.made: Any = None
+        """accelerate's tracker, once it was started."""
+
+    def start(self, config: Config, run: RunFolder) -> None:
+        """Begin, or go on with what a resumed run began."""
+        kind = tracking.LOGGER_TYPE_TO_CLASS[self.name]
+        self.made = kind(project_of(config, ""), *([str(run.path)] if kind.requires_logging_directory else []))
+        self.made.start()
+        self.made.store_init_configuration(flat(config))
+
+    def log_step(self, record: StepRecord) -> None:
+        """Take the figures of a step."""
+        figures = {"epoch": record.epoch, "prompts": record.prompts, "seconds": record.seconds, **record.metrics}
+        self.log({f"train/{name}": value for name, value in figures.items()}, record.step)
+
+    def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
+        """Take the values of an evaluation, and the ends of the accuracies' intervals."""
+        figures = {metric: found["value"] for metric, found in result["metrics"].items()}
+        for metric in [metric for metric in figures if metric.endswith("_accuracy")]:
+            figures |= {f"{metric}_{end}": result["metrics"][metric][end] for end in ("low", "high")}
+        self.log({f"{name}/{metric}": value for metric, value in figures.items()}, step)
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Hand values of a step to the service."""
+        self.made.log(dict(values), step=step)
+
+    def finish(self) -> None:
+        """End the service's run."""
+        self.made.finish()
+
+
+class TensorBoard(Service):
+    """Event files in the run folder's `tensorboard`; samples as texts and pictures, the settings as a text."""
+
+    def __init__(self) -> None:
+        super().__init__("tensorboard")
+
+    def start(self, config: Config, run: RunFolder) -> None:
+        """Begin; what a resumed run does anew takes the place of what it did before."""
+        self.made = tracking.TensorBoardTracker("tensorboard", str(run.path), purge_step=len(run.steps()) + 1)
+        self.made.start()
+        self.made.tracker.add_text("config", f"```json\n{json.dumps(config.to_dict(), indent=1)}\n```")
+
+    def log_samples(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
+        """Write a Markdown table, and the pictures beside it."""
+        writer = self.made.tracker
+        table = [[cell(value) for value in row] for group, route in zip(groups, routes, strict=True) for row in rows(group, route)]
+        lines = [COLUMNS, ["---"] * len(COLUMNS), *table]
+        writer.add_text("samples", "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
+        for k, group in enumerate(groups, 1):
+            if (picture := picture_of(group.sample)) is not None:
+                writer.add_image(f"samples/picture {k}", asarray(picture), step, dataformats="HWC")
+
+
+class Kept:
+    """What a run folder keeps of a service's run, so that a resumed run goes on with it: `trackers/NAME.json`."""
+
+    def __init__(self, file: Path, run: Mapping[str, str]) -> None:
+        """Read the file; where there is none yet, keep `run`, what names the service's run."""
+        self.file, self.old = file, file.exists()
+        """Whether the service's run had begun before."""
+        held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if self.old else {"run": dict(run), "last": {}}
+        self.run: dict[str, str] = held["run"]
+        self.last: dict[str, int] = held["last"]
+        """Kind of report -> the last step that was reported."""
+        self.write()
+
+    def new(self, kind: str, step: int) -> bool:
+        """Whether a report of this kind was not made yet after `step`."""
+        return step > self.last.get(kind, -1)
+
+    def reported(self, kind: str, step: int) -> None:
+        """Keep that it was made."""
+        self.last[kind] = step
+        self.write()
+
+    def write(self) -> None:
+        """Write the file."""
+        self.file.parent.mkdir(exist_ok=True)
+        write_whole(self.file, json.dumps({"run": self.run, "last": self.last}).encode())
+
+
+class Hosted(Service):
+    """A service whose run can be gone on with, by an id or a name, and which has tables with pictures: `module` has Table and Image."""
+
+    kept: Kept
+    module: Any
+
+    def log_step(self, record: StepRecord) -> None:
+        """Take the figures of a step that were not reported before."""
+        if self.kept.new("train", record.step):
+            super().log_step(record)
+            self.kept.reported("train", record.step)
+
+    def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
+        """Take an evaluation that was not reported before."""
+        if self.kept.new(name, step):
+            super().log_evaluation(step, name, result)
+            self.kept.reported(name, step)
+
+    def log_samples(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
+        """Take a table of samples, the picture in its first column."""
+        if not self.kept.new("samples", step):
+            return
+        pictures = [picture_of(group.sample) for group in groups]
+        images = [None if picture is None else self.module.Image(picture) for picture in pictures]
+        if shown := [image for image in images if image is not None]:
+            self.log_pictures(shown, step)
+        data = [[image, *row] for image, group, route in zip(images, groups, routes, strict=True) for row in rows(group, route)]
+        self.log({"samples": self.module.Table(columns=["picture", *COLUMNS], data=data)}, step)
+        self.kept.reported("samples", step)
+
+    def log_pictures(self, images: Sequence[Any], step: int) -> None:
+        """Take the pictures of a table by themselves, if the service wants them so."""
+
+
+class WandB(Hosted):
+    """A run of W&B, its files in the run folder's `wandb`; WANDB_MODE=offline keeps it there. A run that is open already is used."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+
+    def start(self, config: Config, run: RunFolder) -> None:
+        """Begin the run, or go on with it by its id."""
+        import wandb
+
+        self.module, self.theirs, self.highest = wandb, wandb.run is not None, 0
+        names = {"id": uuid.uuid4().hex[:8], "project": project_of(config, "WANDB_PROJECT")}
+        self.kept = Kept(run.path / "trackers" / "wandb.json", names)
+        self.made = tracking.WandBTracker(
+            self.kept.run["project"], name=name_of(config), id=self.kept.run["id"], resume="allow", dir=str(run.path),
+            settings=wandb.Settings(console="off"),
+        )  # fmt: skip
+        if wandb.run is not None:
+            self.made.run, self.highest = wandb.run, wandb.run.step
+        else:
+            self.made.start()
+        self.made.run.config.update(config.to_dict(), allow_val_change=True)
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Hand over values of a step; W&B takes none of steps before the last, such as the best model's."""
+        self.highest = max(self.highest, step)
+        super().log(values, self.highest)
+
+    def log_pictures(self, images: Sequence[Any], step: int) -> None:
+        """Keep the pictures in the run's own files; a table alone would leave them in a folder of W&B's."""
+        self.log({"samples/pictures": list(images)}, step)
+
+    def finish(self) -> None:
+        """End the run, unless the caller's script had opened it."""
+        if not self.theirs:
+            super().finish()
+
+
+class Trackio(Hosted):
+    """A run of trackio, in its own folder (TRACKIO_DIR) or Space (TRACKIO_SPACE_ID)."""
+
+    def __init__(self) -> None:
+        super().__init__("trackio")
+
+    def start(self, config: Config, run: RunFolder) -> None:
+        """Begin the run, or go on with it by its name."""
+        import trackio
+
+        self.module = trackio
+        self.kept = Kept(
+            run.path / "trackers" / "trackio.json", {"name": name_of(config), "project": project_of(config, "TRACKIO_PROJECT")}
+        )
+        how = "allow" if self.kept.old else "never"
+        self.made = tracking.TrackioTracker(
+            self.kept.run["project"], name=self.kept.run["name"], resume=how, config=config.to_dict(), embed=False
+        )
+        self.made.start()
+        known = self.kept.run.setdefault("id", self.made.tracker.id)
+        if known != self.made.tracker.id:
+            raise RuntimeError(f"another run of the name {self.kept.run['name']!r} has begun since; give each its own run.run_name")
+        self.kept.write()
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Hand over values with their step, which accelerate before 1.11 leaves out."""
+        self.made.tracker.log(dict(values), step=step)
+
+
+def name_of(config: Config) -> str:
+    """The name of a run: `run.run_name`, else its folder as it was given."""
+    return config.run.run_name or Path(config.run.output).as_posix()
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The settings as "section.key": number, switch or text."""
+    found = {f"{section}.{key}": value for section, table in config.to_dict().items() for key, value in table.items()}
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in found.items()}
+
+
+def rows(group: Group, route: Route) -> list[tuple[Any, ...]]:
+    """A group as rows of COLUMNS."""
+    sample, advantages = group.sample, {branch.completion: branch.advantage for branch in route.branches}
+    target = group.target or sample.rationale or ""
+    head = (sample.id, sample.question, sample.answer, route.mode, target)
+    answered: list[tuple[Any, ...]] = [
+        (completion.text, verdict.correct, verdict.reward, advantages.get(k))
+        for k, (completion, verdict) in enumerate(zip(group.completions, group.verdicts, strict=True))
+    ]
+    return [(*head, *row) for row in answered or [("", None, None, None)]]
+
+
+def cell(value: Any) -> str:
+    """A value as a cell of a Markdown table."""
+    text = "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def picture_of(sample: Sample) -> Any:
+    """The first picture of a sample, made small, or None."""
+    if not sample.images:
+        return None
+    picture = sample.images[0].load().convert("RGB")
+    picture.thumbnail((IMAGE_EDGE, IMAGE_EDGE))
+    return picture
