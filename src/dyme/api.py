@@ -33,7 +33,10 @@ from dyme.types import PromptStyle, Sample
 from dyme.verify.rewards import find_rewards
 
 if TYPE_CHECKING:
+    from dyme.methods import Method
     from dyme.model.policy import Policy
+    from dyme.verify.rewards import Reward
+    from dyme.verify.verifier import Verifier
 
 Rows = Iterable[Sample | Mapping[str, Any]]
 """Samples, or dicts in the fields of a row of one's own data (docs/data.md)."""
@@ -61,9 +64,9 @@ def train(
     *,
     samples: Rows | None = None,
     validation: Rows | None = None,
-    rewards: Mapping[str, Any] | None = None,
-    verifier: Any = None,
-    method: Any = None,
+    rewards: Mapping[str, Reward] | None = None,
+    verifier: Verifier | None = None,
+    method: Method[Any] | None = None,
     trackers: Sequence[Tracker] = (),
     resume: bool = False,
     display: Display | None = None,
@@ -149,7 +152,7 @@ def evaluate(
     split: Split | None = None,
     prompts: Sequence[PromptStyle] = STYLES,
     k: int = 8,
-    verifier: Any = None,
+    verifier: Verifier | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
     """Ask a model each sample and return the figures: "metrics" (name -> value, low, high, n), "by_kind", "by_answer_kind", "examples".
