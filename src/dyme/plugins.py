@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -146,6 +146,12 @@ def failure(error: BaseException, function: Any) -> str:
     place = f"{Path(code.co_filename).name}, line {line}" if code and line else place_of(function)
     words = " ".join(str(error).split())
     return f"{place}: {type(error).__name__}{': ' if words else ''}{words if len(words) <= _LONGEST else words[:_LONGEST] + ' ...'}"
+
+
+def digests(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the user's files among the places of these names."""
+    files = {place for name in names if (place := name.rpartition(":")[0]).endswith(".py") and Path(place).is_file()}
+    return {place: hashlib.sha256(Path(place).read_bytes()).hexdigest() for place in sorted(files)}
 
 
 def _code(function: Any) -> CodeType | None:

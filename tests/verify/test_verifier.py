@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -14,10 +15,12 @@ import pytest
 from dyme import plugins
 from dyme.config import Config, RewardConfig
 from dyme.errors import ConfigError, DataError
-from dyme.methods import METHODS
+from dyme.evaluation.items import Plan, fingerprint
+from dyme.methods import Context
+from dyme.publishing import card
 from dyme.tasks.rules import rules_of
 from dyme.tracking.metrics import completion_figures
-from dyme.training.draw import routes_of, settled
+from dyme.training.draw import Sampler
 from dyme.types import Completion, Group, Judgement, Sample
 from dyme.verify.rewards import Rewards
 from dyme.verify.rules import check_answers, judge_direct, verify, verify_group
@@ -91,9 +94,9 @@ def test_a_group_it_failed_on_is_skipped_and_counted() -> None:
         group = verify_group(Group(sample=SAMPLE, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts)), rules)
         assert [v.failed for v in group.verdicts] == [False, True, False] and not group.judged
         rewards = Rewards(config.reward)
-        for stage in (METHODS["dyme"].stages(config)[0], METHODS["grpo"].stages(config)[0]):
-            [route] = settled(routes_of([group], stage, config), [group], config)
-            assert (route.mode, route.branches, route.reason) == ("skip", (), "the verifier failed")
+        sampler: Any = SimpleNamespace(mind=SimpleNamespace(method=None), accelerator=SimpleNamespace(process_index=0, num_processes=1))
+        [route] = Sampler._routes(sampler, [group], None, Context(config=config, settings=None, batch=(group.verdicts,)))  # type: ignore[arg-type]
+        assert (route.mode, route.branches, route.reason) == ("skip", (), "the verifier failed"), "no method is asked"
         assert completion_figures([group])["verifier_failures"] == 1.0
         assert "verifier_failures" not in completion_figures(
             [replace(group, verdicts=group.verdicts[:1], completions=group.completions[:1])]
@@ -121,3 +124,17 @@ def test_wrong_functions_are_refused_in_one_line() -> None:
         ),
     ):
         rules_of(config)
+
+
+def test_an_evaluation_depends_on_the_verifiers_file_and_a_card_shows_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def judge(prediction, sample):\n    return prediction == sample.answer\n")
+    config = replace(Config(), task=replace(Config().task, verifier=f"{file}:judge", name=f"{file}:TASK"))
+    config = replace(config, reward=replace(config.reward, functions=(f"{file}:judge",)))
+    before = fingerprint(config, "model", [SAMPLE], "test", Plan())
+    file.write_text("def judge(prediction, sample):\n    return False\n")
+    changed = fingerprint(config, "model", [SAMPLE], "test", Plan())
+    assert before["code"] != changed["code"] and {**before, "code": 0} == {**changed, "code": 0}
+    assert "code" not in fingerprint(Config(), "model", [SAMPLE], "test", Plan())
+    shown = card._settings(config)
+    assert str(tmp_path) not in shown and 'functions = ["mine.py:judge"]' in shown and 'name = "mine.py:TASK"' in shown

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dyme import plugins
 from dyme.config import Config
 from dyme.errors import RunError, at
 from dyme.system import lock
@@ -178,6 +179,7 @@ def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: st
     A folder's files are known by size and time. A hub id is known by its name alone.
     """
     folder = Path(model)
+    code = plugins.digests((config.task.name, config.task.verifier))
     files = sorted(file for file in folder.iterdir() if file.suffix in _MODEL_FILES) if folder.is_dir() else []
     return {
         "model": {"path": str(folder.resolve()) if files else model, "files": {f.name: _size_and_time(f) for f in files}},
@@ -192,6 +194,7 @@ def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: st
         "items": {"count": len(samples), "digest": digest(samples)},
         "sampled": {"k": plan.k, "items": plan.sampled if plan.k else 0},
         "versions": {name: _version(name) for name in _PACKAGES},
+        **({"code": code} if code else {}),
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from dyme.tracking.run_folder import RunFolder
 
 _TEXTS = (
     "model.lora_targets", "model.system_prompt", "task.name", "task.language", "task.think_prompt", "task.direct_prompt", "task.marker",
+    "task.verifier",
 )  # fmt: skip
 """Settings of free text that are no place; a number, a switch or one of a few words tells nothing of the machine."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -97,7 +98,7 @@ def _front(base: str, adapter: bool, sees: bool) -> str:
 
 
 def _title(config: Config, method: Mapping[str, Any]) -> str:
-    return f"{Path(config.model.path).name}, {method['name']} on {config.task.name}"
+    return f"{Path(config.model.path).name}, {method['name']} on {label(config.task.name)}"
 
 
 def _summary(config: Config, method: Mapping[str, Any], base: str, adapter: bool) -> str:
@@ -106,7 +107,7 @@ def _summary(config: Config, method: Mapping[str, Any], base: str, adapter: bool
     rolled = f"{config.rollout.num_generations} completions a prompt, " if method["rolls_out"] else ""
     source = f" The method's source: {method['source']}." if method["source"] else ""
     return (
-        f"{what} {of}, trained with dyme by the method `{method['name']}` on the task `{config.task.name}` ({rolled}"
+        f"{what} {of}, trained with dyme by the method `{method['name']}` on the task `{label(config.task.name)}` ({rolled}"
         f"{config.train.prompts_per_step} prompts a step).{source}"
     )
 
@@ -165,7 +166,9 @@ def _settings(config: Config) -> str:
     default, out = Config(), []
     for section in dataclasses.fields(Config):
         own, plain, hints = _tables(section.name, config, default)
-        changed = [f"{k} = {json.dumps(v)}" for k, v in own.items() if v != plain.get(k) and _shown(section.name, k, v, hints.get(k))]
+        changed = [
+            f"{k} = {json.dumps(_labelled(v))}" for k, v in own.items() if v != plain.get(k) and _shown(section.name, k, v, hints.get(k))
+        ]
         out += [f"[{section.name}]", *changed, ""] if changed else []
     return "\n".join(out) or "# none\n"
 
@@ -181,6 +184,13 @@ def _tables(section: str, config: Config, default: Config) -> tuple[dict[str, An
     names = {"name": config.method.name} if config.method.name != default.method.name else {}
     hints = typing.get_type_hints(type(found)) | {"name": typing.Literal[config.method.name]}
     return names | dict(config.method.settings), dataclasses.asdict(found), hints
+
+
+def _labelled(value: Any) -> Any:
+    """A value without the folders of a user's files in it."""
+    if isinstance(value, tuple):
+        return [_labelled(part) for part in value]
+    return label(value) if isinstance(value, str) else value
 
 
 def _shown(section: str, key: str, value: Any, hint: Any) -> bool:

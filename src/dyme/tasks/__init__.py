@@ -5,6 +5,8 @@ To add one here, write a file like `charts/` (drawn here) or `gsm8k.py` (a publi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dyme import plugins
 from dyme.config import TaskConfig
 from dyme.data import rows, splits
@@ -47,5 +49,5 @@ def held_out(config: TaskConfig) -> Split | None:
     task = task_of(config)
     if task.published is None:
         return "test" if config.name in TASKS else own_held_out(task, config)
-    named = splits.with_path(task.published, config)
+    named = splits.with_path(task.published, replace(config, name=task.name))
     return "test" if named.test else "validation" if rows.has_validation(named) else None

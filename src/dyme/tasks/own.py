@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dyme.config import TaskConfig
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError, DataError, DymeError, quoted
@@ -46,7 +48,7 @@ def own_held_out(task: Task, config: TaskConfig) -> Split | None:
 
 def _loaded(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
     try:
-        return list(task.load(config, split))
+        return list(task.load(replace(config, name=task.name), split))
     except DymeError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from dyme.data.prepare import prepare as prepare_source
 from dyme.errors import ConfigError
 from dyme.recipe import build
 from dyme.settings import nearest
-from dyme.tasks import TASKS
+from dyme.tasks import TASKS, task_of
 from dyme.tracking.display import Display, new_display, progress_bars, show_listing
 
 RECIPE = "charts-dyme"
@@ -39,16 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Prepare a data set for a task, say what that gave and dropped, and what to do next."""
     config = build({}, rest)
-    published = {name: task.published for name, task in TASKS.items() if task.published}
-    if args.task not in published:
-        drawn = f"task {args.task} draws its own data" if args.task in TASKS else f"unknown task {args.task!r}"
-        raise ConfigError(f"{drawn}; {nearest(args.task, published)}")
+    chosen = task_of(replace(config.task, name=args.task))
+    if chosen.published is None:
+        others = [name for name, task in TASKS.items() if task.published]
+        raise ConfigError(f"task {args.task} draws its own data, and there is nothing to prepare; {nearest(args.task, others)}")
     if args.limit < 0:
         raise ConfigError("--limit must not be negative")
     display = new_display()
-    task = replace(config.task, name=args.task)
+    task = replace(config.task, name=chosen.name)
     with progress_bars(display) as progress:
-        report = prepare_source(published[args.task], task, args.source, args.out, limit=args.limit, progress=progress)
+        report = prepare_source(chosen.published, task, args.source, args.out, limit=args.limit, progress=progress)
     _show(display, report)
     if "train" in report.rows:
         display.note("the next command takes the embedded model, to see it run; `dyme recipes` lists settings for real checkpoints")

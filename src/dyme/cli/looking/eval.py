@@ -16,6 +16,7 @@ from dyme.config import Config
 from dyme.evaluation.items import BATCH_TOKENS, STYLES, ItemFolder, Plan, fingerprint
 from dyme.system.launch import is_main
 from dyme.system.processes import alone, check_shared, from_main, together
+from dyme.tasks import task_of
 from dyme.tracking.display import Display, new_display, show_evaluation
 from dyme.types import Sample
 
@@ -77,8 +78,8 @@ def _out(args: argparse.Namespace, config: Config) -> Path | None:
     """The folder of --out; without a name, one that tells task, split and model."""
     if args.out is None or args.out:
         return Path(args.out) if args.out else None
-    name = re.sub(r"[^\w.+-]+", "-", args.model).strip("-.")
-    return Path("evals") / f"{config.task.name}-{args.split}-{name}"
+    task, model = (re.sub(r"[^\w.+-]+", "-", name).strip("-.") for name in (task_of(config.task).name, args.model))
+    return Path("evals") / f"{task}-{args.split}-{model}"
 
 
 def _held(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> int:
