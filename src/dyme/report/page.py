@@ -46,7 +46,7 @@ def write_page(run: Path, out: Path | None = None) -> Path:
         out or folder.path / "report.html",
         title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
-        tiles=_tiles(records, steps, prompts, latest),
+        tiles=[*_tiles(records, steps, prompts, latest), *_best(folder)],
         evaluations=[_evaluation(folder, row) for row in latest.values()],
         plots=_plots(records, steps, prompts, evaluations),
         figures=_figures(records, prompts),
@@ -103,6 +103,12 @@ def _tiles(
         seconds = records[-1].seconds
         tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step"))
     return tiles
+
+
+def _best(folder: RunFolder) -> list[Tile]:
+    """The best checkpoint, if it is kept."""
+    best = folder.best()
+    return [Tile(f"best {words(best['metric'])}", figure(best["metric"], best["value"]), f"step {best['step']}, kept")] if best else []
 
 
 def _change(label: str, name: str, values: Sequence[float]) -> list[Tile]:
@@ -169,7 +175,7 @@ def _plots(
         out.append(lines("length", "Length of completions, tokens", x, length, xlabel="prompts seen"))
     if parsed:
         out.append(lines("format", "Completions in the asked format", x, parsed, xlabel="prompts seen", percent=True))
-    return out + _courses(evaluations, prompts)
+    return _courses(evaluations, prompts) + out
 
 
 def _courses(evaluations: Iterable[Mapping[str, Any]], prompts: Mapping[int, float]) -> list[Plot]:
