@@ -195,6 +195,10 @@ def test_wrong_use_is_one_line_before_anything_long(tmp_path: Path, trained: dym
         "give samples or a split, not both": lambda: dyme.evaluate("embedded", samples=rows(1), split="test"),
         "task jsonl has no test data": lambda: dyme.evaluate(trained),
         "display is str; give a dyme.Display": lambda: dyme.train(config, samples=rows(1), display="quiet"),  # type: ignore[arg-type]
+        "trackers is int; give a list": lambda: dyme.train(config, samples=rows(1), trackers=3),  # type: ignore[arg-type]
+        "a dyme.Method is needed": lambda: dyme.train(config, samples=rows(1), method="sft"),  # type: ignore[arg-type]
+        "a function (prediction, sample) is needed": lambda: dyme.train(config, samples=rows(1), verifier=3),  # type: ignore[arg-type]
+        "rewards must be named": lambda: dyme.train(config, samples=rows(1), rewards=[3]),  # type: ignore[arg-type]
         "k must be": lambda: dyme.evaluate("embedded", samples=rows(1), k=1),
         "prompts is 'think'": lambda: dyme.evaluate("embedded", samples=rows(1), prompts="think"),  # type: ignore[arg-type]
         "a model is a folder": lambda: dyme.evaluate(3, samples=rows(1)),  # type: ignore[arg-type]

@@ -84,13 +84,12 @@ def train(
     after Ctrl-C: the run is saved.
     """
     tuning.tune()
-    doors = {name: value for name, value in {"trackers": trackers}.items() if value}
     with plugins.given(config, rewards=rewards, verifier=verifier, method=method) as config:
-        return _begin(config, samples, validation, doors, resume, _display(display))
+        return _begin(config, samples, validation, trackers, resume, _display(display))
 
 
 def _begin(
-    config: Config, samples: Rows | None, validation: Rows | None, doors: Mapping[str, Any], resume: bool, display: Display
+    config: Config, samples: Rows | None, validation: Rows | None, trackers: Sequence[Tracker], resume: bool, display: Display
 ) -> RunFolder:
     """`train`, with a config that names the functions given."""
     chosen = together(lambda: check_training(config))
@@ -104,21 +103,20 @@ def _begin(
         from_main(lambda: RunFolder.check_new(place))
     if config.run.push_to_hub:
         hub.need_token()
-    reporting = reports_of(config, doors.get("trackers", ()))
+    if not isinstance(trackers, list | tuple):
+        raise ConfigError(f"trackers is {type(trackers).__name__}; give a list of dyme.Tracker")
+    reporting = reports_of(config, trackers)
     with alone(place), reporting as reports:
-        doors = {**doors, "trackers": reports}
-        return _train(config, samples, validation, doors, resume, display)
+        return _train(config, samples, validation, reports, resume, display)
 
 
-def _train(
-    config: Config, samples: Rows | None, validation: Rows | None, doors: Mapping[str, Any], resume: bool, display: Display
-) -> RunFolder:
+def _train(config: Config, samples: Rows | None, validation: Rows | None, reports: Reports, resume: bool, display: Display) -> RunFolder:
     held = samples_of(config, "validation", display, validation) if validation is not None else None
     split, rows = _held_out(config, samples is not None, held, display)
     if split == "validation" and held is None:
         display.note(f"no test data: the evaluation at the end is on the validation split, {len(rows)} rows that are not trained on")
     run = RunFolder(config.run.output)
-    folder = train_model(config, resume, display, samples=samples, validation=held, **doors)
+    folder = train_model(config, resume, display, samples=samples, validation=held, trackers=reports)
     if folder != run.path / "model":
         step = next(iter(from_main(run.checkpoints)), (0,))[0]
         raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; go on with dyme.train(..., resume=True), all else alike")
@@ -131,7 +129,7 @@ def _train(
             if split and fresh:
                 step = run.model_step()
                 run.log_evaluation(step, split, done[split])
-                doors["trackers"].log_evaluation(step, split, done[split])
+                reports.log_evaluation(step, split, done[split])
             card.write(run, folder)
         finally:
             if split:
