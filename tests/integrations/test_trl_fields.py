@@ -32,7 +32,7 @@ ELSEWHERE = {
     "output_dir", "push_to_hub", "hub_model_id", "logging_strategy", "logging_steps", "logging_first_step", "disable_tqdm", "eval_strategy",
     "eval_steps", "eval_delay", "eval_on_start", "num_generations_eval", "metric_for_best_model", "greater_is_better", "use_cpu",
     "remove_unused_columns", "chat_template_kwargs", "model_init_kwargs", "trust_remote_code", "disable_dropout", "reward_weights", "optim",
-    "warmup_ratio", "activation_checkpointing", "report_to", "run_name", "project",
+    "warmup_ratio", "activation_checkpointing",
 }  # fmt: skip
 """Honoured by the trainer itself: test_trl_trainer.py shows them."""
 

@@ -542,3 +542,12 @@ def test_reward_models_say_what_they_say_in_trl(plain: bool, checkpoints: Checkp
     assert "rewards/judge/mean" in ours.state.log_history[0]
     with pytest.raises(ConfigError, match="reward_processing_classes has 1 for 2"):
         trainer(checkpoints("llama"), tmp_path, [spread, never], data, reward_processing_classes=[None])
+
+
+def test_reports_go_to_dymes_trackers(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    ours = trainer(checkpoints("qwen2"), tmp_path, args={"report_to": "tensorboard", "run_name": "mine", "max_steps": 1})
+    assert (ours.config.run.report_to, ours.config.run.run_name, ours.config.run.project) == (("tensorboard",), "mine", "")
+    with pytest.raises(ConfigError, match="run.report_to: 'neptune' is not known"):
+        trainer(checkpoints("qwen2"), tmp_path, args={"report_to": "neptune"}).train()
+    with pytest.raises(ConfigError, match="run.eval_every asks dyme's own verifier; set eval_strategy"):
+        trainer(checkpoints("qwen2"), tmp_path, dyme={"run.eval_every": 2})

@@ -13,7 +13,6 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from dyme.config import RunConfig
 from dyme.errors import ConfigError, quoted
 
 FOLDER = "dyme"
@@ -272,16 +271,11 @@ def _run(args: GRPOConfig, budget: Budget) -> dict[str, Any]:
     """Settings of the run folder."""
     saves: dict[str, Callable[[], int]] = {"no": lambda: 0, "steps": lambda: _every(args.save_steps, budget),
                                            "epoch": lambda: budget.rollouts_per_epoch}  # fmt: skip
-    known = {field.name for field in dataclasses.fields(RunConfig)}
-    report = {
-        "report_to": tuple(args.report_to),
-        "run_name": args.run_name or "",
-        "project": args.project if "project" in changed(args) else "",
-    }
     return {
         "output": str(Path(args.output_dir) / FOLDER), "seed": args.seed, "save_every": choice(args, "save_strategy", saves)(),
         "keep_checkpoints": args.save_total_limit or 10**6, "hub_private_repo": bool(args.hub_private_repo),
-    } | {name: value for name, value in report.items() if name in known}  # fmt: skip
+        "report_to": tuple(args.report_to), "run_name": args.run_name or "", "project": args.project if "project" in changed(args) else "",
+    }  # fmt: skip
 
 
 def _every(steps: float, budget: Budget) -> int:

@@ -125,6 +125,8 @@ class DyMETrainer(Host):
         config = build(tree, where="DyMETrainer")
         if config.supervision.checker != "off":
             raise ConfigError("supervision.checker grades dyme's own thinking reward, and the rewards are yours; leave it off")
+        if config.run.eval_every:
+            raise ConfigError("run.eval_every asks dyme's own verifier; set eval_strategy and eval_steps of GRPOConfig")
         if not trace and any("traces" in stage.needs for stage in method_of(config).plan(config)):
             raise ConfigError(f"method {config.method.name} memorizes; name the column to memorize, e.g. trace='solution'")
         return config
