@@ -57,6 +57,10 @@ class RunFolder:
         self._shown: list[tuple[int, str]] | None = None
         self._stride = 1
 
+    def __repr__(self) -> str:
+        """As it is made: RunFolder('runs/mine')."""
+        return f"RunFolder({str(self.path)!r})"
+
     @classmethod
     def create(cls, path: str | Path, config: Config, extra: Mapping[str, Any] | None = None) -> RunFolder:
         """Make the folder and write config.json and versions.json; `extra` (hardware, parameter counts, ...) joins the latter.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,7 @@ class DyMETrainer(Host):
         """Say what decides and what is without meaning here; then callbacks begin."""
         for line in self.notes:
             self.display.note(line)
-            from_main(lambda: run.log_event("note", message=line))  # noqa: B023 (it is called at once)
+            from_main(partial(run.log_event, "note", message=line))
         self.events.begin(run, position)
 
     def before_step(self, position: Any) -> None:
