@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
+from dyme.integrations.trl.figures import figures
 from dyme.system.processes import from_main
 from dyme.system.processes import state as launch
 from dyme.types import Group, StepRecord
 
 if TYPE_CHECKING:
-    from dyme.integrations.trl.trainer import DyMETrainer
     from dyme.training.schedule import Position
 
 _OURS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "kl": "kl"}
@@ -28,8 +28,8 @@ _SHARES = ("share_memorize", "share_explore", "share_skip")
 class Events:
     """The callbacks of a trainer and the state that they get."""
 
-    def __init__(self, trainer: DyMETrainer, callbacks: Sequence[Any]) -> None:
-        """Tell the callbacks that the trainer was made."""
+    def __init__(self, trainer: Any, callbacks: Sequence[Any]) -> None:
+        """Tell the callbacks that `trainer`, a DyMETrainer, was made."""
         self.trainer, self.args = trainer, trainer.args
         self.state, self.control = TrainerState(), TrainerControl()
         self.state.is_world_process_zero = self.state.is_local_process_zero = bool(launch().is_main_process)
@@ -60,8 +60,6 @@ class Events:
 
     def after_step(self, record: StepRecord, groups: Sequence[Group], save: Callable[[], Any]) -> None:
         """Tell the callbacks of a step that was made, and do as they say."""
-        from dyme.integrations.trl.trainer import figures
-
         before, iterations = int(self.state.epoch), self.trainer.budget.iterations
         self.state.global_step, self.state.epoch = record.step * iterations, record.epoch
         ours = {theirs: record.metrics[own] for own, theirs in _OURS.items() if own in record.metrics}

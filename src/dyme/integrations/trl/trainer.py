@@ -21,6 +21,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError, ModelError, RunError
 from dyme.integrations.trl import fields, models
 from dyme.integrations.trl.events import Events
+from dyme.integrations.trl.figures import figures
 from dyme.integrations.trl.reward_models import with_models
 from dyme.integrations.trl.rewards import Rewards
 from dyme.integrations.trl.rows import Rows, place_of, read
@@ -33,7 +34,6 @@ from dyme.recipe import build
 from dyme.rollout import hf
 from dyme.system.processes import from_main, state, together
 from dyme.tracking.display import Display
-from dyme.tracking.metrics import completion_figures
 from dyme.training.loop import train
 from dyme.training.setup import Grade, Host
 from dyme.types import Group, Sample
@@ -330,35 +330,6 @@ class DyMETrainer(Host):
             return groups
 
         return figures(gather_object(together(work)), self.reward.names) | self.reward.metrics()
-
-
-def figures(groups: Sequence[Group], names: Sequence[str]) -> dict[str, float]:
-    """A step's or an evaluation's figures under TRL's names, and `correct`, the share of correct completions."""
-    known = completion_figures(groups)
-    verdicts = [verdict for group in groups for verdict in group.verdicts]
-    totals = [verdict.reward for verdict in verdicts if verdict.reward == verdict.reward]
-    spreads = [_deviation([v.reward for v in group.verdicts if v.reward == v.reward]) for group in groups]
-    out = {"reward": _mean(totals), "reward_std": _deviation(totals), "correct": known["accuracy"],
-           "frac_reward_zero_std": _mean([float(spread < 1e-8) for spread in spreads])}  # fmt: skip
-    for name in names:
-        own = [verdict.rewards[name] for verdict in verdicts if name in verdict.rewards]
-        out |= {f"rewards/{name}/mean": _mean(own), f"rewards/{name}/std": _deviation(own)}
-    lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
-    ended = [len(c.token_ids) for group in groups for c in group.completions if c.finished] or [0]
-    for word, sizes in (("", lengths), ("terminated_", ended)):
-        out |= {f"completions/mean_{word}length": _mean(sizes), f"completions/min_{word}length": float(min(sizes)),
-                f"completions/max_{word}length": float(max(sizes))}  # fmt: skip
-    return out | {"completions/clipped_ratio": known["truncated"]}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation, as TRL logs it."""
-    mean = _mean(values)
-    return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0
 
 
 def _held_out(data: Any) -> dict[str, Rows]:
