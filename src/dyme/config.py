@@ -13,18 +13,18 @@ SEEDS = 2**32 - 1
 
 
 class Bounds:
-    """The values that a number may have; `recipe.check_values` holds each setting to its own, and `dyme settings` shows them."""
+    """Bounds of a number: `recipe.check_values` checks each setting against its bounds, and `dyme settings` shows them."""
 
     def __init__(self, least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf, below: float = math.inf) -> None:
         """`least` and `most` are included, `above` and `below` are not."""
         self.least, self.most, self.above, self.below = least, most, above, below
 
     def hold(self, value: float) -> bool:
-        """Whether a value lies within."""
+        """Return whether a value lies within the bounds."""
         return self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
-        """In words: "from 1 to 65,536"."""
+        """Return the bounds in words: "from 1 to 65,536"."""
         if math.isfinite(self.least) and math.isfinite(self.most):
             return f"from {self.least:,} to {self.most:,}"
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
@@ -32,12 +32,12 @@ class Bounds:
 
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-"""Names of precisions to compute in."""
+"""Precisions that a model can compute in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where a run goes and how often it saves."""
+    """Where a run is written, how often it is saved and evaluated, and who gets its figures."""
 
     output: str = "runs/dyme"
     """Run folder; it must be new or empty unless you resume."""
@@ -48,31 +48,31 @@ class RunConfig:
     keep_checkpoints: Annotated[int, Bounds(1, 10**6)] = 2
     """Checkpoints kept; older ones are deleted."""
     push_to_hub: bool = False
-    """Upload the final model with its card to run.hub_model_id (`dyme push` does it later)."""
+    """Upload the final model with its card to run.hub_model_id after training (`dyme push` uploads it later)."""
     hub_model_id: str = ""
-    """Repository on the hub, e.g. "me/my-model"; made if it is new."""
+    """Repository on the hub, e.g. "me/my-model"; created if it does not exist."""
     hub_private_repo: bool = False
-    """Make that repository a private one."""
+    """Create that repository as a private one."""
     report_to: tuple[str, ...] = ()
-    """Trackers that get metrics, evaluations, samples and settings (docs/tracking.md), several at once: "tensorboard", "wandb", "trackio",
-    another one that accelerate knows, or one of your own, "FILE.py:NAME" or "MODULE:NAME"."""
+    """Trackers that get metrics, evaluations, samples and settings (docs/tracking.md); several are allowed: "tensorboard", "wandb",
+    "trackio", another tracker that accelerate knows, or your own, "FILE.py:NAME" or "MODULE:NAME"."""
     project: str = ""
-    """Project that W&B and trackio put the run into; empty: what WANDB_PROJECT or TRACKIO_PROJECT says, else "dyme"."""
+    """Project that W&B and trackio put the run into; empty: the value of WANDB_PROJECT or TRACKIO_PROJECT, else "dyme"."""
     run_name: str = ""
-    """The run's name there; empty: run.output."""
+    """The run's name in trackers; empty: run.output."""
     report_samples_every: Annotated[int, Bounds(0, 10**9)] = 50
-    """Steps between tables of samples, with pictures, that trackers get; 0: none."""
+    """Steps between the tables of samples, with pictures, that trackers get; 0: no tables."""
     eval_every: Annotated[int, Bounds(0, 10**9)] = 0
-    """Steps between evaluations while training, on a part of the validation split, and one after the last step; 0: none."""
+    """Steps between evaluations on a part of the validation split while training; the last step is evaluated too. 0: no evaluations."""
     eval_size: Annotated[int, Bounds(1, 10**7)] = 200
-    """Validation samples that they ask, the same ones each time and in every run on this data."""
+    """Validation samples in each of these evaluations; they are the same in every evaluation and every run on this data."""
     best_metric: Literal["think_accuracy", "direct_accuracy", "think_score", "direct_score", "format_rate"] = "think_accuracy"
-    """Which of their figures says which model is best; a score is the accuracy where answers have no soft metric."""
+    """Metric of these evaluations by which models are compared; a score equals the accuracy where answers have no soft metric."""
     keep_best: Literal["off", "checkpoint", "model"] = "off"
-    """checkpoint: the best one is kept too, whatever its age (best.json names it), and the final model is still the last one; model: the
-    best one also becomes the final model, as TRL's load_best_model_at_end has it."""
+    """checkpoint: the best checkpoint is kept too, however old (best.json names it), and the final model is that of the last step; model:
+    the best checkpoint also becomes the final model, as with TRL's load_best_model_at_end."""
     patience: Annotated[int, Bounds(0, 10**9)] = 0
-    """End the run after this many evaluations in a row without a better one; 0: never."""
+    """End the run after this many evaluations in a row without a new best value of run.best_metric; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,103 +82,102 @@ class ModelConfig:
     path: str = "embedded"
     """A local folder or hub id of a Hugging Face image-text-to-text or causal model, or a GGUF file; "embedded" is the shipped tiny VLM."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights that a run writes for use; auto: that of train.precision, hence those that were sampled from."""
+    """Precision of the weights in the final model; auto: that of train.precision, so that they are the weights that sampled."""
     freeze_vision: bool = True
-    """Keep the vision tower as it is, as the paper does."""
+    """Do not train the vision tower, as in the paper."""
     lora_rank: Annotated[int, Bounds(0, 65_536)] = 0
     """Train LoRA adapters of this rank instead of the weights (needs peft); 0: train the weights."""
     lora_alpha: Annotated[float, Bounds(0)] = 0.0
-    """Scale of the adapters, over the rank; 0: twice the rank."""
+    """LoRA's alpha: adapters are scaled by alpha / rank; 0: twice the rank."""
     lora_dropout: Annotated[float, Bounds(0, below=1)] = 0.0
-    """Share of an adapter's inputs that are dropped in the update."""
+    """Dropout probability of an adapter's inputs in the update."""
     lora_targets: str = "all-linear"
-    """Layers that get one: all linear ones of the language model (of the tower too, if not frozen), or names, e.g. "q_proj,v_proj"."""
+    """Layers that get an adapter: all linear layers of the language model (and of an unfrozen vision tower), or names: "q_proj,v_proj"."""
     trust_remote_code: bool = False
     """Run Python code that ships with the checkpoint; only for folders you trust."""
     image_longest_edge: Annotated[int, Bounds(0, 65_536)] = 0
-    """SmolVLM: pixels of a picture's longer side before it is cut into tiles; 0: the checkpoint's own, as for the next three."""
+    """SmolVLM: pixels of a picture's longer side before it is cut into tiles; 0: the checkpoint's own, also in the next three settings."""
     image_min_pixels: Annotated[int, Bounds(0, 10**9)] = 0
-    """Qwen-VL: pixels of a picture at least."""
+    """Qwen-VL: minimum number of pixels of a picture."""
     image_max_pixels: Annotated[int, Bounds(0, 10**9)] = 0
-    """Qwen-VL: pixels of a picture at most."""
+    """Qwen-VL: maximum number of pixels of a picture."""
     image_max_tiles: Annotated[int, Bounds(0, 1000)] = 0
-    """InternVL: tiles that a picture is cut into at most, the thumbnail not counted; 1: it is not cut."""
+    """InternVL: maximum number of tiles that a picture is cut into, without the thumbnail; 1: a picture is not cut."""
     image_splitting: bool | None = None
     """SmolVLM: cut a picture into tiles, or (false) scale it into one; unset: the checkpoint's own."""
     system_prompt: str = ""
-    """System message before each question; empty: what the chat template adds by itself, if anything."""
+    """System message before each question; empty: the chat template's own, if it has one."""
     enable_thinking: bool = False
-    """Leave a model's own thinking (Qwen3's <think>) open; off: the template closes it, and DyME's thinking is all there is."""
+    """Let a model use its own thinking block (Qwen3's <think>); off: the template closes the block, and the model thinks in plain text."""
     date: str = "2024-07-26"
-    """What a chat template that writes today's date gets for it, so that a run reads the same prompt every day."""
+    """Date for chat templates that write today's date, so that a run has the same prompts every day."""
     layout: Literal["auto", "tree", "rows", "reference"] = "auto"
-    """How the update lays out a prompt's branches; auto: packed as a tree if that agrees with the model's own forward, else as rows."""
+    """How the update lays out a prompt's branches; auto: as a packed tree if it agrees with the model's own forward pass, else as rows."""
     attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"
-    """The language model's attention; tree: SDPA kernels on the parts of a packed tree; the others get the tree as a mask."""
+    """Attention of the language model; tree: SDPA kernels on the parts of a packed tree; the others take the tree as a mask."""
     vision_cache: Literal["off", "memory", "disk"] = "off"
-    """Keep the frozen tower's outputs across steps; within a step they are always shared."""
+    """Keep the frozen vision tower's outputs across steps; within a step they are always shared."""
     vision_cache_mib: Annotated[int, Bounds(1, 10**9)] = 4096
-    """Size of that cache; the least recently used outputs leave first."""
+    """Size of that cache in MiB; the least recently used outputs are dropped first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """The questions, the prompts and what counts as right."""
+    """The questions, the prompts and the verifier."""
 
     name: str = "charts"
-    """A name that `dyme tasks` lists ("jsonl" reads your own rows), or a task of your own, "FILE.py:NAME" or "MODULE:NAME"
-    (docs/rewards.md)."""
+    """A name that `dyme tasks` lists ("jsonl" reads your own rows), or your own task, "FILE.py:NAME" or "MODULE:NAME" (docs/rewards.md)."""
     path: str = ""
-    """The data: a folder that `dyme prepare` made, or a folder in a published layout, a file of rows or a hub id, prepared once if need be.
-    Relative paths start at the working directory; in a recipe, where nothing lies there, at the recipe's folder."""
+    """The data: a folder that `dyme prepare` wrote, or a folder in a published layout, a file of rows or a hub id, which are prepared once.
+    A relative path starts at the working directory, or, if a recipe names it and it does not exist there, at the recipe's folder."""
     train: str = ""
-    """File or folder to train on (JSON lines, JSON, CSV, parquet, imagefolder: docs/data.md), in our fields or the data set's; empty:
+    """File or folder to train on (JSON lines, JSON, CSV, parquet, imagefolder: docs/data.md), in dyme's fields or the data set's; empty:
     task.path's."""
     validation: str = ""
     """File or folder for choosing settings; empty: task.path's, or the training file's last tenth."""
     test: str = ""
-    """File or folder to report on; empty: task.path's, and where that has none, the validation rows are reported on."""
+    """File or folder to report on; empty: task.path's, and if task.path has no test rows, the validation rows."""
     prepared: str = "data"
-    """Folder for what is prepared, one folder in it for each source; relative to the working directory."""
+    """Folder for prepared data, with one folder for each source; relative to the working directory."""
     language: str = "en"
-    """Language of the questions to take from a data set that has several (slake: en, zh); all: every one."""
+    """Language of the questions that are taken from a data set with several languages (slake: en, zh); all: every language."""
     form: Literal["direct", "choice"] = "direct"
-    """How aokvqa asks: for a free answer, which ten annotators' answers judge, or for one of four choices."""
+    """How aokvqa asks: for a free answer, compared with ten annotators' answers, or for one of four choices."""
     train_size: Annotated[int, Bounds(0, 10**7)] = 0
-    """Training samples at most; 0: all (of the endless charts: 2000)."""
+    """Maximum number of training samples; 0: all (charts, which are drawn without end: 2000)."""
     validation_size: Annotated[int, Bounds(0, 10**7)] = 0
-    """Validation samples at most; 0: all (charts: 300)."""
+    """Maximum number of validation samples; 0: all (charts: 300)."""
     test_size: Annotated[int, Bounds(0, 10**7)] = 0
-    """Held-out samples at most; 0: all (charts: 1000)."""
+    """Maximum number of test samples; 0: all (charts: 1000)."""
     traces: Literal["low", "medium", "high"] = "low"
     """Quality of the embedded task's reference traces (paper, Table 1)."""
     seed: Annotated[int, Bounds(0, SEEDS)] = 0
     """Seed of the embedded task's generator."""
     input: Literal["image", "facts"] = "image"
-    """What the model gets to see: the image, or its facts in words instead, for a text model or to tell seeing from thinking."""
+    """Input of the model: the image, or its facts in words instead, for a text model or to measure thinking without seeing."""
     think_prompt: str = "Think step by step, then write Answer:"
-    """Appended to the question when told to think; name the marker bare, an example after it would be copied."""
+    """Instruction to think, appended to the question; write the marker without an example after it, which a model would copy."""
     direct_prompt: str = "Answer briefly."
-    """Appended to the question when told to answer at once."""
+    """Instruction to answer at once, appended to the question."""
     marker: str = "Answer:"
-    """Separates thinking from the final answer; must occur exactly once in a completion. Empty: none does; the whole completion is the
-    answer that a verifier judges, and a target is the row's rationale alone."""
+    """Text that separates thinking from the final answer; it must occur exactly once in a completion. Empty: no marker; the verifier judges
+    the whole completion, and a target is the row's rationale alone."""
     verifier: str = ""
-    """A verifier of your own (docs/rewards.md), "FILE.py:NAME" or "MODULE:NAME": it decides which answers are correct, hence the switch, in
-    training and evaluation. Empty: the task's own, if it has one, else that of each row's answer kind."""
+    """Your own verifier (docs/rewards.md), "FILE.py:NAME" or "MODULE:NAME": it decides which answers are correct, and so the switch, in
+    training and evaluation. Empty: the task's own verifier, if it has one, else that of each row's answer kind."""
     tolerance: Annotated[float | None, Bounds(0, below=1)] = None
-    """Relative tolerance of numbers, in training and evaluation alike: of answers of kinds auto, number, list and math. Unset: the task's
-    own for kind auto (jsonl and chartqa 0.05, else 0; years and fractions are met exactly), 0 for the others."""
+    """Relative tolerance of numbers, in training and in evaluation, for answer kinds auto, number, list and math. Unset: the task's own for
+    kind auto (jsonl and chartqa 0.05, else 0; years and fractions must be exact), 0 for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """Which method decides, and its settings."""
+    """The method that routes each prompt, and its settings."""
 
     name: str = "dyme"
-    """A name that `dyme methods` lists, or a method of your own (docs/methods.md), "FILE.py:NAME" or "MODULE:NAME"."""
+    """A name that `dyme methods` lists, or your own method (docs/methods.md), "FILE.py:NAME" or "MODULE:NAME"."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The method's own settings, as far as they are given; in a recipe they stand beside `name`. `dyme methods NAME` lists them."""
+    """The method's own settings that are given; in a recipe they are keys beside `name`. `dyme methods NAME` lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +198,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """The shaped reward r of Eq. 2. The switch between modes never looks at it: correctness alone decides."""
+    """The shaped reward r of Eq. 2. It never decides between modes: correctness alone does."""
 
     accuracy_weight: Annotated[float, Bounds(0)] = 1.0
     """Weight of binary correctness, r_a."""
@@ -208,71 +207,72 @@ class RewardConfig:
     format_weight: Annotated[float, Bounds(0)] = 1.0
     """Weight of the format reward, r_f (reference code; 0 is the paper's formula)."""
     thinking_against: Literal["facts", "reference"] = "facts"
-    """F1 of the thinking against the facts of the image (the reference trace where a row has no facts), or always the latter."""
+    """Text that the thinking is compared with, by F1: the image's facts (without facts, the reference trace), or always the trace."""
     thinking_gate: Literal["parsed", "correct"] = "parsed"
-    """Which completions can earn the thinking reward."""
+    """Completions that can earn the thinking reward: those in the format, or only the correct ones."""
     min_thinking_words: Annotated[int, Bounds(0, 10**6)] = 3
-    """Fewer words before the marker earn no format reward and do not parse, so "Answer: 5" farms nothing."""
+    """Minimum number of words before the marker; a completion with fewer does not parse and earns no format reward."""
     functions: tuple[str, ...] = ()
-    """Rewards of your own (docs/rewards.md), each "FILE.py:NAME", "MODULE:NAME" or the name under which an installed package offers one;
-    they join the shaped reward under NAME. Relative files start at the working directory; in a recipe, where nothing lies there, at the
-    recipe's folder."""
+    """Your own rewards (docs/rewards.md), each "FILE.py:NAME", "MODULE:NAME" or the entry point of an installed package; they are added to
+    the shaped reward under NAME. A relative path starts at the working directory, or, if a recipe names it and it does not exist there, at
+    the recipe's folder."""
     weights: tuple[float, ...] = ()
-    """Weight of each of them, in order; a negative one punishes, with 0 the reward is only recorded. Empty: 1 each."""
+    """Weight of each of these rewards, in order; a negative weight punishes, 0 only records the reward. Empty: 1 each."""
     concurrency: Annotated[int, Bounds(1, 4096)] = 32
-    """Calls of async rewards at a time, in each process."""
+    """Maximum number of calls of async rewards at a time, in each process."""
     timeout_seconds: Annotated[float, Bounds(above=0, most=10**6)] = 60.0
-    """Longest time that one call of a reward or verifier of your own may take; after it the call has failed."""
+    """Time limit of one call of your own reward or verifier, in seconds; a longer call counts as failed."""
 
     @property
     def own(self) -> dict[str, float]:
-        """Name and weight of each of the user's rewards."""
+        """Return the weight of each of the user's rewards, by name."""
         names = [name.rpartition(":")[2] for name in self.functions]
         return dict(zip(names, self.weights or [1.0] * len(names), strict=False))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisionConfig:
-    """Visual supervision: who checks explored traces and writes memorized ones. All off is Pure DyME."""
+    """Visual supervision: the checker of explored traces and the refiner of memorized ones. With both off it is Pure DyME."""
 
     checker: Literal["off", "local", "llm"] = "off"
-    """Grades the traces of explored groups, in place of reward.thinking_against; local needs no LLM."""
+    """Helper that grades the traces of explored groups, in place of reward.thinking_against; local needs no LLM."""
     refiner: Literal["off", "local", "llm"] = "off"
-    """Writes the trace of a memorized target; off: the row's own rationale."""
+    """Helper that writes the trace of a memorized target; off: the row's own rationale."""
     facts: Literal["data", "ocr", "llm"] = "data"
-    """Where the facts of an image come from; ocr and llm are read once, before training (`dyme facts`)."""
+    """Source of an image's facts; with ocr and llm they are extracted once, before training (`dyme facts`)."""
     facts_cache: str = "facts"
     """Folder that keeps extracted facts, by the content of the images."""
     domain: Literal["chart", "medical", "geometry", "world", "text"] = "chart"
-    """Which prompts an LLM gets."""
+    """Domain of the prompts that an LLM gets."""
     url: str = ""
     """Base URL of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1."""
     model: str = ""
-    """Its name at that endpoint."""
+    """Name of the model at that endpoint."""
     api_key_env: str = ""
-    """Environment variable that holds the key, e.g. OPENAI_API_KEY; empty: the server wants none."""
+    """Environment variable that holds the key, e.g. OPENAI_API_KEY; empty: the server needs no key."""
     overlap: bool = True
-    """Let the LLM work while the next step is sampled: that step is then sampled one update early, and the importance ratio says so."""
+    """Sample the next step while the LLM works: that step is sampled one update early, and the importance ratio corrects for it."""
     on_failure: Literal["without", "local", "wait"] = "without"
-    """A group whose helper failed trains without its reward or with the row's own trace, with the local helper, or the run waits."""
+    """What happens to a group whose helper failed: without: no thinking reward, or the row's own trace; local: the local helper takes
+    over; wait: the run waits."""
     concurrency: Annotated[int, Bounds(1, 4096)] = 32
-    """Requests at a time."""
+    """Maximum number of requests at a time."""
     timeout_seconds: Annotated[float, Bounds(above=0, most=10**6)] = 60.0
-    """Longest wait for one answer."""
+    """Time limit of one request, in seconds."""
     max_retries: Annotated[int, Bounds(0, 100)] = 3
-    """Further attempts after a timeout, 429 or 5xx, with growing pauses."""
+    """Maximum number of further attempts after a timeout, status 429 or 5xx, with growing pauses."""
     max_tokens: Annotated[int, Bounds(1, 10**6)] = 512
     """Longest answer in tokens."""
     max_calls: Annotated[int, Bounds(0, 10**12)] = 0
-    """Calls that a process may make; 0: no limit."""
+    """Maximum number of requests of a process; 0: no limit."""
     max_total_tokens: Annotated[int, Bounds(0, 10**15)] = 0
-    """Tokens, prompts included, that a process may use; 0: no limit."""
+    """Maximum number of tokens of a process, prompts included; 0: no limit."""
     cache: str = ""
-    """File that keeps answers by content; empty: in the run folder."""
+    """File that keeps the LLM's answers by the content of the request; empty: a file in the run folder."""
 
     @property
     def remote(self) -> bool:
-        """Whether a checker or refiner is behind an endpoint while training."""
+        """Return whether the checker or the refiner is an LLM."""
         return "llm" in (self.checker, self.refiner)
 
 
@@ -289,13 +289,13 @@ class ObjectiveConfig:
     advantage_eps: Annotated[float, Bounds(0)] = 1e-4
     """Added to the standard deviation."""
     epsilon: Annotated[float, Bounds(0)] = 0.2
-    """Clip range of the importance ratio; without effect while num_iterations is 1, where the ratio is 1."""
+    """Clip range of the importance ratio; without effect if train.num_iterations is 1, where the ratio is 1."""
     epsilon_high: Annotated[float | None, Bounds(0)] = None
     """Upper clip range; unset: epsilon."""
     beta: Annotated[float, Bounds(0)] = 0.0
     """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
     mask_truncated: bool = False
-    """Leave completions that were cut off out of the loss; their rewards still count in the group's mean."""
+    """Leave truncated completions out of the loss; their rewards still count in the group's mean."""
     normalize: Literal["all", "active", "term"] = "all"
     """Prompts that a term is averaged over: all of the step (Eq. 8's expectation), those not skipped, or (HPT's) those in the term alone,
     under which a memorized prompt of 32 weighs 0.03 to 31 explored ones."""
@@ -312,9 +312,9 @@ class TrainConfig:
     num_train_epochs: Annotated[float, Bounds(above=0, most=10**6)] = 3.0
     """Passes over the training samples, unless max_prompts or max_seconds is set."""
     shuffle: bool = True
-    """Draw a new order of the training samples for each pass; false: the order that they have."""
+    """Draw a new order of the training samples for each pass; false: keep their order."""
     max_seconds: Annotated[float, Bounds(0)] = 0.0
-    """Stop after this much training time; 0: no limit."""
+    """Stop after this training time, in seconds; 0: no limit."""
     learning_rate: Annotated[float, Bounds(above=0)] = 8e-5
     """Peak learning rate of AdamW; the default is the paper's for models of 0.5 B parameters, the embedded model takes 1e-3."""
     weight_decay: Annotated[float, Bounds(0)] = 0.01
@@ -330,13 +330,13 @@ class TrainConfig:
     warmup_steps: Annotated[int, Bounds(0, 10**9)] = 5
     """Steps of linear warm-up; a high learning rate without it can collapse a small model at step 1."""
     max_grad_norm: Annotated[float, Bounds(above=0)] = 1.0
-    """Gradient norm is clipped to this."""
+    """Largest norm of the gradient; a larger one is clipped to it."""
     num_iterations: Annotated[int, Bounds(1, 1000)] = 1
     """Updates per rollout; a step's loss and gradient norm are means over them."""
     max_tokens_per_batch: Annotated[int, Bounds(0, 10**9)] = 0
-    """Tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
+    """Maximum number of tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
     precision: Precision = "auto"
-    """What all computation is in (updates add up in float32); auto: bf16 on a GPU that has it, fp16 on one that has not, else fp32."""
+    """Precision of all computation (masters of the weights are float32); auto: bf16 on a GPU that has it, fp16 on other GPUs, else fp32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more work."""
 
@@ -356,5 +356,5 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain nested dictionaries, as written to the run folder: the method's settings stand beside its name."""
+        """Return plain nested dictionaries, as written to the run folder: the method's settings are keys beside its name."""
         return {**dataclasses.asdict(self), "method": {"name": self.method.name, **self.method.settings}}

@@ -22,11 +22,11 @@ from dyme.tracking.run_folder import RunFolder
 from dyme.types import Sample
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it; what was trained is saved."""
+"""Exit status after Ctrl-C, as in shells; the training so far is saved."""
 
 
 def split_of(args: argparse.Namespace, config: Config, display: Display) -> Split:
-    """The split that --split names; without it the test split, or, told, the validation split of data that has no test rows."""
+    """Return the split that --split names; without it the test split, or, for data without test rows, the validation split with a note."""
     if args.split:
         return args.split  # type: ignore[no-any-return]
     split = from_main(lambda: held_out(config.task)) or "test"
@@ -36,7 +36,7 @@ def split_of(args: argparse.Namespace, config: Config, display: Display) -> Spli
 
 
 def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
-    """Settings for facts and judge: a recipe's or the defaults."""
+    """Return the settings for facts and judge: a recipe's or the defaults."""
     if args.json:
         check_writable(args.json)
     config = load_recipe(args.recipe, rest) if args.recipe else build({}, rest)
@@ -46,7 +46,7 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
 
 
 def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
-    """Settings for eval and diagnose: a recipe's, the run's own if the model is a run folder, or the defaults."""
+    """Return the settings for eval and diagnose: a recipe's, the run's own if the model is a run folder, or the defaults."""
     if args.k < 2 and (args.k or args.command != "eval"):
         raise ConfigError("--k must be at least 2" + (", or 0 for no sampling" if args.command == "eval" else ""))
     if args.samples < 0:
@@ -69,7 +69,7 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
 
 
 def first_samples(config: Config, args: argparse.Namespace, display: Display, most: int | None = None) -> list[Sample]:
-    """The first `--samples` of a split, or `most`, or all; told where there are fewer than were asked for."""
+    """Return the first `--samples` samples of a split, or `most`, or all; note it if the split has fewer than `--samples`."""
     size = f"{args.split}_size"
     if args.samples > getattr(config.task, size) > 0:  # a run's own size is for its own evaluations
         config = replace(config, task=replace(config.task, **{size: args.samples}))
@@ -80,14 +80,14 @@ def first_samples(config: Config, args: argparse.Namespace, display: Display, mo
 
 
 _ROOM = 65_536
-"""Bytes that figures take at most, roughly."""
+"""Rough upper bound on the bytes of a file of figures."""
 _MODELS_OWN = ("input", "think_prompt", "direct_prompt", "marker", "prepared")
-"""Settings of a task that are kept for another one: how the model is asked, and where to prepare."""
+"""Settings that are kept when the task is changed: how the model is asked, and where data are prepared."""
 
 
 def with_task(config: Config, name: str, rest: Sequence[str]) -> Config:
-    """`config` for task `name`: the data, sizes, tolerance and other settings that belong to a task are those of the command line, or
-    the defaults; how the model is asked stays.
+    """Return `config` for task `name`: settings that belong to a task (data, sizes, tolerance, ...) are those of the command line or the
+    defaults; those of how the model is asked are kept.
     """
     if name == config.task.name:
         return config
@@ -97,7 +97,7 @@ def with_task(config: Config, name: str, rest: Sequence[str]) -> Config:
 
 
 def listed(text: str, kind: type, name: str) -> tuple[Any, ...]:
-    """The distinct values of a comma-separated list, in order."""
+    """Return the distinct values of a comma-separated list, in order."""
     try:
         return tuple(dict.fromkeys(kind(word.strip()) for word in text.split(",") if word.strip()))
     except ValueError as error:
@@ -105,7 +105,7 @@ def listed(text: str, kind: type, name: str) -> tuple[Any, ...]:
 
 
 def check_writable(path: Path) -> None:
-    """Make the file's folder and see that the file can be written, so that a long evaluation does not end in an error."""
+    """Create the file's folder and check that the file can be written, so that a long evaluation does not end in an error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() or path.is_dir():
@@ -120,13 +120,13 @@ def check_writable(path: Path) -> None:
 
 
 def write_json(path: Path | None, result: dict[str, Any]) -> None:
-    """Write `result`, if a file was asked for; the caller shows it whether or not that works."""
+    """Write `result` as JSON to `path`, if a file was asked for; the caller shows the result even if writing fails."""
     if path is not None:
         with at(path):
             path.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 def show_list(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Show rows under their heads; the exit status 0."""
+    """Show rows under their heads and return the exit status 0."""
     show_listing(open_console(), heads, rows)
     return 0

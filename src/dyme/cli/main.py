@@ -22,58 +22,62 @@ _DESCRIPTION = """Teach a small vision-language model to think (DyME, ICLR 2026)
 Start with `dyme demo`: an embedded tiny model learns to read charts step by step, in minutes on a laptop."""
 _OVERRIDES = "Any setting of the recipe can be overridden: --section.key value. `dyme settings` lists them all."
 _EXIT = (
-    "Exit status: 0 done; 2 wrong input or a full disk and the like, with one line that says what to mend; 130 interrupted, saved if "
-    "training had begun; 141 done, but the reader of the output (| head) went away."
+    "Exit status: 0 done; 2 wrong input or an error of the system such as a full disk, with one line that says what to do; 130 "
+    "interrupted, and saved if training had begun; 141 done, but the reader of the output (| head) was closed."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: the module that holds its `add_arguments` and `run`, and what it does, in a line."""
+    """A command: the module with its `add_arguments` and `run`, and a line that says what the command does."""
 
     module: str
     summary: str
     settings: bool = False
-    """Whether settings of the recipe can be overridden on its line."""
+    """Whether its command line can override settings of the recipe."""
 
 
 COMMANDS = {
-    "demo": Command("training.demo", "watch the embedded model learn to think: base, DyME, table, page", settings=True),
+    "demo": Command(
+        "training.demo", "train the embedded model with DyME and compare it with its base: live display, table, page", settings=True
+    ),
     "prepare": Command(
         "data.prepare",
-        "turn a published data set into rows and pictures for a task, checked; says what it dropped, does nothing twice",
+        "convert a published data set to rows and pictures for a task, check them and report what was dropped; never converts twice",
         settings=True,
     ),
-    "train": Command("training.train", "train by a recipe, or go on with a run; Ctrl-C saves and says how to go on", settings=True),
-    "eval": Command("looking.eval", "evaluate a model: thinking, direct, pass@K, format, true statements, length", settings=True),
-    "diagnose": Command(
-        "looking.diagnose", "look before you train: what a model can do, and what that means for each method", settings=True
+    "train": Command("training.train", "train by a recipe, or resume a run; Ctrl-C saves and says how to resume", settings=True),
+    "eval": Command(
+        "looking.eval", "evaluate a model: accuracy (thinking, direct), pass@K, format, true statements, length", settings=True
     ),
-    "facts": Command("data.facts", "read the facts of a task's images, once, before training; goes on where it stopped", settings=True),
-    "judge": Command("data.judge", "how far a checker can be trusted: true and corrupted traces, graded", settings=True),
+    "diagnose": Command(
+        "looking.diagnose", "before training, measure what a model can do and say what that means for each method", settings=True
+    ),
+    "facts": Command("data.facts", "extract the facts of a task's images, once, before training; resumes where it stopped", settings=True),
+    "judge": Command("data.judge", "measure how far a checker can be trusted: it grades true and corrupted traces", settings=True),
     "compare": Command("training.compare", "train several methods from one base under one budget: one table, one page", settings=True),
     "report": Command("looking.report", "write the HTML page of a run folder"),
-    "export": Command("sharing.export", "write a plain checkpoint: a LoRA adapter merged into its base, or another precision"),
+    "export": Command("sharing.export", "write a plain checkpoint: merge a LoRA adapter into its base, or convert the precision"),
     "push": Command("sharing.push", "upload a run's model with its card to the Hugging Face hub"),
     "tasks": Command("listing.tasks", "list the tasks"),
     "methods": Command("listing.methods", "list the methods"),
-    "recipes": Command("listing.recipes", "list the recipes that ship, or write one, with its rows, to a folder of yours"),
+    "recipes": Command("listing.recipes", "list the recipes that ship, or write one of them, with its rows, to a folder"),
     "settings": Command("listing.settings", "list every setting of a recipe with its default"),
 }
-"""What a user can type after `dyme`."""
+"""Commands that a user can type after `dyme`."""
 CELL = Command("training.cell", "")
-"""One training of a comparison, which `dyme compare` starts; not shown."""
+"""One training of a comparison, started by `dyme compare`; the help pages do not show it."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all other errors do."""
+    """A parser that raises its errors as ConfigError, in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """All commands with their help; the arguments of one command alone, so that no other's module is imported, or of all."""
+    """Return the parser of all commands; with `only`, add the arguments of that command alone and import no other command's module."""
     parser = _Parser(
         prog="dyme", description=_DESCRIPTION, epilog=_EXIT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -89,12 +93,12 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 
 def module_of(command: Command) -> Any:
-    """The module of a command, imported now: `add_arguments(parser)`, and `run(args, overrides)`, which returns the exit status."""
+    """Import and return the module of a command: `add_arguments(parser)`, and `run(args, overrides)`, which returns the exit status."""
     return importlib.import_module(f"dyme.cli.{command.module}")
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command's own words, and the overrides (--section.key value) from wherever they stand among them."""
+    """Return the command's own words, and the overrides (--section.key value), which may stand anywhere among them."""
     own, overrides, rest = [], [], list(words)
     while rest:
         word = rest.pop(0)
@@ -120,7 +124,7 @@ def _refuse(args: argparse.Namespace, rest: Sequence[str], overrides: Sequence[s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it went well, 2 with one line for an error that the user can mend, 130 if interrupted, 141 if done unread."""
+    """Run a command and return the exit status: 0 done, 2 an error that the user can correct, 130 interrupted, 141 output not read."""
     with outlets() as shown, stopping():
         status, line = _outcome(list(sys.argv[1:] if argv is None else argv) or ["--help"])
         processes.leave()
@@ -132,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _outcome(words: list[str]) -> tuple[int, str]:
-    """Exit status of a command, and what there is to say of an error."""
+    """Run a command; return its exit status, and the line about its error or ""."""
     try:
         return _run(words), ""
     except DymeError as error:
@@ -149,7 +153,7 @@ def _outcome(words: list[str]) -> tuple[int, str]:
 
 
 def _run(words: list[str]) -> int:
-    """Run a command; its exit status."""
+    """Run a command and return its exit status."""
     if odd := next((word for word in words if "\0" in word), None):
         raise ConfigError(f"{odd!r} holds a NUL character; remove it")
     if not words[0].startswith("-") and words[0] not in (*COMMANDS, "cell"):

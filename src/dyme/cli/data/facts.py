@@ -16,12 +16,12 @@ from dyme.tracking.display import new_display, progress_bars, show_listing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--source", choices=("data", "ocr", "llm"), help="where they come from (default: the recipe's, else data)")
+    parser.add_argument("--source", choices=("data", "ocr", "llm"), help="source of the facts (default: the recipe's, else data)")
     add_split_arguments(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Extract the facts of a split's images, and say what that gave."""
+    """Extract the facts of a split's images, and show how many were found."""
     config = helper_config(args, rest)
     config = replace(config, supervision=replace(config.supervision, facts=args.source or config.supervision.facts))
     check_values(config)

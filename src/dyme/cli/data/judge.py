@@ -1,4 +1,4 @@
-"""dyme judge: how far a checker can be trusted, on true and corrupted traces."""
+"""dyme judge: measure how far a checker can be trusted, on true and corrupted traces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Grade labelled traces with a checker, and with the local one beside it."""
+    """Grade labelled traces with a checker and, for comparison, with the local one."""
     if args.checker != "local" and "://" not in args.checker:
         raise ConfigError(f"{args.checker!r} is no checker; give local, or an endpoint's URL such as http://localhost:8000/v1")
     if args.traces < 2:

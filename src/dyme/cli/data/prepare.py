@@ -1,4 +1,4 @@
-"""dyme prepare: a published data set turned into rows and pictures for a task, checked."""
+"""dyme prepare: convert a published data set to rows and pictures for a task, and check them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dyme.tasks import TASKS, task_of
 from dyme.tracking.display import Display, new_display, progress_bars, show_listing
 
 RECIPE = "charts-dyme"
-"""What the next command starts from: the embedded model, and no data of its own."""
+"""Recipe of the suggested next command: the embedded model, without data."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         metavar="PATH",
         required=True,
-        help="folder with the data set as it was published, or a hub id (owner/name)",
+        help="folder that holds the data set in its published layout, or a hub id (owner/name)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder to make (default: one in --task.prepared, named by task and source)"
+        "--out", metavar="DIR", type=Path, help="folder to write (default: one in --task.prepared, named after task and source)"
     )
     parser.add_argument("--limit", metavar="N", type=int, default=0, help="take the first N rows of each split (default: all)")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Prepare a data set for a task, say what that gave and dropped, and what to do next."""
+    """Prepare a data set for a task, show what was written and dropped, and suggest the next command."""
     config = build({}, rest)
     chosen = task_of(replace(config.task, name=args.task))
     if chosen.published is None:
@@ -73,7 +73,7 @@ def _show(display: Display, report: Report) -> None:
 
 
 def _next(report: Report, name: str) -> str:
-    """A command that uses the folder: training if it has rows for that, else evaluation."""
+    """Return a command that uses the folder: training if it has training rows, else evaluation."""
     data = f"--task.path {shlex.quote(str(report.folder))}"
     if "train" in report.rows:
         return f"dyme train {RECIPE} --task.name {name} {data} --run.output runs/{name}"

@@ -1,4 +1,4 @@
-"""dyme methods: how a prompt is routed, what each method needs, and its settings."""
+"""dyme methods: list the methods, what each of them needs, and the settings of one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dyme.settings import documentation
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("method", nargs="?", help="one of them, or one of your own (mine.py:METHOD): list its settings")
+    parser.add_argument("method", nargs="?", help="list the settings of this method, a name or your own (mine.py:METHOD)")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """List the methods, or the settings of one."""
+    """List the methods, or the settings of one method."""
     if args.method:
         return _one(find(args.method, "dyme methods"))
     heads = ("method", "what it does", "needs", "settings", "source")
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def needs(method: Method[Any]) -> str:
-    """What the stages of a method need, each once: rollouts, traces; and whether it remembers steps."""
+    """Return what the stages of a method need (rollouts, traces), each once, and whether the method remembers steps."""
     words = dict.fromkeys(word for stage in method.stages(method.settings) for word in stage.needs)
     return ", ".join([*words, *(["state"] if method.first_state else [])])
 

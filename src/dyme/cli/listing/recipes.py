@@ -1,4 +1,4 @@
-"""dyme recipes: those that ship, listed, or one written to a folder of the user."""
+"""dyme recipes: list the recipes that ship, or write one of them to a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dyme.recipe import load_recipe, shipped, write_copy
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("name", nargs="?", help="the recipe to write; without it they are listed")
+    parser.add_argument("name", nargs="?", help="the recipe to write; without a name, list all recipes")
     parser.add_argument("--out", metavar="PATH", type=Path, help="a .toml file or a folder to write to (default: NAME.toml here)")
 
 

@@ -1,4 +1,4 @@
-"""dyme settings: every setting of a recipe with its default."""
+"""dyme settings: list every setting of a recipe with its default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dyme tasks: what there is to learn."""
+"""dyme tasks: list the tasks that ship and those of installed packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _installed(name: str) -> tuple[str, str, str, str]:
-    """The row of a task that an installed package offers, or why it cannot be had."""
+    """Return the row of a task that an installed package offers, or the reason why it cannot be loaded."""
     try:
         task = find_task(name)
     except DymeError as error:

@@ -1,4 +1,4 @@
-"""dyme eval: a model asked the items of a split; with --out, each item is kept and an interrupted evaluation goes on."""
+"""dyme eval: evaluate a model on a split; with --out, each item is kept and an interrupted evaluation can be continued."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from dyme.types import Sample
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--prompt", default="both", choices=("think", "direct", "both"), help="how to ask (default: %(default)s)")
+    parser.add_argument(
+        "--prompt", default="both", choices=("think", "direct", "both"), help="instruction to the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--out",
         nargs="?",
         const="",
         metavar="DIR",
-        help="keep every item in DIR (alone: evals/TASK-SPLIT-MODEL); after a kill, the same command goes on from there",
+        help="keep every item in DIR (default without DIR: evals/TASK-SPLIT-MODEL); after a kill, the same command continues from there",
     )
     parser.add_argument(
-        "--batch-tokens", type=int, default=BATCH_TOKENS, help="tokens of a batch; fewer need less memory (default: %(default)s)"
+        "--batch-tokens", type=int, default=BATCH_TOKENS, help="most tokens of a batch; fewer need less memory (default: %(default)s)"
     )
     add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Evaluate a model; with --out, keep each item and go on where an earlier call stopped."""
+    """Evaluate a model; with --out, keep each item and continue where an earlier call stopped."""
     config = together(lambda: eval_config(args, rest))
     display = new_display()
     args.split = split_of(args, config, display)
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _evaluate(args: argparse.Namespace, config: Config, samples: Sequence[Sample], plan: Plan, out: Path | None, display: Display) -> int:
-    """Ask what `out` does not hold, write the figures and show them, even if the disk is full."""
+    """Ask the items that `out` does not hold, write the figures, and show them even if the disk is full."""
     folder = ItemFolder(out) if out else None
     if folder and (there := from_main(lambda: _held(folder.path, config, args, samples, plan))):
         display.note(f"going on: {there} answers are in {out} already")
@@ -75,7 +77,7 @@ def _evaluate(args: argparse.Namespace, config: Config, samples: Sequence[Sample
 
 
 def _out(args: argparse.Namespace, config: Config) -> Path | None:
-    """The folder of --out; without a name, one that tells task, split and model."""
+    """Return the folder of --out; without a name, one that is named after task, split and model."""
     if args.out is None or args.out:
         return Path(args.out) if args.out else None
     task, model = (re.sub(r"[^\w.+-]+", "-", name).strip("-.") for name in (task_of(config.task).name, args.model))
@@ -83,7 +85,7 @@ def _out(args: argparse.Namespace, config: Config) -> Path | None:
 
 
 def _held(out: Path, config: Config, args: argparse.Namespace, samples: Sequence[Sample], plan: Plan) -> int:
-    """Open the folder of an evaluation, or make it; the number of answers that it holds."""
+    """Open or create the folder of an evaluation and return the number of answers that it holds."""
     from dyme.model.loading import resolve
     from dyme.model.precision import device, settled
 

@@ -1,4 +1,4 @@
-"""dyme report: the HTML page of a run folder."""
+"""dyme report: write the HTML page of a run folder."""
 
 from __future__ import annotations
 

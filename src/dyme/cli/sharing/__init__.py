@@ -1,1 +1,1 @@
-"""Commands that hand a model on."""
+"""Commands that export or upload a model."""

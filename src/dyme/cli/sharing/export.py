@@ -1,4 +1,4 @@
-"""dyme export: a plain checkpoint; an adapter merged into its base, a GGUF file unpacked, weights in another precision."""
+"""dyme export: write a plain checkpoint: an adapter merged into its base, a GGUF file unpacked, weights in another precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dyme push: a run's model, or any model folder, uploaded to the hub."""
+"""dyme push: upload a run's model, or any model folder, to the hub."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dyme.tracking.run_folder import RunFolder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", help="a run folder or a model folder")
-    parser.add_argument("repository", help="where to, e.g. me/my-model; it is made if it is new")
-    parser.add_argument("--private", action="store_true", help="make a private repository")
+    parser.add_argument("repository", help="repository on the hub, e.g. me/my-model; created if it does not exist")
+    parser.add_argument("--private", action="store_true", help="create the repository as a private one")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:

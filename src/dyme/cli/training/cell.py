@@ -1,4 +1,4 @@
-"""dyme cell: one training of a comparison, started by `dyme compare`; it is no command of users."""
+"""dyme cell: run one training of a comparison; `dyme compare` starts this command, users do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """One training of a comparison: train unless it is the base, evaluate on a split."""
+    """Run one training of a comparison: train unless it is the base, then evaluate on a split."""
     config = read_cell(args.recipe)
     path = Path(config.run.output)
     if args.tied:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display, reports: Reports) -> int:
-    """Go on with what is in the folder, if it holds a run."""
+    """Train, resuming the run that the folder may hold, and evaluate; return the exit status."""
     samples = samples_of(config, args.split, display)
     begun = (path / "config.json").exists()
     if args.base:

@@ -1,4 +1,4 @@
-"""dyme compare: several methods from one base under one budget; one table, one page."""
+"""dyme compare: train several methods from one base under one budget, and write one table and one page."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=",".join([BASE, *METHODS]),
-        help="what to compare: names, or methods of your own (mine.py:METHOD); base is the untrained model; NAME+reward.thinking_weight=0 "
-        "is a method with a setting of its own (default: %(default)s)",
+        help="methods to compare, by name or your own (mine.py:METHOD); base is the untrained model; NAME+reward.thinking_weight=0 "
+        "changes a setting for that method alone (default: %(default)s)",
     )
-    parser.add_argument("--seeds", default="0,1,2", help="one training for each seed (default: %(default)s)")
-    parser.add_argument("--budget", default="", help="120s or 2000prompts, for each training (default: the recipe's)")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, one training of each method for each (default: %(default)s)")
+    parser.add_argument("--budget", default="", help="budget of each training, e.g. 120s or 2000prompts (default: the recipe's)")
     parser.add_argument("--traces", default="", help="qualities of the charts' traces, e.g. low,high (default: the recipe's)")
-    parser.add_argument("--learning-rates", default="", help="a grid to choose from on the validation split, e.g. 1e-4,3e-4,1e-3")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")
-    parser.add_argument("--out", default="runs/compare", help="folder of the comparison; done cells are kept (default: %(default)s)")
+    parser.add_argument("--learning-rates", default="", help="grid of rates, one chosen on the validation split, e.g. 1e-4,3e-4,1e-3")
+    parser.add_argument("--jobs", type=int, default=1, help="number of trainings that run at a time (default: %(default)s)")
+    parser.add_argument(
+        "--out", default="runs/compare", help="folder of the comparison; finished trainings in it are not repeated (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:

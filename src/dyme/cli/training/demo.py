@@ -1,4 +1,4 @@
-"""dyme demo: the embedded base, then DyME from it, then both side by side."""
+"""dyme demo: evaluate the embedded base, train it with DyME, and show both side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """The embedded base, then DyME from it, then both side by side."""
+    """Evaluate the embedded base, train it with DyME, and show both side by side; return the exit status."""
     recipe = {
         "run": {"output": args.out, "save_every": 0},
         "task": {"traces": "high", "test_size": 300},

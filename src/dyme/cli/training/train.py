@@ -1,4 +1,4 @@
-"""dyme train: train by a recipe, or go on with a run; then evaluate, write the page, and push if the recipe says so."""
+"""dyme train: train by a recipe, or resume a run; then evaluate, write the page, and push the model if the recipe says so."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from dyme.tracking.run_folder import RunFolder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("recipe", nargs="?", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
+    parser.add_argument("--resume", metavar="RUN", help="resume the run in this folder from its last checkpoint")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Train, evaluate on the test split, else on the validation split, write the page; a run that was stopped has status 130."""
+    """Train, evaluate on the test split, else on the validation split, write the page; return status 0, or 130 for a stopped run."""
     if args.resume:
         check_shared(Path(args.resume), "--resume")
     config = together(lambda: _settings(args, rest))
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _settings(args: argparse.Namespace, rest: Sequence[str]) -> Config:
-    """The settings of a new run, or those of the run to go on with, as far as they can be checked without data."""
+    """Return the settings of a new run, or of the run to resume, checked as far as possible without data."""
     if bool(args.recipe) == bool(args.resume):
         raise ConfigError("give a recipe (dyme train charts-dyme) or --resume RUN, not both")
     if args.resume and rest:
