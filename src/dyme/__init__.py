@@ -1,6 +1,6 @@
 """dyme: teach small vision-language models to think by dynamic memorization and exploration (arXiv 2506.23061).
 
-The names below are all that is public. Each is imported when it is first asked for, so that `import dyme` is quick and free of torch.
+The names below are the public API. Each is imported on first use, so that `import dyme` is quick and does not import torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What `import dyme` offers: train, evaluate and look, as `dyme train`, `dyme eval` and `dyme report` do, with objects in place of names.
+"""Functions of `import dyme`: train, evaluate and report, as `dyme train`, `dyme eval` and `dyme report` do, with objects for names.
 
-An object given in Python takes the place of what the config names: samples of its data, a verifier of its task's, a method of its
-method. The commands call these functions; they add a parser in front and an exit status behind.
+An object given in Python replaces what the config names: samples replace its data, a verifier replaces its task's verifier, a method
+replaces its method. The commands call these functions and add a parser and an exit status.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from dyme.verify.verifier import Verifier
 
 Rows = Iterable[Sample | Mapping[str, Any]]
-"""Samples, or dicts in the fields of a row of one's own data (docs/data.md)."""
+"""Samples, or dicts with the fields of a row of your own data (docs/data.md)."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, or a notebook's stop button, ended a training after a step; the run is saved."""
+    """Raised when Ctrl-C, or a notebook's stop button, ended a training after a step; the run is saved."""
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Config:
-    """Read a recipe, a TOML file or the name of one that ships, with settings changed by "train.learning_rate=1e-4" and the like.
+    """Read a recipe (a TOML file, or the name of a recipe that ships), change settings ("train.learning_rate=1e-4"), return the Config.
 
-    Raises ConfigError for a missing file, an unknown setting (naming the nearest right one) or a wrong value.
+    Raises ConfigError for a missing file, an unknown setting (the message names the nearest known one) or a wrong value.
     """
     words = [word if word.startswith("--") else f"--{word}" for word in overrides]
     if wrong := next((word for word in words if "=" not in word), None):
@@ -71,17 +71,18 @@ def train(
     resume: bool = False,
     display: Display | None = None,
 ) -> RunFolder:
-    """Train, evaluate on held-out samples, write card and page, and return the run, whose `model` is the folder of the final model.
+    """Train, evaluate on held-out samples, write the model card and the page, and return the run; `run.model` is the final model's folder.
 
-    `trackers` get the run's figures and samples beside its folder, in place of those that `run.report_to` names (docs/tracking.md).
+    `samples` and `validation` replace the data of the config. The evaluation after training uses the config's test split, else its
+    validation split; if `samples` are given, it uses `validation`, and without `validation` there is no evaluation.
 
-    What is held out is the config's test split, else its validation split; with `samples`, `validation`; with neither, nothing. With
-    `resume`, go on with the run in config.run.output from its last checkpoint: give the same arguments as before. `display` is by default
-    the terminal or the notebook's cell; Display.quiet() shows nothing. `rewards`, by name, and `verifier` are functions (docs/rewards.md);
-    weights of rewards are reward.weights, in order, or 1 each. `method` is a Method (docs/methods.md).
+    `rewards` (by name) and `verifier` are functions (docs/rewards.md); rewards have the weights in reward.weights, in order, or 1 each.
+    `method` is a Method (docs/methods.md). `trackers` get the run's figures and samples, in place of the trackers that `run.report_to`
+    names (docs/tracking.md). `display` shows progress, by default on the terminal or in the notebook's cell; Display.quiet() shows nothing.
+    `resume=True` resumes the run in config.run.output from its last checkpoint: give the same arguments as before.
 
-    Raises a DymeError, one line that says what to do, before any long work for input that cannot work, and Stopped, a KeyboardInterrupt,
-    after Ctrl-C: the run is saved.
+    Raises a DymeError, one line that says what to do, before any long work if the input cannot work. Raises Stopped, a KeyboardInterrupt,
+    after Ctrl-C; the run is saved.
     """
     tuning.tune()
     with plugins.given(config, rewards=rewards, verifier=verifier, method=method) as config:
@@ -91,7 +92,7 @@ def train(
 def _begin(
     config: Config, samples: Rows | None, validation: Rows | None, trackers: Sequence[Tracker], resume: bool, display: Display
 ) -> RunFolder:
-    """`train`, with a config that names the functions given."""
+    """Check all arguments of `train` and train; `config` names the functions that were given."""
     chosen = together(lambda: check_training(config))
     find_rewards(config.reward)
     config = recipe.anchored(config if samples is None else _for_samples(config, display))
@@ -153,11 +154,12 @@ def evaluate(
     verifier: Verifier | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
-    """Ask a model each sample and return the figures: "metrics" (name -> value, low, high, n), "by_kind", "by_answer_kind", "examples".
+    """Evaluate a model and return its figures: "metrics" (name -> value, low, high, n), "by_kind", "by_answer_kind", "examples".
 
-    `model` is a folder, a hub id, "embedded", a run (its final model) or a Policy; `config` is by default that of the model's run, else
-    the defaults. Without `samples`, those of `split` of the config's task are asked: by default test, else validation. `prompts` are the
-    ways to ask; `k` completions a sample are drawn for pass@K of the first 300, 0 for none. Raises as `train` does.
+    `model` is a folder, a hub id, "embedded", a run (its final model) or a Policy. `config` defaults to the config of the model's run, else
+    to the default settings. Without `samples`, the samples of `split` of the config's task are used, by default test, else validation.
+    `prompts` are the instructions that each sample is asked with; `k` is the number of completions sampled for pass@K of each of the first
+    300 samples (0: none). Raises the errors of `train`.
     """
     tuning.tune()
     display = _display(display)
@@ -177,7 +179,7 @@ def evaluate(
 def _figures(
     model: str | Path | RunFolder | Policy, config: Config, samples: Rows | None, split: Split | None, plan: Plan, display: Display
 ) -> dict[str, Any]:
-    """Figures of a model on a split, or on samples given."""
+    """Return the figures of a model on a split, or on given samples."""
     if samples is None:
         split = split or from_main(lambda: held_out(config.task)) or "test"
         rows = samples_of(config, split, display)
@@ -191,18 +193,18 @@ def _figures(
 
 
 def write_page(run: RunFolder | str | Path, out: str | Path | None = None) -> Path:
-    """Write the HTML page about a run to `out`, by default report.html in its folder, and return its path; a run may still be going.
+    """Write the HTML page of a run to `out`, by default report.html in its folder, and return the path; the run need not have ended.
 
     Raises RunError if `run` is not a run folder.
     """
     return page.write_page(run.path if isinstance(run, RunFolder) else Path(run), None if out is None else Path(out))
 
 
-# -- what the commands build on
+# -- used by the commands
 
 
 def samples_of(config: Config, split: Split, display: Display, rows: Rows | None = None) -> list[Sample]:
-    """A split's samples, or those given in its place; read before torch is imported, so that bad rows are found at once.
+    """Return a split's samples, or the given `rows` as samples; they are read before torch is imported, so bad rows are found at once.
 
     Of several processes the main one reads first, as reading may prepare data or extract facts, which the others then find.
     """
@@ -218,9 +220,9 @@ def samples_of(config: Config, split: Split, display: Display, rows: Rows | None
 
 
 def reports_of(config: Config, trackers: Sequence[Tracker] = ()) -> Reports:
-    """The reports of a run to these trackers, else to those that `run.report_to` names; made, and torch imported, as training starts them.
+    """Return the reports of a run to these trackers, else to those that `run.report_to` names; they are created when training starts.
 
-    Raises ConfigError for trackers that cannot be had.
+    Raises ConfigError for trackers that are unknown or not installed.
     """
     together(lambda: check_trackers(config, trackers))
 
@@ -235,7 +237,7 @@ def reports_of(config: Config, trackers: Sequence[Tracker] = ()) -> Reports:
 def train_model(
     config: Config, resume: bool, display: Display, *, samples: Rows | None = None, validation: Rows | None = None, **doors: Any
 ) -> Path:
-    """Train by `config`, or go on with the run that it names, and return the folder of the model."""
+    """Train by `config`, or resume the run that it names, and return the folder of the model."""
     if not resume:
         from_main(lambda: RunFolder.check_new(Path(config.run.output)))
     found = samples_of(config, "train", display, samples)
@@ -249,7 +251,7 @@ def train_model(
 def evaluate_model(
     config: Config, model: str, samples: Sequence[Sample], display: Display, *, plan: Plan | None = None, folder: ItemFolder | None = None
 ) -> dict[str, Any]:
-    """Figures of the checkpoint at `model`, by all processes of the launch; see `evaluation.run.run_evaluation`."""
+    """Evaluate the checkpoint at `model` in all processes of the launch and return its figures (`evaluation.run.run_evaluation`)."""
     from dyme.evaluation.run import run_evaluation
 
     config = replace(config, model=replace(config.model, path=model))
@@ -261,7 +263,7 @@ def evaluate_model(
 
 
 def _evaluate_policy(policy: Policy, config: Config, samples: Sequence[Sample], display: Display, plan: Plan) -> dict[str, Any]:
-    """Figures of a policy as it is, on its own device."""
+    """Evaluate a loaded policy on its own device and return its figures."""
     from dyme.evaluation.run import evaluate as ask
     from dyme.model.policy import Policy
     from dyme.tasks.rules import rules_of
@@ -273,7 +275,7 @@ def _evaluate_policy(policy: Policy, config: Config, samples: Sequence[Sample], 
 
 
 def _plan(prompts: Sequence[PromptStyle], k: int) -> Plan:
-    """What to ask. Raises ConfigError for unknown ways to ask and impossible numbers."""
+    """Return the plan of an evaluation. Raises ConfigError for unknown prompts and impossible numbers."""
     asked = tuple(style for style in STYLES if style in prompts)
     if not asked or isinstance(prompts, str) or len(asked) != len(prompts):
         raise ConfigError(f"prompts is {prompts!r}; give ('think', 'direct'), or one of them in a tuple")
@@ -283,7 +285,7 @@ def _plan(prompts: Sequence[PromptStyle], k: int) -> Plan:
 
 
 def _held_out(config: Config, given: bool, validation: list[Sample] | None, display: Display) -> tuple[Split | None, list[Sample]]:
-    """The split to report on and its samples, (None, []) where nothing is held out; `given`: the training samples are."""
+    """Return the split to report on and its samples, or (None, []) if nothing is held out; `given`: training samples were given."""
     split = None if given else from_main(lambda: held_out(config.task))
     if split in (None, "validation") and validation is not None:
         return "validation", validation
@@ -291,7 +293,7 @@ def _held_out(config: Config, given: bool, validation: list[Sample] | None, disp
 
 
 def _for_samples(config: Config, display: Display) -> Config:
-    """`config` for samples given in Python: it names no other data, and if its task draws its own, the task is that of one's own rows."""
+    """Return `config` for samples given in Python: without other data, and with task jsonl if its task draws its own samples."""
     task = TASKS.get(config.task.name)
     name = config.task.name
     if task is not None and task.published is None:
@@ -304,7 +306,7 @@ def _for_samples(config: Config, display: Display) -> Config:
 
 
 def _display(display: Display | None) -> Display:
-    """What to show progress on. Raises ConfigError for an object of another kind."""
+    """Return the display that shows progress. Raises ConfigError for an object of another kind."""
     if display is not None and not isinstance(display, Display):
         raise ConfigError(f"display is {type(display).__name__}; give a dyme.Display, e.g. dyme.Display.quiet(), or none")
     return display or new_display()

@@ -1,4 +1,4 @@
-"""The nouns of the project, free of torch: what a stage hands to the next one.
+"""The data classes that one part of a step hands to the next, free of torch.
 
 A task yields `Sample`s; a rollout turns each into a `Group` of K `Completion`s; verification attaches one `Verdict` per
 completion; a method answers with a `Route`, whose `Branch`es are what the update trains on; each step leaves a `StepRecord`.
@@ -16,11 +16,11 @@ from dyme.pictures import ImageSource, sources_of
 Mode = Literal["memorize", "explore", "mixed", "skip"]
 Term = Literal["policy", "imitate"]
 AnswerKind = Literal["auto", "number", "text", "yes_no", "choice", "letter", "list", "math", "open", "vqa"]
-"""How an answer is compared; auto: as a number or a list of numbers and texts, whichever it is."""
+"""How an answer is compared; auto: as a number, as a list of numbers and texts, or as a text, by what the gold answer is."""
 Level = Literal["low", "medium", "high"]
 PromptStyle = Literal["think", "direct"]
 NO_VALUE = "no value for a completion"
-"""Why a user's reward counts for none of a group's completions, where its function returned None for one of them."""
+"""Reason why a user's reward counts for no completion of a group: its function returned None for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,34 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One question about zero or more images, with what is known about it. Lists are taken as tuples."""
+    """One question about zero or more images, with its answer, rationale and facts. Lists are converted to tuples."""
 
     id: str
     question: str
     answer: str
     images: tuple[ImageSource, ...] = ()
-    """A PIL image, a numpy array, the bytes of a picture or a file's path becomes a source (`pictures.sources_of`), one alone or in a
-    list."""
+    """Pictures: give a PIL image, a numpy array, the bytes of a picture or a file's path, or a list of these; `pictures.sources_of`
+    converts each of them."""
     rationale: str | None = None
     """Reference thinking trace, without the answer marker; None if the data has none."""
     facts: tuple[Fact, ...] = ()
     kind: str = ""
-    """Question type, for breakdowns."""
+    """Question type, by which evaluations are broken down."""
     answer_kind: AnswerKind = "auto"
-    """Which verifier compares its answers (`verify/answers/`)."""
+    """Kind of the answer, which selects the verifier (`verify/answers/`)."""
     answers: tuple[str, ...] = ()
-    """All annotators' answers where there are several (A-OKVQA's ten), with repeats; `answer` is the commonest."""
+    """The answers of all annotators if there are several (A-OKVQA: ten), with repeats; `answer` is the most frequent."""
     choices: tuple[str, ...] = ()
-    """Options of a multiple-choice question, without their letters; `answer` is then the letter, and the question shows both."""
+    """Options of a multiple-choice question, without letters; `answer` is then a letter, and the question shows letters and options."""
     unit: str = ""
     """Unit that an answer may carry."""
     prompt: str | tuple[Mapping[str, Any], ...] | None = None
-    """The whole prompt, in place of question and instruction: messages for the model's chat template ({"role", "content"}; an image stands
-    where a part of type "image" does, else before the first user message's text), or plain text that no template touches. None: the
-    question and the recipe's instruction make the prompt."""
+    """The whole prompt, in place of question and instruction: messages for the model's chat template ({"role", "content"}; images take the
+    places of parts of type "image", else they precede the first user message's text), or plain text that is used without a template. None:
+    the prompt is the question and the recipe's instruction."""
 
     def __post_init__(self) -> None:
-        """Take pictures as sources, and lists as tuples. Raises DataError for what is no picture."""
+        """Convert pictures to sources and lists to tuples. Raises DataError for an object that is no picture."""
         if not isinstance(self.images, tuple) or self.images:
             try:
                 object.__setattr__(self, "images", sources_of(self.images))
@@ -74,14 +74,14 @@ class Sample:
 
     @property
     def answer_text(self) -> str:
-        """The answer in words, as a trace leads to it: the text of the choice that a letter names, else `answer`."""
+        """Return the answer in words: the text of the choice that a letter names, else `answer`."""
         index = ord(self.answer) - ord("A") if len(self.answer) == 1 else -1
         return self.choices[index] if 0 <= index < len(self.choices) else self.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sampled answer: `token_ids` include the end token if `finished`; `logprobs` are those of the sampling policy."""
+    """One sampled text: `token_ids` include the end token if `finished`; `logprobs` are the sampling policy's log-probabilities (nats)."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -91,20 +91,20 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a verifier says of one answer: binary, for the switch and the reward, and by the task's published metric."""
+    """A verifier's result for one answer: `correct`, for the switch and the reward, and `score`, the task's published metric."""
 
     correct: bool
     score: float
-    """In [0, 1]; `correct` as a number unless the metric is soft (recall of open answers, soft VQA accuracy) or too kind (a year off)."""
+    """In [0, 1]; equal to `correct` unless the metric is soft (recall of open answers, soft VQA accuracy) or more lenient (a year off)."""
     reason: str = ""
-    """Why an answer is wrong, where that is not plain: it took too long to compare, or is too long."""
+    """Reason why an answer is wrong, if that is not obvious: it took too long to compare, or it is too long."""
     failed: bool = False
-    """Whether the verifier itself failed, so that nothing is known of the answer; `reason` says how."""
+    """Whether the verifier itself failed, so that the answer was not judged; `reason` says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the rules say of one completion. `correct` is binary and alone drives the switch; `reward` is shaped."""
+    """The rules' result for one completion. `correct` is binary and alone drives the switch; `reward` is shaped."""
 
     parsed: bool
     correct: bool
@@ -122,11 +122,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What a checker says of one thinking trace (paper, section 3.3)."""
+    """A checker's result for one thinking trace (paper, section 3.3)."""
 
     level: Level
     score: float
-    """In [0, 1]; a judge that only grades gives 0, 0.5 and 1."""
+    """In [0, 1]; a checker that gives only levels has the scores 0, 0.5 and 1."""
     reason: str = ""
 
 
@@ -138,31 +138,31 @@ class Group:
     completions: tuple[Completion, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     assessments: tuple[Assessment | None, ...] = ()
-    """A checker's, one per completion, None for those that may not earn its reward; empty for a group that was not checked."""
+    """The checker's results, one per completion: None for a completion that cannot earn the reward; empty for an unchecked group."""
     target: str | None = None
-    """The thinking that a refiner wrote for this prompt's target; None: the sample's own."""
+    """Thinking that a refiner wrote for this prompt's target; None: the sample's own rationale."""
     trouble: str = ""
-    """Why a helper gave nothing for this group, or gave way to a local one."""
+    """Reason why a helper failed for this group, or was replaced by the local helper; empty if none failed."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Rewards of the user's that do not count for this group, each with its reason: no value, or how its function failed."""
+    """The user's rewards that do not count for this group, each with the reason: no value, or the failure of its function."""
 
     @property
     def solved(self) -> int:
-        """Number of correct completions."""
+        """Return the number of correct completions."""
         return sum(v.correct for v in self.verdicts)
 
     @property
     def judged(self) -> bool:
-        """Whether the verifier had something to say of each completion."""
+        """Return whether the verifier judged each completion, without a failure."""
         return not any(v.failed for v in self.verdicts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A function f(p) of the probability p that the policy, as it is at the update, gives to a token."""
+    """A function f(p) of the probability p of a token under the policy at the update."""
 
     of: Callable[[Any], Any]
-    """f: from a tensor of probabilities to one of as many numbers, by arithmetic alone, e.g. `lambda p: p * (1 - p)`."""
+    """f: takes a tensor of probabilities and returns a tensor of the same shape, by arithmetic alone, e.g. `lambda p: p * (1 - p)`."""
     through: bool = False
     """False: f(p) is a factor of the token's loss and has no gradient of its own (CHORD's phi). True: the token's loss is
     -advantage x f(p), with the gradient through f (LUFFY): the probability itself, neither clipped nor divided by that of the sampler."""
@@ -170,20 +170,20 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One answer to train on. `completion` is its index in the group; None is the target y* (trace and answer)."""
+    """One answer to train on: the completion with the index `completion` in the group, or, if None, the target y* (trace and answer)."""
 
     term: Term
     completion: int | None = None
     advantage: float | None = None
-    """Of a completion that is explored; None: its reward's within the group (Eq. 2), which `settle` computes once all rewards are there."""
+    """Advantage in the policy term; None: `settle` computes it within the group (Eq. 2), once all rewards are known."""
     weight: float = 1.0
     shape: Shape | None = None
-    """How much each of its tokens counts, by its probability; None: all alike."""
+    """Factor of each token by its probability; None: all tokens count the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What a prompt does at this step, and why."""
+    """A method's decision about a prompt at this step: its mode, the branches to train on, and the reason."""
 
     mode: Mode
     branches: tuple[Branch, ...] = ()
@@ -192,7 +192,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """Figures of one optimizer step, as written to the run folder and shown live."""
+    """Figures of one optimizer step, as written to metrics.jsonl and shown live; `seconds` is the duration of the step."""
 
     step: int
     prompts: int

@@ -1,8 +1,8 @@
-"""What a method is: a sequence of stages, each a part of the budget with one small function (group, context) -> Route.
+"""The type of a method: a sequence of stages, each a part of the budget with one function (group, context) -> Route.
 
-A method says by itself all that the rest of the package must know of it: its settings, what each stage needs, what it remembers. A stage
-is asked once about each group, before the helpers work. The switch looks at binary correctness alone; shaped reward only enters the
-advantages (paper, Eq. 2), which `routes.settle` computes after a checker has graded.
+A method declares its settings, the needs of each stage, and its state. A stage's function is called once for each group, before the
+helpers work. The switch depends on binary correctness alone; the shaped reward only enters the advantages (paper, Eq. 2), which
+`routes.settle` computes after a checker has graded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dyme.errors import ConfigError
 from dyme.types import Branch, Group, Route, Verdict
 
 S = TypeVar("S")
-"""The class of a method's settings."""
+"""Type variable: the class of a method's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +27,19 @@ class NoSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context(Generic[S]):
-    """What a method may know besides the group; alike on all processes but for `place`."""
+    """What a method is given besides the group; the same on all processes except for `place`."""
 
     config: Config
     settings: S
     """The method's own settings."""
     step: int = 1
-    """Number of the step, from 1 on."""
+    """Number of the step; the first is 1."""
     progress: float = 0.0
-    """Share of the budget that is used before the step, in [0, 1]."""
+    """Share of the budget that was used before the step, in [0, 1]."""
     state: Any = None
-    """What the method remembers of earlier steps (`Method.first_state`); do not change it, return another one."""
+    """State that the method keeps between steps (`Method.first_state`); do not modify it, `Method.next_state` returns a new one."""
     batch: tuple[tuple[Verdict, ...], ...] = ()
-    """The verdicts of each group of the step, over all processes, in the order of the step's prompts."""
+    """Verdicts of each group of the step, over all processes, in the order of the step's prompts."""
     place: int = 0
     """Index of this group in `batch`."""
 
@@ -54,59 +54,59 @@ class Stage(Generic[S]):
     name: str
     route: RoutingFunction[S]
     rolls_out: bool
-    """Whether it needs completions; without them groups are empty, and no time goes into sampling."""
+    """Whether the stage needs completions; if not, groups are empty and nothing is sampled."""
     imitates: bool
-    """Whether it may train on the target y* (a branch without a completion)."""
+    """Whether the stage may train on the target y* (a branch without a completion)."""
     reads_traces: bool = False
-    """Whether reference traces matter to it in another way, as hints do; what imitates them reads them."""
+    """Whether the stage uses reference traces in another way, e.g. as hints; a stage that imitates uses them in any case."""
     share: float = 1.0
     """Part of the budget; the shares of a method's stages add up to 1."""
     learning_rate: float | None = None
     """Peak learning rate; None: train.learning_rate."""
     advantages: Callable[[Sequence[float], Sequence[Branch], Context[S]], Sequence[float]] | None = None
-    """From the rewards of a route's policy branches, in their order, to an advantage for each; None: the recipe's, (r - mean) / std."""
+    """Function from the rewards of a route's policy branches to their advantages, in order; None: the recipe's, (r - mean) / std."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it needs, in words."""
+        """Return what the stage needs, in words: "rollouts", "traces"."""
         declared = {"rollouts": self.rolls_out, "traces": self.imitates or self.reads_traces}
         return tuple(word for word, needed in declared.items() if needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method(Generic[S]):
-    """A method: what it is, where it comes from, its settings, its stages, and what it remembers."""
+    """A training algorithm: its name, source, settings, stages and state."""
 
     name: str
     summary: str
     source: str
     """Paper and equation."""
     stages: Callable[[S], tuple[Stage[S], ...]]
-    """The stages under given settings."""
+    """Function from the settings to the stages."""
     settings: S = field(default_factory=NoSettings)  # type: ignore[assignment]
     """The method's own settings with their defaults: a frozen dataclass with a docstring, and bounds, under each field (as in config.py).
     In a recipe they are keys of [method]."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of other sections that its paper uses, where the recipe is silent: {"objective.loss_type": "dr_grpo"}."""
+    """Settings of other sections that the method's paper uses, unless the recipe sets them: {"objective.loss_type": "dr_grpo"}."""
     first_state: Callable[[S], Any] | None = None
-    """What it remembers at the start, if it remembers anything: a value that JSON can hold."""
+    """Function from the settings to the first state, a value that JSON can hold; None: the method has no state."""
     next_state: Callable[[Sequence[Group], Sequence[Route], Context[S]], Any] | None = None
-    """What it remembers after a step: from the step's groups and routes over all processes, in the order of the step's prompts, and the
-    state that the step was routed with (`context.state`). It is saved in checkpoints."""
+    """Function that returns the state after a step, from the step's groups and routes over all processes, in the order of the step's
+    prompts, and the state that the step was routed with (`context.state`). The state is saved in checkpoints."""
     follows: Mapping[str, str] = field(default_factory=dict)
-    """Its settings that are learning rates of stages, with the method that each is tuned with in a comparison, or "" for none: under a grid
-    of rates such a setting is the rate that was chosen for that method, or unset."""
+    """Settings that are learning rates of stages, each with the method whose rate it takes in a comparison, or "": under a grid of rates
+    such a setting is the rate that was chosen for that method, or, with "", unset."""
 
     outlook: Callable[[Mapping[str, float], int], Sequence[str]] | None = None
-    """Sentences on what the figures of an untrained model (`dyme diagnose`, shares in [0, 1]) mean for this method; the second argument is
-    the number of completions a prompt."""
+    """Function that returns sentences on what the figures of an untrained model (`dyme diagnose`, shares in [0, 1]) mean for this method;
+    its second argument is the number of completions per prompt."""
 
     def settings_of(self, config: Config) -> S:
-        """The method's settings under a config; raises ConfigError for a key that it does not have, or a wrong value."""
+        """Return the method's settings under a config; raises ConfigError for an unknown key or a wrong value."""
         return self.read(config.method.settings)
 
     def read(self, table: Mapping[str, Any]) -> S:
-        """The method's settings from a table that holds some of them, lists as JSON has them or as tuples."""
+        """Return the method's settings from a table that holds some of them; lists may be lists or tuples."""
         names = {one.name: one for one in fields(self.settings)}  # type: ignore[arg-type]
         for key in table:
             settings.known(key, names, f"method {self.name}", "key")
@@ -119,14 +119,14 @@ class Method(Generic[S]):
         return found
 
     def plan(self, config: Config) -> tuple[Stage[S], ...]:
-        """The stages under a config."""
+        """Return the stages under a config."""
         return self.stages(self.settings_of(config))
 
     def context(self, config: Config, **known: Any) -> Context[S]:
-        """What a route of this method may know under a config, with what is `known` of the step."""
+        """Return the context of this method under a config; `known` are its fields that belong to the step."""
         return Context(config=config, settings=self.settings_of(config), **known)
 
     def settled(self, config: Config, name: str = "") -> Config:
-        """`config` with all of this method's settings written out, as a run records them; `name` is what stands for the method there."""
+        """Return `config` with all of this method's settings, as a run records them; `name` is the method's name in it."""
         own = asdict(self.settings_of(config))  # type: ignore[call-overload]
         return replace(config, method=MethodConfig(name=name or config.method.name, settings=own))

@@ -1,7 +1,7 @@
-"""Trackers: who else gets what a run records, besides its folder and the display: TensorBoard, W&B, trackio, or a class of your own.
+"""Trackers, which get what a run records, besides its folder and the display: TensorBoard, W&B, trackio, or your own class.
 
-Each tracker runs on a thread of its own, so that a slow one does not hold up training. One that raises, hangs or falls behind is left out
-from then on: an event and a line say so once, the metric `trackers_failed` counts it, and the run and the other trackers go on.
+Each tracker runs on its own thread, so that a slow one does not delay training. One that raises, hangs or falls behind is left out from
+then on: an event and a line report it once, the metric `trackers_failed` counts it, and the run and the other trackers continue.
 """
 
 from __future__ import annotations
@@ -22,67 +22,67 @@ from dyme.tracking.run_folder import RunFolder
 from dyme.types import Group, Route, StepRecord
 
 SERVICES = ("tensorboard", "wandb", "trackio")
-"""Trackers with a table of samples; each is the name of the package that it needs too."""
+"""Trackers with a table of samples; each name is also that of the package that the tracker needs."""
 OTHERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab")
-"""Trackers that accelerate knows besides: they get metrics, evaluations and the settings."""
+"""Further trackers that accelerate knows: they get metrics, evaluations and the settings."""
 START_SECONDS, FINISH_SECONDS = 120.0, 120.0
-"""Longest time that trackers may take to start, and to take in what is left when the run ends."""
+"""Time limits, in seconds: for trackers to start, and to finish their remaining calls when the run ends."""
 MOST_WAITING = 1000
-"""Calls that a tracker may be behind."""
+"""Maximum number of calls that may wait for a tracker."""
 SAMPLES = 4
-"""Groups of a step that trackers get as samples."""
+"""Number of groups of a step that trackers get as samples."""
 
 
 class Tracker:
-    """What a tracker does. Derive from it and write the methods that you need; the others do nothing.
+    """Base class of trackers. Derive from it and write the methods that you need; the others do nothing.
 
-    The main process alone calls it, in the order of the steps, on a thread of the tracker's own.
+    The main process alone calls the methods, in the order of the steps, on the tracker's own thread.
     """
 
     def start(self, config: Config, run: RunFolder) -> None:
-        """Begin; of a run that is resumed, `run.steps()` holds the steps before, and those after them come anew."""
+        """Start tracking a run; if the run is resumed, `run.steps()` holds its earlier steps, and later steps are logged again."""
 
     def log_step(self, record: StepRecord) -> None:
-        """Take the figures of an optimizer step."""
+        """Log the figures of an optimizer step."""
 
     def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
-        """Take an evaluation of the model after `step`: `result["metrics"]` holds, by name, a value, its interval (low, high) and n."""
+        """Log an evaluation of the model after `step`: `result["metrics"]` holds, by name, a value, its interval (low, high) and n."""
 
     def log_samples(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
-        """Take some of a step's groups: sample (with its pictures), completions and verdicts, and what the method did with each."""
+        """Log some of a step's groups (sample with pictures, completions, verdicts) and the method's route for each."""
 
     def finish(self) -> None:
-        """End, once everything was logged."""
+        """Finish tracking, after everything was logged."""
 
 
 METHODS = tuple(name for name in vars(Tracker) if not name.startswith("_"))
-"""What a tracker must have."""
+"""Names of the methods that a tracker must have."""
 
 
 class Reports:
-    """The trackers of a run: passes on what is recorded until one after the other has finished or failed."""
+    """The trackers of a run: passes each record on to every tracker that has not failed."""
 
     def __init__(self, make: Callable[[], Mapping[str, Tracker | type[Tracker]]] = dict) -> None:
-        """`make` gives the trackers by name, once the run starts."""
+        """`make` returns the trackers by name; it is called when the run starts."""
         self.failed = 0
-        """Trackers that were left out."""
+        """Number of trackers that failed and were left out."""
         self._make = make
         self._workers: list[_Worker] = []
         self._every = 0
         self._tell: Callable[[str, str, str], None] = lambda name, call, error: None
 
     def __enter__(self) -> Reports:
-        """The trackers are started by `start`, and finished at the end of the block."""
+        """Return the reports; `start` starts the trackers, and the end of the block finishes them."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Finish them; after an error there is less time for it."""
+        """Finish the trackers; after an error their time limit is shorter."""
         self._pass_on("finish")
         self._wait(FINISH_SECONDS if kind is None else FINISH_SECONDS / 10)
         self._workers = []
 
     def start(self, config: Config, run: RunFolder, note: Callable[[str], None]) -> None:
-        """Start all trackers; `note` gets a line about each that fails, now or later."""
+        """Start all trackers; `note` gets a line about each tracker that fails, now or later."""
 
         def tell(name: str, call: str, error: str) -> None:
             run.log_event("tracker_failed", tracker=name, call=call, error=error)
@@ -104,7 +104,7 @@ class Reports:
         self._pass_on("log_evaluation", step, name, result)
 
     def figures(self) -> dict[str, float]:
-        """What trackers add to a step's metrics: how many failed, if any did."""
+        """Return what trackers add to a step's metrics: the number of failed trackers, if any failed."""
         return {"trackers_failed": float(self.failed)} if self.failed else {}
 
     def _pass_on(self, call: str, *values: Any) -> None:
@@ -119,7 +119,7 @@ class Reports:
         self._leave_out()
 
     def _leave_out(self) -> None:
-        """Tell of trackers that have failed, once."""
+        """Report each tracker that has failed, once, and leave it out."""
         for worker in [worker for worker in self._workers if worker.error]:
             self._workers.remove(worker)
             worker.put("finish")  # which ends its thread
@@ -128,10 +128,10 @@ class Reports:
 
 
 class _Worker:
-    """A tracker on its thread; the process does not wait for it when it ends."""
+    """A tracker on its own thread; the process does not wait for the thread when it ends."""
 
     def __init__(self, name: str, tracker: Tracker | type[Tracker]) -> None:
-        """Of a class, the tracker is made on the thread."""
+        """Start the thread; if `tracker` is a class, the thread creates the tracker."""
         self.name = name
         self.error: tuple[str, str] | tuple[()] = ()
         """The call that failed, and why."""
@@ -140,20 +140,20 @@ class _Worker:
         threading.Thread(target=self._run, name=f"tracker {name}", daemon=True).start()
 
     def put(self, call: str, values: tuple[Any, ...] = ()) -> None:
-        """Have a method of the tracker called, after those that wait."""
+        """Queue a call of the tracker's method `call`."""
         try:
             self._waiting.put_nowait((call, values))
         except queue.Full:
             self.error = self.error or (call, f"it is {MOST_WAITING:,} calls behind")
 
     def wait(self, seconds: float) -> None:
-        """Wait until all calls are done; a tracker whose calls are not by then has failed."""
+        """Wait until all calls are done, at most `seconds`; after that the tracker counts as failed."""
         with self._waiting.all_tasks_done:
             if not self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds):
                 self.error = self.error or (self._current, f"it takes longer than {seconds:.0f} seconds")
 
     def _run(self) -> None:
-        """Do the calls in order, up to `finish`; after an error, none."""
+        """Make the queued calls in order, up to `finish`; after an error, none."""
         while self._current != "finish":
             self._current, values = self._waiting.get()
             if not self.error:
@@ -166,7 +166,7 @@ class _Worker:
 
 
 def check(config: Config, given: Sequence[Tracker] = ()) -> None:
-    """Raise ConfigError for a tracker that is given or, without any, that `run.report_to` names, and that cannot be had."""
+    """Raise ConfigError for a given tracker (without any, one that `run.report_to` names) that is unknown or not installed."""
     for tracker in given:
         _check_methods(tracker, f"trackers: {type(tracker).__name__}")
     for name in () if given else named(config):
@@ -177,12 +177,12 @@ def check(config: Config, given: Sequence[Tracker] = ()) -> None:
 
 
 def named(config: Config) -> list[str]:
-    """The names in `run.report_to`, each once; "none", as TRL has it, is no tracker."""
+    """Return the names in `run.report_to`, each once, without TRL's "none"."""
     return [name for name in dict.fromkeys(config.run.report_to) if name != "none"]
 
 
 def own(name: str) -> Tracker | type[Tracker]:
-    """The tracker, or the class of one, that a name in `run.report_to` stands for if it is none of SERVICES or OTHERS.
+    """Return the tracker, or its class, for a name in `run.report_to` that is none of SERVICES or OTHERS.
 
     Raises ConfigError if it cannot be found or lacks a method.
     """
