@@ -1,8 +1,8 @@
-"""A picture, in a file or in memory: always handed on as RGB, right side up.
+"""A picture, in a file or in memory: always loaded as upright RGB.
 
-Whatever it is given as ends as 8-bit RGB: transparency on white, 16-bit grey scaled (not clipped), CMYK converted, EXIF
-rotation applied, the first frame of an animation. Whatever cannot end so raises one clear line that names the row. A file is opened only
-when it is needed, and its size is judged from the header, before anything is decoded.
+Every picture is converted to 8-bit RGB: transparency on white, 16-bit grey scaled (not clipped), CMYK converted, EXIF
+rotation applied, the first frame of an animation. A picture that cannot be converted raises a one-line error that names the row. A file is
+opened only when it is needed, and its size is judged from the header, before anything is decoded.
 
 Python's warning filters and Pillow's limits belong to the whole process, and pictures are loaded from threads: both are left
 as they are. MAX_PIXELS lies below the size at which Pillow starts to warn of decompression bombs.
@@ -54,7 +54,7 @@ class ImageSource(Protocol):
 
     @property
     def key(self) -> str:
-        """Identity of the content: equal keys mean equal pixels."""
+        """Return the identity of the content: equal keys mean equal pixels."""
         ...
 
     def load(self) -> Image.Image:
@@ -132,8 +132,8 @@ class ImageFile:
 class Picture:
     """An `ImageSource` in memory: a PIL image, a numpy array, or the bytes of a PNG, JPEG, ... file.
 
-    An array is uint8, height x width (grey), x 3 (RGB) or x 4 (RGBA); one of 16-bit grey or of booleans will do. The content is copied, so
-    that nothing that happens to the original later changes it; bytes stay encoded. Two are equal if their keys are.
+    An array is uint8, height x width (grey), x 3 (RGB) or x 4 (RGBA); 16-bit grey and booleans are allowed too. The content is copied, so
+    that later changes to the original do not change it; bytes stay encoded. Two pictures are equal if their keys are.
     """
 
     __slots__ = ("_content", "_size", "key")
@@ -185,9 +185,9 @@ def in_memory(value: object) -> bool:
 
 
 def sources_of(images: Any) -> tuple[ImageSource, ...]:
-    """Pictures of any kind, one or several, as sources: PIL images, arrays and bytes in memory, paths as files.
+    """Convert one picture or a list of them to sources and return these: PIL images, arrays and bytes in memory, paths as files.
 
-    Raises DataError for what is none of these.
+    Raises DataError for an object of another kind.
     """
     alone = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or in_memory(images) or _is_source(images)
     if not alone and not isinstance(images, list | tuple):

@@ -1,4 +1,4 @@
-"""What a user plugs in by name, without editing the package: a reward, a verifier, a task, a method, a tracker.
+"""Objects that a user names, without editing the package: a reward, a verifier, a task, a method, a tracker.
 
 A name is "FILE.py:NAME", "package.module:NAME", or what an installed package offers as an entry point of the group "dyme.<kind>"
 (dyme.rewards, dyme.verifiers, dyme.tasks, dyme.methods, dyme.trackers); an object that a caller gives in Python goes by its own name
@@ -69,12 +69,12 @@ def given(config: Config, *, rewards: Mapping[str, Any] | None = None, verifier:
 
 
 def is_place(name: str) -> bool:
-    """Whether a name says where the object lies ("mine.py:brief"), rather than being one of a registry."""
+    """Return whether a name is a place ("mine.py:brief") rather than a registered name."""
     return ":" in name
 
 
 def label(name: str) -> str:
-    """A name as headings show it: of a file's path the last part alone."""
+    """Return a name for headings: of a file's path the last part alone."""
     place, colon, attribute = name.rpartition(":")
     return f"{Path(place).name}{colon}{attribute}" if place.endswith(".py") else name
 
@@ -85,9 +85,9 @@ def is_known(name: str, kind: Kind) -> bool:
 
 
 def find(name: str, kind: Kind, option: str) -> Any:
-    """The object that `name` stands for; `option` is the setting that named it, for messages.
+    """Return the object that `name` stands for; `option` is the setting that named it, for messages.
 
-    Raises ConfigError if it cannot be found, or if its file or module fails as it is imported.
+    Raises ConfigError if the object cannot be found, or if importing its file or module fails.
     """
     if (kind, name) in _offered:
         return _offered[kind, name]
@@ -111,7 +111,7 @@ def find(name: str, kind: Kind, option: str) -> Any:
 
 
 def names(kind: Kind) -> list[str]:
-    """Names that installed packages offer, in order."""
+    """Return the names that installed packages offer, in order."""
     return sorted(metadata.entry_points(group=f"dyme.{kind}").names)
 
 

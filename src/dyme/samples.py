@@ -1,5 +1,5 @@
-"""Samples as a recipe asks for them, a split's or those given in Python: checked, with the facts of their images, and in words instead of
-images where it says so."""
+"""The samples of a split, or those given in Python: checked, with the facts of their images, and, if the recipe says so, with the facts in
+words instead of images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def load(config: Config, split: Split, progress: Progress | None = None) -> tuple[list[Sample], str]:
-    """A split's samples with the facts that the recipe asks for, and a line about images without any, or "".
+    """Return a split's samples with the facts that the recipe asks for, and a line about images without facts, or "".
 
     Raises what the task's `load` does, and what `rules.check_answers` does for samples whose answers cannot be judged.
     """
@@ -48,10 +48,10 @@ def load(config: Config, split: Split, progress: Progress | None = None) -> tupl
 def given(
     rows: Iterable[Sample | Mapping[str, Any]], config: Config, name: str = "samples", progress: Progress | None = None
 ) -> tuple[list[Sample], str]:
-    """What `load` returns, for samples that are given in Python; dicts have the fields of a row of one's own data, under any usual name.
+    """Return what `load` returns, for samples that are given in Python; dicts have the fields of a row of data, under any usual name.
 
-    Pictures may be in memory, and paths start at the working directory; a value that is None or nan is no value. Fields that are read
-    under another name are told in the log. Raises DataError, which begins with `name` and the place, for what `load` refuses.
+    Pictures may be in memory, and paths start at the working directory; None and nan count as missing values. The log lists fields that
+    are read under another name. Raises DataError, which begins with `name` and the place, for what `load` refuses.
     """
     checks.check_config(config)
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
@@ -95,7 +95,7 @@ def _checked(sample: Sample, where: str) -> Sample:
 
 
 def _sample_of(row: Mapping[str, Any], where: str, name: str, marker: str, notes: Counter[str]) -> Sample:
-    """The sample that a dict describes, named `name` unless it has an id; what is to be told of it joins `notes`."""
+    """Return the sample that a dict describes, with id `name` unless it has one; lines for the user are added to `notes`."""
     ours = fields.ours({str(key): _plain(value, f"{where}: {key}") for key, value in row.items()}, where, marker)
     notes.update(ours.pop(NOTES, ()))
     worded, more = in_words(ours, where)

@@ -110,7 +110,7 @@ def _check_folder(study: Study, cell: Cell) -> None:
 
 
 def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
-    """A process that trains the cell (or goes on with it) and evaluates it on its split."""
+    """Start and return a process that trains the cell, or resumes it, and evaluates it on its split."""
     recipe = study.out / f"{cell.name}.json"
     write_whole(recipe, json.dumps(cell_config(study, cell).to_dict()).encode())
     threads = str(max(1, (os.cpu_count() or 1) // study.jobs))

@@ -1,10 +1,10 @@
 """Comparisons: methods x traces x seeds from one base, on one data set, with one verifier and one budget.
 
-Each training is a process of its own and a run folder of its own, so a comparison that is stopped goes on where it was, and a
+Each training has its own process and its own run folder, so a comparison that is stopped can be continued where it was, and a
 crash costs one cell. The learning rate of each method comes from the same grid, chosen by think accuracy on the validation
 split at the first seed and the first trace quality; the held-out split is only ever reported.
 
-A method may carry settings of its own, written NAME+reward.thinking_weight=0, and is then a row of its own.
+A method may have its own settings, written NAME+reward.thinking_weight=0, and is then a separate row.
 """
 
 from __future__ import annotations

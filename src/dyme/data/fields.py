@@ -1,4 +1,4 @@
-"""Rows of one's own in other words: fields under the names that people give them, as the fields of `jsonl.py`, each renaming told.
+"""Fields of a user's rows under their usual names, converted to the fields of `jsonl.py`; each renaming is reported.
 
 Nothing is guessed where two readings are possible: such a row is an error that names the field to write.
 """

@@ -5,7 +5,7 @@
     items-2.jsonl    those of process 2 of several, until the main process has merged them
     figures.json     the figures, once all items are there
 
-The same command goes on where it stopped: what is in the folder is not asked again. Figures are always counted from items, so
+The same command continues where it stopped: items in the folder are not asked again. Figures are always counted from items, so
 those of a stopped, sharded or repeated evaluation are those of an uninterrupted one.
 """
 
@@ -110,7 +110,7 @@ def picture_of(sample: Sample) -> str:
 
 
 class ItemFolder:
-    """The folder of one evaluation. Several processes may write to it, each to a file of its own."""
+    """The folder of one evaluation. Several processes may write to it, each to its own file."""
 
     def __init__(self, path: Path) -> None:
         """Wrap `path` without looking at it; use `open`."""

@@ -146,7 +146,7 @@ def figures(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def format_figures(thought: Sequence[Item]) -> dict[str, Figure]:
-    """Of completions that were told to think: in the format, cut off, or finished in no format (the three are all); truth, length."""
+    """Return the figures of thinking completions: in the format, cut off, finished in no format (these add up to 1); truth, length."""
     stated = [i for i in thought if i.statements]
     true, made = ([i.statements[k] for i in stated if i.statements] for k in (0, 1))
     return {
@@ -221,7 +221,7 @@ def _scores(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _examples(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The first items: the completion that was told to think, else the direct one, and the direct one beside it."""
+    """Return the first items as examples: the thinking completion, else the direct one, and the direct one beside it."""
     shown: dict[int, dict[str, Item]] = {}
     for item in items:
         if item.index in shown or len(shown) < EXAMPLES:

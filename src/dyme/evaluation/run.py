@@ -1,7 +1,7 @@
 """Evaluation: a model is asked each item of a split, and the verifier that training uses judges its answers.
 
-Accuracy when told to think and when told to answer at once are both reported unless only one was asked for, since a small
-model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do not
+Accuracy with the instruction to think and with that to answer at once are both reported unless only one was asked for, since a
+small model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do not
 depend on where an evaluation was stopped; all completions of a batch share one pass of its images through the vision tower.
 Several processes take every n-th item each.
 """
@@ -186,7 +186,7 @@ def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rul
 
 
 def answer(policy: Policy, samples: Sequence[Sample], config: Config, instruction: str) -> list[Completion]:
-    """One greedy completion for each sample, whatever it is told."""
+    """Return one greedy completion for each sample, with `instruction` as the instruction."""
     told = replace(config, task=replace(config.task, direct_prompt=instruction))
     plan = Plan(prompts=("direct",))
     out: list[Completion] = []

@@ -1,6 +1,6 @@
 """What a method remembers of earlier steps: one value that JSON can hold, alike on all processes, saved in checkpoints.
 
-The value goes through JSON after every step, so that a resumed run goes on from what an uninterrupted one has.
+The value goes through JSON after every step, so that a resumed run has the same state as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class MethodState:
         return self._value
 
     def restore(self, value: Any) -> None:
-        """Go on from what a checkpoint held."""
+        """Restore the state that a checkpoint holds."""
         self._value = value
 
     def _held(self, function: Any, name: str, work: Callable[[], Any]) -> Any:

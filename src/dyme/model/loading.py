@@ -1,4 +1,4 @@
-"""Opening a checkpoint: where it lies, its weights, its processor, and what cannot be used, each told in one line.
+"""Opening a checkpoint: where it lies, its weights, its processor, and a one-line error for each that cannot be used.
 
 A checkpoint is a folder of Hugging Face files, a hub id, a GGUF file, the folder of a LoRA adapter (its base is named there),
 or the folder of a finished run.

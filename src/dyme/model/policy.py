@@ -1,4 +1,4 @@
-"""The policy: any Hugging Face image-text-to-text or causal language model, with one door to prompts and one to log-probabilities.
+"""The policy: any Hugging Face image-text-to-text or causal language model, with one function for prompts and one for log-probabilities.
 
 A prompt is rendered by the model's own chat template (`chat.py`), once and alike for imitation, rollouts and evaluation, so that all
 see the same context. Targets are tokenized as the template would place them after the generation prompt.
@@ -44,7 +44,7 @@ class Policy(torch.nn.Module):
         self.chat = chat or Chat(processor)
         self.tokenizer, self.takes_images = self.chat.tokenizer, self.chat.takes_images
         self.notes: list[str] = []
-        """What a user should know of how this checkpoint is read."""
+        """Lines for the user about how this checkpoint is read."""
         self.ends = self._ends()
         self.eos = self.ends[0]
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
@@ -55,7 +55,7 @@ class Policy(torch.nn.Module):
 
     @classmethod
     def load(cls, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Policy:
-        """Load weights in `dtype`, adapter (float32) and processor; raises ModelError for a checkpoint that cannot be used."""
+        """Load weights in `dtype`, adapter (float32) and processor, and return the policy; raises ModelError for an unusable checkpoint."""
         return cls.of(*open_checkpoint(config, dtype), config)
 
     @classmethod

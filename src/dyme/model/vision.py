@@ -110,7 +110,7 @@ class Tower:
 
     @contextmanager
     def serving(self, images: Sequence[str]) -> Iterator[None]:
-        """Within, one call of the tower gets the outputs of these images, joined in order; unknown or unlike ones are computed."""
+        """Within, one call of the tower gets the outputs of these images, joined in order; unknown or different ones are computed."""
         known = self._known(images)
         if known and _alike(known):
             self._answer = _joined(known)

@@ -1,1 +1,1 @@
-"""Handing a model on: its card, a plain checkpoint, an upload to the hub."""
+"""Publishing a model: its card, a plain checkpoint, an upload to the hub."""

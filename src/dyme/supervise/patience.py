@@ -1,7 +1,7 @@
 """Waiting for a helper that does not answer (`supervision.on_failure = "wait"`).
 
 Only for what may heal: a server that is down or busy, not a refused key, a spent budget or an answer that would come back as it was.
-A wait is told when it begins and when it ends, and ends when the user stops the run.
+A wait is reported when it begins and when it ends, and ends when the user stops the run.
 """
 
 from __future__ import annotations

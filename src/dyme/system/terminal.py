@@ -117,7 +117,7 @@ def status_of(shown: Outlet, status: int) -> tuple[int, str]:
 
 
 def _occupy() -> None:
-    """Open what the parent closed (`>&-`), lest a file of the run become stdout."""
+    """Open what the parent closed (`>&-`), so that no file of the run becomes stdout."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A user's own task and samples, checked as they come: what their code gives is held to what our own tasks give."""
+"""A user's own task; its samples are checked as those of the tasks that ship."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verifier's rules of a recipe: the tolerance of its task and its own, and a verifier of one's own."""
+"""The rules of a recipe: the tolerance of its task, the tolerance that it sets, and the user's own verifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees: a live panel while a run goes on (in a notebook one output that changes, elsewhere plain lines), and tables of results.
+"""Output for the user: a live panel during a run (in a notebook one output that changes, elsewhere plain lines), and tables of results.
 
 On a terminal and in a notebook tables keep to the width. Elsewhere they are Markdown at full width: nothing is gained by cutting a log.
 """
@@ -62,11 +62,11 @@ class Display:
 
     @classmethod
     def quiet(cls) -> Display:
-        """A display that shows nothing."""
+        """Return a display that shows nothing."""
         return cls(Console(quiet=True))
 
     def note(self, message: str) -> None:
-        """One line for the user."""
+        """Show one line to the user."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager

@@ -1,10 +1,10 @@
-"""The run folder: append-only, and the only thing the report reads.
+"""The run folder: its files are append-only, and the report reads nothing else.
 
     config.json      the settings                      metrics.jsonl      one line per optimizer step
     versions.json    software, machine, command line   rollouts.jsonl     one line per group: question, route, completions
     checkpoints/     step-000050/, ...                 evaluations.jsonl  one line per evaluation
     images/          small copies for the report       events.jsonl       anything else worth a line, with its time
-    best.json        the best checkpoint, if kept      trackers/          what trackers need to go on with their runs
+    best.json        the best checkpoint, if kept      trackers/          what trackers need to resume their runs
 
 Every line is strict JSON (nan and inf become null) and is flushed as soon as it is written, so a killed run loses at most a
 half-written last line: readers pass over it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
@@ -49,7 +49,7 @@ _PACKAGES = ("dyme", "torch", "transformers", "accelerate", "peft", "pillow")
 
 
 class RunFolder:
-    """One run on disk. Make a new one with `create`, continue or read one with `open`."""
+    """One run on disk. `create` makes a new run folder; `open` opens an existing one, to read or resume it."""
 
     def __init__(self, path: str | Path) -> None:
         """Wrap `path` without looking at it; use `create` or `open`."""
@@ -58,12 +58,12 @@ class RunFolder:
         self._stride = 1
 
     def __repr__(self) -> str:
-        """As it is made: RunFolder('runs/mine')."""
+        """Return RunFolder('runs/mine')."""
         return f"RunFolder({str(self.path)!r})"
 
     @classmethod
     def create(cls, path: str | Path, config: Config, extra: Mapping[str, Any] | None = None) -> RunFolder:
-        """Make the folder and write config.json and versions.json; `extra` (hardware, parameter counts, ...) joins the latter.
+        """Create the folder, write config.json and versions.json, and return the run; `extra` (hardware, ...) is added to versions.json.
 
         Raises RunError if the folder holds anything but what a process left that was killed here, or cannot be made.
         """
@@ -89,7 +89,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run, to resume or to read; changes nothing. Raises RunError if `path` is not a run folder."""
+        """Return an existing run, to read or resume it; changes nothing. Raises RunError if `path` is not a run folder."""
         run = cls(path)
         if not (run.path / "config.json").is_file():
             raise RunError(f"{run.path} is not a run folder: it holds no config.json; give the folder that --run.output named")
@@ -97,7 +97,7 @@ class RunFolder:
 
     @classmethod
     def of_model(cls, model: Path) -> RunFolder | None:
-        """The run that a model folder belongs to: RUN, RUN/model or RUN/checkpoints/step-N/model; None for a model of no run.
+        """Return the run that a model folder (RUN, RUN/model or RUN/checkpoints/step-N/model) belongs to, or None.
 
         Raises ModelError for RUN if it has no final model yet.
         """
@@ -111,9 +111,9 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The folder of the final model, which plain transformers loads (or peft, for an adapter).
+        """Return the folder of the final model, which plain transformers loads (or peft, for an adapter).
 
-        Raises ModelError, which names the last checkpoint's, if there is no final model yet.
+        Raises ModelError, which names the last checkpoint's model, if there is no final model yet.
         """
         final = self.path / "model"
         if not final.exists():
@@ -162,7 +162,7 @@ class RunFolder:
                 file.unlink()
 
     def truncate(self, step: int) -> None:
-        """Go back to a checkpoint taken after `step`: drop later lines, and half-written ones, before training goes on."""
+        """Go back to the checkpoint taken after `step`: drop later lines and half-written ones, before training is resumed."""
         self.clear()
         for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl", "events.jsonl"):
             file = self.path / name
@@ -175,20 +175,20 @@ class RunFolder:
     # -- checkpoints
 
     def checkpoint_dir(self, step: int) -> Path:
-        """Where the checkpoint taken after `step` belongs; not made here."""
+        """Return the folder for the checkpoint taken after `step`, without creating it."""
         return self.path / "checkpoints" / f"step-{step:06d}"
 
     def mark_complete(self, step: int) -> None:
-        """Declare a checkpoint whole; until then `latest_checkpoint` passes over it."""
+        """Mark a checkpoint as complete; `latest_checkpoint` ignores it until then."""
         write_whole(self.checkpoint_dir(step) / "complete.json", _pretty({"step": step, "time": _now()}))
 
     def checkpoints(self) -> list[tuple[int, Path]]:
-        """Step and folder of each complete checkpoint, the last one first."""
+        """Return step and folder of each complete checkpoint, the last one first."""
         found = (file.parent for file in self.path.glob("checkpoints/step-*/complete.json"))
         return sorted(((int(folder.name[5:]), folder) for folder in found if folder.name[5:].isdecimal()), reverse=True)
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
-        """Step and folder of the last complete checkpoint, if any."""
+        """Return step and folder of the last complete checkpoint, or None."""
         return next(iter(self.checkpoints()), None)
 
     def mark_best(self, best: Mapping[str, Any] | None) -> None:
@@ -202,31 +202,31 @@ class RunFolder:
     # -- reading
 
     def config(self) -> Config:
-        """The settings, checked anew. Raises ConfigError if this version of dyme does not know one of them."""
+        """Return the settings, checked again. Raises ConfigError if this version of dyme does not know one of them."""
         return build_of_run(self.settings(), where=str(self.path / "config.json"))
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The settings as written, whichever version of dyme wrote them."""
+        """Return the settings as written, by whichever version of dyme."""
         found = self._object("config.json")
         if wrong := schema.fault(found, {"*": {}}):
             raise RunError(f"{self.path / 'config.json'}: cannot be read ({wrong})")
         return found
 
     def versions(self) -> dict[str, Any]:
-        """Software, machine, command line and start time; empty if not recorded."""
+        """Return software, machine, command line and start time; empty if not recorded."""
         return self._object("versions.json") if (self.path / "versions.json").exists() else {}
 
     def best(self) -> dict[str, Any] | None:
-        """What best.json says, if the best checkpoint is kept."""
+        """Return the content of best.json, or None if no best checkpoint is kept."""
         return self._object("best.json") if (self.path / "best.json").exists() else None
 
     def model_step(self) -> int:
-        """The step that the final model was taken after, or will be: the best with `run.keep_best` "model", else the last so far."""
+        """Return the step of the final model: with `run.keep_best` "model" the best step, else the last step so far."""
         best = self.best() if self.settings()["run"].get("keep_best") == "model" else None
         return int(best["step"]) if best else max((record.step for record in self.steps()), default=0)
 
     def steps(self) -> list[StepRecord]:
-        """The optimizer steps so far; a null metric reads as nan."""
+        """Return the records of the optimizer steps so far; a null metric is read as nan."""
         rows = self._read("metrics.jsonl")
         return [
             StepRecord(
@@ -237,13 +237,13 @@ class RunFolder:
         ]  # fmt: skip
 
     def rollouts(self) -> Iterator[dict[str, Any]]:
-        """The groups so far, read one at a time."""
+        """Iterate over the groups so far, reading one at a time."""
         return self._read("rollouts.jsonl")
 
     def groups(self, *, step: int | None = None, mode: str | None = None, most: int | None = None) -> GroupRows:
-        """Groups to look at: those of a step (-1: the last) and of a mode (memorize, explore, ...) if these are given, `most` at most.
+        """Return at most `most` groups, of one step (-1: the last) and of one mode (memorize, explore, ...) if these are given.
 
-        A notebook shows them with their pictures, as far as the run kept them.
+        A notebook shows them with the pictures that the run kept.
         """
         if step == -1:
             step = max((row["step"] for row in self.rollouts()), default=0)
@@ -255,11 +255,11 @@ class RunFolder:
         return found
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations so far."""
+        """Return the evaluations so far."""
         return list(self._read("evaluations.jsonl"))
 
     def events(self) -> list[dict[str, Any]]:
-        """The events so far."""
+        """Return the events so far."""
         return list(self._read("events.jsonl"))
 
     # -- inside

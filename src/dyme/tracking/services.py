@@ -1,6 +1,6 @@
 """Trackers that other packages bring, through accelerate: TensorBoard, W&B, trackio, and, without a table of samples, what else it knows.
 
-A run that is resumed goes on in the same place, and no step shows twice: TensorBoard drops those that come anew, and for W&B and trackio
+A resumed run continues in the same place, and no step shows twice: TensorBoard drops those that are repeated, and for W&B and trackio
 `trackers/NAME.json` in the run folder keeps which run it is, and the last step that was reported.
 """
 
@@ -65,7 +65,7 @@ class Service(Tracker):
         """accelerate's tracker, once it was started."""
 
     def start(self, config: Config, run: RunFolder) -> None:
-        """Begin, or go on with what a resumed run began."""
+        """Start the service's run, or continue that of a resumed run."""
         kind = tracking.LOGGER_TYPE_TO_CLASS[self.name]
         self.made = kind(project_of(config, ""), *([str(run.path)] if kind.requires_logging_directory else []))
         self.made.start()
@@ -116,7 +116,7 @@ class TensorBoard(Service):
 
 
 class Kept:
-    """What a run folder keeps of a service's run, so that a resumed run goes on with it: `trackers/NAME.json`."""
+    """The record of a service's run in the run folder, `trackers/NAME.json`, by which a resumed run continues it."""
 
     def __init__(self, file: Path, run: Mapping[str, str]) -> None:
         """Read the file; where there is none yet, keep `run`, what names the service's run."""
@@ -144,7 +144,7 @@ class Kept:
 
 
 class Hosted(Service):
-    """A service whose run can be gone on with, by an id or a name, and which has tables with pictures: `module` has Table and Image."""
+    """A service whose run can be continued, by an id or a name, and that has tables with pictures: `module` has Table and Image."""
 
     kept: Kept
     module: Any
@@ -184,7 +184,7 @@ class WandB(Hosted):
         super().__init__("wandb")
 
     def start(self, config: Config, run: RunFolder) -> None:
-        """Begin the run, or go on with it by its id."""
+        """Start the run, or continue it by its id."""
         import wandb
 
         self.module, self.theirs, self.highest = wandb, wandb.run is not None, 0
@@ -222,7 +222,7 @@ class Trackio(Hosted):
         super().__init__("trackio")
 
     def start(self, config: Config, run: RunFolder) -> None:
-        """Begin the run, or go on with it by its name."""
+        """Start the run, or continue it by its name."""
         import trackio
 
         self.module = trackio

@@ -38,7 +38,7 @@ class Keeps(Protocol):
         ...
 
     def restore(self, state: Any) -> None:
-        """Go on from what a file holds."""
+        """Restore the state that a file holds."""
         ...
 
 
@@ -86,7 +86,7 @@ def _named(samples: Sequence[Sample], config: Config) -> dict[str, Any]:
 
 
 def _check_data(run: RunFolder, data: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise RunError if the run began with other samples: with these it would not go on, but be another run."""
+    """Raise RunError if the run began with other samples: with these it would be another run."""
     for name, now in data.items():
         began, split = run.versions().get(name), "training" if name == "data" else name
         if began and began != now:
@@ -105,7 +105,7 @@ class _Damaged(RunError):
 
 @contextmanager
 def resumable(path: Path) -> Iterator[None]:
-    """Say how to go on with the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
+    """Say how to resume the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
     try:
         yield
     except Exception as error:

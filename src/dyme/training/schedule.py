@@ -1,5 +1,5 @@
 """Where a run stands in its budget, which samples come next, and at what learning rate; all of it a function of the position,
-so that a resumed run goes on exactly where it stopped."""
+so that a resumed run continues exactly where it stopped."""
 
 from __future__ import annotations
 

@@ -39,13 +39,13 @@ class Host:
         return usual(groups)
 
     def begin(self, run: RunFolder, policy: Policy, position: Position) -> None:
-        """Take notice of the run that begins, or goes on from a position; nothing is sampled yet."""
+        """Called when a run begins, or is resumed at a position, before anything is sampled."""
 
     def before_step(self, position: Position) -> None:
-        """Take notice of a step that begins at a position."""
+        """Called when a step begins at a position."""
 
     def after_step(self, record: StepRecord, everyone: Sequence[tuple[Group, Route]], save: Callable[[], object]) -> None:
-        """Take notice of a step: its figures, and what all processes did; `save` writes a checkpoint, unless there is one."""
+        """Called after a step, with its figures and all groups and routes; `save` writes a checkpoint, unless there is one."""
 
 
 def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:

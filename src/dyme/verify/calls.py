@@ -1,4 +1,4 @@
-"""Calls of a user's function: what it returns is read, what goes wrong is told with its file and line, and it may not take for ever."""
+"""Calls of a user's function with a time limit: the result is checked, and a failure is reported with its file and line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dyme.system.limit import Overdue, time_limit
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A call that gave nothing that can be used; `why` names file and line."""
+    """A failed call, without a usable result; `why` is the reason, with file and line."""
 
     why: str
 
 
 def call(function: Callable[..., Any], seconds: float, *arguments: Any) -> Any:
-    """What a function returns for these arguments, or Failed: it raised an error, or took longer than `seconds`."""
+    """Call a function and return its result, or Failed if it raised an error or took longer than `seconds`."""
     try:
         with time_limit(seconds):
             return function(*arguments)

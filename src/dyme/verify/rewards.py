@@ -1,7 +1,7 @@
-"""A user's rewards, (completion, sample, verdict) -> float or None, sync or async: asked before the method decides, as parts of Eq. 2's r.
+"""A user's rewards, (completion, sample, verdict) -> float or None, sync or async: parts of Eq. 2's r, computed before the method decides.
 
-A part that has no value for one completion of a group counts for none of them, so that no completion gains or loses by it: None is such
-a lack, and so is a call that fails (an error, no finite number, no answer in time). Correctness stays the verifier's. Sync functions are
+A reward without a value for one completion of a group (None, or a failed call: an error, no finite number, no result in time) counts for
+none of them, so that no completion gains or loses by it. The verifier alone decides correctness. Sync functions are
 called in the main thread, one after another; async ones run together, in one event loop that lasts as long as the run. Values are taken in
 the order of the completions, whenever they come.
 """

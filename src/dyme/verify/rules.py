@@ -24,7 +24,7 @@ SWAPPED = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What counts as right, in training and evaluation alike."""
+    """The rules by which completions are judged, the same in training and evaluation."""
 
     marker: str
     """Separates thinking from the final answer."""
@@ -38,7 +38,7 @@ class Rules:
     """The user's or the task's own, in place of that of the sample's answer kind."""
 
     def judge(self, answer: str, sample: Sample) -> Judgement:
-        """Whether `answer` is right, by the verifier of one's own, or by that of its kind with its tolerance."""
+        """Return the judgement on `answer`, by the user's own verifier, or by that of its kind with its tolerance."""
         if self.verifier is not None:
             return self.verifier.judge(answer, sample)
         return judge(answer, sample, tolerance=self.tolerance if sample.answer_kind == "auto" else self.other_tolerance)
@@ -98,7 +98,7 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
 def check_answers(samples: Sequence[Sample], marker: str = TaskConfig.marker, verifier: OwnVerifier | None = None) -> None:
     """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
 
-    It can be given if it parses behind `marker`, as the target has it. With a `verifier` of one's own each answer must be right by that
+    It can be given if it parses behind `marker`, as the target has it. With a user's own `verifier` each answer must be right by that
     instead, and some answer wrong for a sample of another answer, else ConfigError; that is also raised if there are math answers and
     math-verify is not installed. To be called before anything long.
     """

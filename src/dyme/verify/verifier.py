@@ -1,7 +1,7 @@
-"""A user's verifier, (prediction, sample) -> bool, float in [0, 1] or Judgement: it decides what is correct, hence the switch.
+"""A user's verifier, (prediction, sample) -> bool, float in [0, 1] or Judgement: it decides which answers are correct, and so the switch.
 
-A float is a score; CORRECT or more counts as correct. A verifier that fails says nothing of the answer: a group with such an answer is
-skipped in training, and an evaluation counts it as wrong and says so.
+A float is a score; CORRECT or more counts as correct. If the verifier fails, the answer is not judged: a group with such an answer is
+skipped in training, and an evaluation counts the answer as wrong and reports the failures.
 """
 
 from __future__ import annotations

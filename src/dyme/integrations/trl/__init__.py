@@ -1,4 +1,4 @@
-"""TRL: `DyMETrainer` is called as TRL's GRPOTrainer is, and runs dyme's loop (docs/trl.md). Needs trl: pip install 'dyme[trl]'."""
+"""TRL: `DyMETrainer` takes the arguments of TRL's GRPOTrainer and runs dyme's loop (docs/trl.md). Needs trl: pip install 'dyme[trl]'."""
 
 from __future__ import annotations
 

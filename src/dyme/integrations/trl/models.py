@@ -137,5 +137,5 @@ def _attach(model: Any, peft: Any, config: ModelConfig) -> None:
 
 
 def held(place: Path) -> Config:
-    """The settings of a run that is to go on."""
+    """Return the settings of a run that is to be resumed."""
     return RunFolder.open(place).config()

@@ -1,4 +1,4 @@
-"""DyMETrainer: called as TRL's GRPOTrainer is, on dyme's loop."""
+"""DyMETrainer: takes the arguments of TRL's GRPOTrainer and runs dyme's loop."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _REFUSED = {
 
 
 class DyMETrainer(Host):
-    """Train a model with DyME on TRL's arguments.
+    """Train a model with DyME, with the arguments of TRL's GRPOTrainer and four more.
 
-    `correct` says which reward decides whether a completion is right, hence whether DyME memorizes or explores: a function of the same
-    signature, or the place or name of one of `reward_funcs` (the first unless given), which counts as right from `threshold` on. `trace` is
-    the column to memorize where all completions of a prompt are wrong; without it nothing can be memorized, and training is plain GRPO.
-    `dyme` holds further settings, {"method.all_correct": "explore"}.
+    `correct` is the reward that decides whether a completion is right, and so whether DyME memorizes or explores: a function of the same
+    signature, or the index or name of one of `reward_funcs` (default: the first); a completion is right if it gets `threshold` or more.
+    `trace` is the column to memorize if all completions of a prompt are wrong; without it nothing can be memorized, and training is plain
+    GRPO. `dyme` holds further settings, {"method.all_correct": "explore"}.
     """
 
     judges = True
@@ -113,7 +113,7 @@ class DyMETrainer(Host):
         self.events = Events(self, list(callbacks or []))
 
     def _config(self, trace: str | None, dyme: Mapping[str, Any]) -> Config:
-        """Our settings for TRL's, and those of `dyme` over them; checked."""
+        """Return dyme's settings for TRL's, overridden by those in `dyme`, checked."""
         tree = fields.settings_of(self.args, self.budget)
         tree["model"] = self.spec.settings | {"date": datetime.now(UTC).date().isoformat(), "freeze_vision": False}
         tree["task"] = {"name": "jsonl", "marker": "", "think_prompt": "", "direct_prompt": ""}
@@ -143,21 +143,21 @@ class DyMETrainer(Host):
 
     @property
     def model(self) -> Any:
-        """The model: as it was given until training begins, then the one that trains."""
+        """Return the model: the given one until training begins, then the one that trains."""
         return self._policy.model if self._policy else self.spec.model
 
     @property
     def processing_class(self) -> Any:
-        """The processor or tokenizer, once the model is loaded."""
+        """Return the processor or tokenizer, once the model is loaded."""
         return self._policy.processor if self._policy else self.spec.processor
 
     @property
     def state(self) -> Any:
-        """transformers' TrainerState, with log_history."""
+        """Return transformers' TrainerState, with log_history."""
         return self.events.state
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> Any:
-        """Train and return transformers' TrainOutput; True, or a folder of this run, goes on from its last checkpoint."""
+        """Train and return transformers' TrainOutput; with True, or a folder of this run, resume it from its last checkpoint."""
         from transformers.trainer_utils import TrainOutput
 
         place = Path(self.config.run.output)
@@ -218,7 +218,7 @@ class DyMETrainer(Host):
         return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add a row to state.log_history and tell the callbacks."""
+        """Add a row to state.log_history and call the callbacks."""
         self.events.log(logs)
 
     def add_callback(self, callback: Any) -> None:
@@ -235,7 +235,7 @@ class DyMETrainer(Host):
 
     @property
     def accelerator(self) -> Any:
-        """accelerate's PartialState: device, processes, print and wait_for_everyone."""
+        """Return accelerate's PartialState: device, processes, print and wait_for_everyone."""
         return state()
 
     def save_state(self) -> None:
@@ -252,13 +252,13 @@ class DyMETrainer(Host):
         from_main(lambda: self._written(f"{split}_results.json", metrics))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: a card of dyme's own lies beside the model."""
+        """Do nothing: dyme writes its own card beside the model."""
 
     def _written(self, name: str, content: Mapping[str, Any]) -> None:
         (Path(self.args.output_dir) / name).write_text(json.dumps(dict(content), indent=2, default=str) + "\n", encoding="utf-8")
 
     def is_world_process_zero(self) -> bool:
-        """Whether this is the main process."""
+        """Return whether this is the main process."""
         return bool(state().is_main_process)
 
     # What the loop asks of its host
@@ -279,14 +279,14 @@ class DyMETrainer(Host):
         return together(lambda: self._graded(groups, self.rows))
 
     def begin(self, run: Any, policy: Policy, position: Any) -> None:
-        """Say what decides and what is without meaning here; then callbacks begin."""
+        """Show which reward decides and which settings have no meaning here; then start the callbacks."""
         for line in self.notes:
             self.display.note(line)
             from_main(partial(run.log_event, "note", message=line))
         self.events.begin(run, position)
 
     def before_step(self, position: Any) -> None:
-        """Tell the callbacks."""
+        """Call the callbacks for the beginning of a step."""
         self.events.before_step()
 
     def after_step(self, record: Any, everyone: Any, save: Any) -> None:

@@ -65,5 +65,5 @@ class Guard:
         return {"scale": self.scale, "taken": self.taken, "in_a_row": self.in_a_row % MOST_IN_A_ROW}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from `state`."""
+        """Restore `state`."""
         self.scale, self.taken, self.in_a_row = float(state["scale"]), int(state["taken"]), int(state["in_a_row"])
