@@ -120,7 +120,7 @@ def _train(config: Config, samples: Rows | None, validation: Rows | None, report
     folder = train_model(config, resume, display, samples=samples, validation=held, trackers=reports)
     if folder != run.path / "model":
         step = next(iter(from_main(run.checkpoints)), (0,))[0]
-        raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; go on with dyme.train(..., resume=True), all else alike")
+        raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; resume it with dyme.train(..., resume=True)")
     done = {e["name"]: e for e in from_main(run.evaluations)}
     fresh = split is not None and split not in done
     if split and fresh:

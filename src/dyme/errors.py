@@ -1,6 +1,6 @@
 """One class per boundary. Each is also the standard-library error that a caller would expect; messages say what to do next.
 
-Errors of the operating system need no class: `told` gives each its line, with the path and the remedy, wherever it arose.
+Errors of the operating system need no class: `told` returns the line about each, with the path and the remedy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class DymeError(Exception):
-    """Base of all errors that a user can cause and mend; the command line prints one line and exits with status 2."""
+    """Base of all errors that a user can cause and correct; the command line prints one line and exits with status 2."""
 
 
 class ConfigError(DymeError, ValueError):
@@ -34,7 +34,7 @@ class RunError(DymeError, OSError):
 
 
 class SupervisionError(DymeError, RuntimeError):
-    """A helper (checker, refiner, extractor of facts) did not answer, or not usably; the group that it was for stays unsupervised."""
+    """A helper (checker, refiner, extractor of facts) gave no usable answer; its group stays unsupervised."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
         """`passing`: the same question may be answered later, as by a server that is down now."""
@@ -47,7 +47,7 @@ LONGEST = 80
 
 
 def quoted(value: object, longest: int = LONGEST) -> str:
-    """`value` as a message quotes it, its middle left out where it is long: a picture in base64 has tens of thousands of characters."""
+    """Return `value` for a message, without its middle if it is long: a picture in base64 has tens of thousands of characters."""
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 4 :]} ({len(text) - 2:,} characters)"
 
@@ -102,7 +102,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def told(error: OSError) -> str:
-    """The line about an error of the operating system: path, reason, remedy."""
+    """Return the line about an error of the operating system: path, reason, remedy."""
     places = [os.fsdecode(place) for place in (error.filename, error.filename2) if isinstance(place, str | bytes | os.PathLike)]
     reason = error.strerror or str(error) or type(error).__name__
     remedy = _REMEDIES.get(error.errno or 0)

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe, a TOML file or the name of one that ships, and apply overrides ("--section.key", "value", or "--section.key=value").
+    """Read a recipe (a TOML file or the name of one that ships), apply overrides ("--section.key", "value", or "--section.key=value").
 
     Raises ConfigError for a missing file, broken TOML, an unknown key (naming the nearest right one) or a wrong value.
     """
@@ -124,7 +124,7 @@ def _exists(path: Path) -> bool:
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes in the package: name -> TOML file."""
+    """Return the recipes in the package: name -> TOML file."""
     return {file.name.removesuffix(".toml"): file for file in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 
 
@@ -168,7 +168,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Config:
-    """A checked Config from nested mappings and command-line overrides."""
+    """Return a checked Config from nested mappings and command-line overrides."""
     tables = tables_of(tree, overrides, where)
     name, rest = _method_table(tables, where)
     method = methods.find(name)
@@ -184,7 +184,7 @@ def build(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str 
 
 
 def build_of_run(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str) -> Config:
-    """A checked Config from what a run folder holds. The method's settings stay as written: its file may be gone."""
+    """Return a checked Config from a run folder's settings. The method's settings stay as written: its file may be gone."""
     tables = tables_of(tree, overrides, where)
     name, rest = _method_table(tables, where)
     own = _own_settings(rest, methods.METHODS[name], where)[0] if name in methods.METHODS else rest
@@ -304,7 +304,7 @@ def _is_day(text: str) -> bool:
 
 
 def documentation() -> dict[str, dict[str, tuple[str, str]]]:
-    """section -> key -> (default, docstring under the field, with the bounds of a number), for help texts."""
+    """Return section -> key -> (default, docstring under the field, with the bounds of a number), for help texts."""
     plain = Config()
     found = {section.name: settings.documentation(getattr(plain, section.name)) for section in dataclasses.fields(plain)}
     found["method"] = {"name": found["method"]["name"]}

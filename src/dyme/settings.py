@@ -21,20 +21,20 @@ from dyme.errors import ConfigError
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest right one, or all of them."""
+    """Return the end of a message about an unknown name: the nearest known one, or all of them."""
     known = list(names)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
 
 
 def known(name: str, names: Mapping[str, Any], what: str, noun: str) -> None:
-    """Raise ConfigError for a name that is none of `names`, naming the nearest right one."""
+    """Raise ConfigError for a name that is not in `names`; the message names the nearest one."""
     if name not in names:
         raise ConfigError(f"{what}: unknown {noun} {name!r}; {nearest(name, names)}")
 
 
 def read(cls: type, table: Mapping[str, Any], where: str) -> Any:
-    """A section of class `cls` from a table of values; ConfigError for an unknown key, naming the nearest right one, or a wrong value."""
+    """Return a section of class `cls` from a table of values. Raises ConfigError for an unknown key or a wrong value."""
     hints = typing.get_type_hints(cls)
     for key in table:
         known(key, hints, where, "key")
@@ -62,7 +62,7 @@ def check_value(value: Any, hint: Any, where: str) -> None:
 
 
 def documentation(section: Any) -> dict[str, tuple[str, str]]:
-    """key -> (default, docstring under the field, with the bounds of a number), for help texts; the defaults are those of `section`."""
+    """Return key -> (default, docstring under the field, with the bounds of a number), for help texts; defaults are those of `section`."""
     cls = type(section)
     hints, found = typing.get_type_hints(cls, include_extras=True), _docstrings(cls)
     return {key: (repr(getattr(section, key)), " ".join([*found.get(key, "").split(), *_bounds(hint)])) for key, hint in hints.items()}

@@ -1,4 +1,4 @@
-"""What the figures of an untrained model mean, in words: in general, and for each method that ships."""
+"""Sentences on what the figures of an untrained model mean: in general, and for each method that ships."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dyme.methods import METHODS
 
 
 def advice(figures: Mapping[str, float], k: int) -> list[str]:
-    """Plain sentences from `evaluate`'s figures (shares in [0, 1]) of `k` completions a prompt."""
+    """Return sentences on `evaluate`'s figures (shares in [0, 1]) of `k` completions per prompt."""
     lines = [line for method in METHODS.values() if method.outlook is not None for line in method.outlook(figures, k)]
     if figures["truncated"] > 0.3:
         lines.append(

@@ -35,7 +35,7 @@ class Figure:
 
 
 def wilson(successes: int, n: int) -> Figure:
-    """A share with its Wilson score interval; n = 0 gives the empty statement 0 in [0, 1]."""
+    """Return a share with its Wilson score interval; n = 0 gives the value 0 with the interval [0, 1]."""
     return Figure(successes / n, *_wilson_bounds(successes / n, n), n) if n else Figure(0.0, 0.0, 1.0, 0)
 
 
@@ -120,7 +120,7 @@ def _summed(values: Sequence[float], sizes: Sequence[float], clusters: Sequence[
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Unbiased estimate of the chance that k of n samples hold a correct one (Chen et al., 2021, arXiv 2107.03374)."""
+    """Return the unbiased estimate of the chance that k of n completions hold a correct one (Chen et al., 2021, arXiv 2107.03374)."""
     return 1.0 if n - correct < k else 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 

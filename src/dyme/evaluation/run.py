@@ -56,7 +56,7 @@ class Asked:
 def evaluate(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """All figures of a model on `samples`, as `metrics.figures` returns them; each process of the launch asks its share, and gets all."""
+    """Evaluate a model on `samples` and return `metrics.figures`; each process of the launch evaluates its share and gets all figures."""
     together(lambda: check_config(config))
     plan, launch = plan or Plan(), state()
     share = range(launch.process_index, len(samples), launch.num_processes)

@@ -1,1 +1,1 @@
-"""What is in an image, read once, before training: by OCR, by an LLM, or given by the data."""
+"""The facts of an image, extracted once, before training: by OCR, by an LLM, or given by the data."""

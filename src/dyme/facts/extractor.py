@@ -1,4 +1,4 @@
-"""What reads the facts of an image: one small protocol, for OCR and for an LLM."""
+"""The protocol of an extractor, which reads the facts of an image: by OCR or by an LLM."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class Extractor(Protocol):
     """Reads the facts of an image, once, before training."""
 
     def extract(self, sample: Sample) -> tuple[Fact, ...]:
-        """The visual facts of the sample's images. Raises SupervisionError if they cannot be read."""
+        """Return the visual facts of the sample's images. Raises SupervisionError if they cannot be read."""
         ...

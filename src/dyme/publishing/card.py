@@ -1,4 +1,4 @@
-"""The model card: a README.md beside the weights, with what the hub wants to know and what the run measured.
+"""The model card: a README.md beside the weights, with the hub's metadata and the run's figures.
 
 It holds nothing that tells of the machine: no paths, no times, no addresses. Of settings that are text, only those are shown that
 cannot be any of these; figures are those of the very weights beside it.
@@ -86,7 +86,7 @@ def _base(run: RunFolder, config: Config) -> str:
 
 
 def _front(base: str, adapter: bool, sees: bool) -> str:
-    """What the hub reads, in YAML."""
+    """Return the hub's metadata, in YAML."""
     lines = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "image-text-to-text" if sees else "text-generation",
@@ -152,7 +152,7 @@ def _usage(base: str, adapter: bool, sees: bool) -> str:
 
 
 def _prompt(config: Config) -> str:
-    """How to ask, as it was trained."""
+    """Return the section on how to prompt the model, as in training."""
     own = f"the system prompt {config.model.system_prompt!r}" if config.model.system_prompt else "no system prompt but the template's own"
     return (
         f"Ask with one user turn of the chat template in this folder ({own}; `enable_thinking={config.model.enable_thinking}` where it "

@@ -1,6 +1,6 @@
 """A plain checkpoint from any that can be read: adapters merged into their base, GGUF files unpacked, weights in another precision.
 
-What was written is read back and asked before it gets its name: the folder is whole and says what the model said, or there is none.
+The written folder is loaded and its logits are compared before it gets its name: it is complete and equal to the model, or there is none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXACT = 1e-3
 
 
 def write(config: ModelConfig, out: Path, dtype: torch.dtype, finish: Callable[[Path], object] = lambda folder: None) -> bool:
-    """Write the checkpoint at `config.path` to the new or empty folder `out`, in `dtype`; whether an adapter was merged.
+    """Write the checkpoint at `config.path` to the new or empty folder `out`, in `dtype`; return whether an adapter was merged.
 
     `finish` adds to the folder before it gets its name. An adapter is merged in float32 and rounded once. Raises ModelError for a model
     that cannot be read, merged or read back.
@@ -49,7 +49,7 @@ def write(config: ModelConfig, out: Path, dtype: torch.dtype, finish: Callable[[
 
 @torch.no_grad()
 def logits(policy: Policy) -> torch.Tensor:
-    """What a model says to a question, about a picture if it sees, token by token [1, L, V]."""
+    """Return a model's logits [1, L, V] on a question, with a picture if the model takes pictures."""
     chart = charts.samples("test", 1)[0]
     sample = chart if policy.takes_images else Sample(id=chart.id, question=chart.question, answer=chart.answer)
     prompt = policy.encode(sample, "")

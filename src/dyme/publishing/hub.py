@@ -10,7 +10,7 @@ from dyme.errors import ConfigError, ModelError
 
 
 def need_token() -> None:
-    """Raise ConfigError if the hub would not know who is there; asks nothing of the network."""
+    """Raise ConfigError if there is no hub token; does not use the network."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -20,7 +20,7 @@ def need_token() -> None:
 
 
 def push(folder: Path, repository: str, private: bool = False) -> str:
-    """Upload a model folder to a repository, made if it is new, and return its address.
+    """Upload a model folder to a repository, created if it does not exist, and return its address.
 
     Raises ModelError in one line for a folder that no one else could use, or where the hub cannot be reached or refuses.
     """

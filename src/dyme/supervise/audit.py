@@ -1,4 +1,4 @@
-"""How far can a checker be trusted? A labelled set of traces from a task's own facts, and the figures of a checker on it.
+"""Measure how far a checker can be trusted: a labelled set of traces from a task's own facts, and the figures of a checker on it.
 
 Right traces are the data's own (for the embedded charts, true ones in many wordings). Corrupted ones are made from them, each
 really false or empty: a wrong value; swapped names; wrong arithmetic; irrelevant; copied facts; the answer only; and a wrong
@@ -47,7 +47,7 @@ class Labelled:
 
     @property
     def right(self) -> bool:
-        """Whether a checker should pay for it."""
+        """Return whether a checker should grade the trace high."""
         return self.kind == RIGHT
 
 
@@ -293,7 +293,7 @@ def rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
 
 
 def advice(report: Report) -> list[str]:
-    """What the figures mean for a training run."""
+    """Return lines on what the figures mean for a training run."""
     lines = [
         f"ranks true traces above corrupted ones in {report.auc:.0%} of pairs: "
         + ("fit to pay rewards" if report.auc >= 0.9 else "a noisy reward; prefer --supervision.checker local" if report.auc >= 0.7

@@ -34,7 +34,7 @@ class Patience:
         self._waiting, self._since = 0, 0.0
 
     def answer(self, ask: Callable[[], Answer]) -> Answer:
-        """What `ask` returns, as soon as it does. Raises its SupervisionError if that cannot pass, or the run is to stop."""
+        """Call `ask` until it answers and return the answer. Raises its SupervisionError if waiting cannot help, or the run is to stop."""
         try:
             return ask()
         except SupervisionError as error:

@@ -1,4 +1,4 @@
-"""The three helpers of visual supervision (paper, section 3.3), whoever plays them: a local one or an LLM behind an endpoint."""
+"""The protocols of the helpers of visual supervision (paper, section 3.3): each is a local helper or an LLM behind an endpoint."""
 
 from __future__ import annotations
 

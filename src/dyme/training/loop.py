@@ -1,12 +1,12 @@
-"""The training loop. It reads as the sentence that the project is built on:
+"""The training loop. Its steps follow this sentence:
 
 A task gives **samples**; the policy **rolls out** a group of answers for each; rules **verify** them; the method decides per
 prompt to **memorize**, **explore** or **skip**; supervision sharpens only what was chosen; each prompt and its chosen answers
 become one **tree**; one **objective** scores its branches; we **update**, and **record** everything.
 
-A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers say
-the same. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every` or of the best model, before which no step
-is sampled early; not from one of Ctrl-C between two: the next step had been sampled by the weights of one update before, and is drawn anew.
+A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers give
+the same answers. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every` or of the best model, before which
+no step is sampled early; not from one of Ctrl-C: the next step had been sampled by the weights of one update before, and is drawn again.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def train(
     resume: bool = False,
     display: Display | None = None,
 ) -> Path:
-    """Train by a recipe and return the folder of the final model; `samples` are the training split's, if they are loaded already, and
-    `method` takes the place of the one that the recipe names.
+    """Train by a recipe and return the folder of the final model; `samples` are those of the training split, if they are loaded already;
+    `method` replaces the method that the recipe names.
 
-    `validation` are those that evaluations while training take theirs from; `trackers` take the place of those that the recipe names. A
-    `host` brings the model, the judging of completions and callbacks of another library's trainer.
+    Evaluations while training use a part of `validation`; `trackers` replace those that the recipe names. A `host` provides the model, the
+    verdicts and the callbacks of another library's trainer.
 
-    With `resume`, continue the run in `config.run.output` from its last checkpoint, to the same bits where the file's head says so.
-    Ctrl-C, SIGTERM and SIGHUP end the step, save a checkpoint and return its folder.
-    Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work; RunError, which says how to go on,
-    for a disk that is full and the like.
+    With `resume`, resume the run in `config.run.output` from its last checkpoint; the file's head says when that is bit-identical.
+    Ctrl-C, SIGTERM and SIGHUP end the training after the current step, save a checkpoint and return its folder.
+    Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work; RunError, which says how to
+    resume, for an error of the system such as a full disk.
     """
     place = Path(config.run.output)
     with given(config, method=method) as config:

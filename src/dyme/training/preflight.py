@@ -1,4 +1,4 @@
-"""What is checked before a run trains: `preflight` is the list. A run that cannot work ends here, in one line, before any long work.
+"""The checks before a run trains: `preflight` is the list. A run that cannot work ends here, in one line, before any long work.
 
 Context and memory are checked on a few samples, those with the longest questions, the most pictures and the longest targets.
 Memory is an estimate: weights, gradients and AdamW's moments by size, activations by what a short sequence keeps for its backward

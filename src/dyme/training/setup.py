@@ -1,4 +1,4 @@
-"""What a run begins with: devices and precision, and who runs the loop."""
+"""The start of a run: devices and precision, and the host of the loop."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _evaluate(args: argparse.Namespace, config: Config, samples: Sequence[Sample
     try:
         result = evaluate_model(config, args.model, samples, display, plan=plan, folder=folder)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; the same command goes on from what is in {out}" if out else "") from None
+        raise KeyboardInterrupt(f"interrupted; the same command continues from the answers in {out}" if out else "") from None
     if not is_main():
         return 0
     whole = {"model": args.model, "task": config.task.name, "split": args.split, **result}

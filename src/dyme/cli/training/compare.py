@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     try:
         result = run_study(plan, display.note, "dyme " + shlex.join(sys.argv[1:]))
     except KeyboardInterrupt:
-        display.note("stopped; the same command goes on from here")
+        display.note("stopped; the same command continues from here")
         return INTERRUPTED
     show_results(display.console, {f"{row['method']} / {row['traces']}": row for row in result["summary"]})
     file = plan.out / "comparison.json"
