@@ -9,7 +9,7 @@ from dyme.config import ObjectiveConfig
 
 
 def advantages(rewards: Sequence[float], objective: ObjectiveConfig, batch_std: float = 0.0) -> list[float]:
-    """A_k = (r_k - mean r) / (std r + eps) over one group (paper, Eq. 2); equal rewards give exact zeros.
+    """Return A_k = (r_k - mean r) / (std r + eps) over one group (paper, Eq. 2); equal rewards give exact zeros.
 
     `scale_rewards` picks the divisor as in TRL (group, batch, none), `std` population (paper) or sample (reference code). A completion
     without a reward (nan) has advantage 0, and no part in mean and deviation.

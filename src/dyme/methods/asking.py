@@ -1,4 +1,4 @@
-"""A method is asked for a route, and what it answers is checked: a user's method may be wrong in any way, and each ends in one line."""
+"""Ask a method for a route and check it: a user's method may have any fault, and each fault ends in a one-line error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dyme.types import Branch, Completion, Group, Mode, Route, Sample, Shape, Te
 
 
 def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[Any]) -> Route:
-    """The stage's route for a group. Raises ConfigError if its function raises an error, or returns what cannot be trained on."""
+    """Return the stage's route for a group. Raises ConfigError if its function raises an error or returns an impossible route."""
     try:
         route = stage.route(group, context)
     except Exception as error:
@@ -31,7 +31,7 @@ def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[A
 def settle_route(
     method: Method[Any], stage: Stage[Any], route: Route, group: Group, context: Context[Any], batch_std: float, target_reward: float
 ) -> Route:
-    """The route with the advantages of its group's rewards; raises ConfigError for advantages of the stage's own that are no numbers."""
+    """Return the route with the advantages of its group's rewards; raises ConfigError if the stage's own advantages are no numbers."""
     score = stage.advantages
     if score is None:
         return settle(route, group, context.config.objective, batch_std, target_reward)

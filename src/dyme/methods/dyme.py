@@ -21,14 +21,13 @@ class Settings:
     """The two choices in which the paper's formula and its reference code differ."""
 
     memorize_weight: Annotated[Literal["paper", "code"] | float, Bounds(0)] = "paper"
-    """Weight of a memorized prompt, where an explored one has 1; paper: 1 (Eq. 8), code: 1/K (what the reference code computes), or a
-    number."""
+    """Weight of a memorized prompt; an explored one has weight 1. paper: 1 (Eq. 8), code: 1/K (as in the reference code), or a number."""
     all_correct: Literal["skip", "explore"] = "skip"
-    """What to do with a group whose completions are all correct: skip (reference code) or explore (paper)."""
+    """Mode of a group whose completions are all correct: skip (reference code) or explore (paper)."""
 
 
 def memorize_weight(context: Context[Settings]) -> float:
-    """Weight of a memorized prompt: 1 by the paper's formula (Eq. 8), 1/K by the reference code's averaging, or the recipe's number."""
+    """Return the weight of a memorized prompt: 1 by the paper's Eq. 8, 1/K by the reference code's averaging, or the recipe's number."""
     weight = context.settings.memorize_weight
     return weight if not isinstance(weight, str) else {"paper": 1.0, "code": 1 / context.config.rollout.num_generations}[weight]
 
@@ -43,7 +42,7 @@ def dyme(group: Group, context: Context[Settings]) -> Route:
 
 
 def outlook(figures: Mapping[str, float], k: int) -> list[str]:
-    """What an untrained model's figures mean for DyME."""
+    """Return sentences on what an untrained model's figures mean for DyME."""
     wrong, right, mixed = figures["all_wrong"], figures["all_right"], figures["mixed"]
     lines = [f"DyME would begin by memorizing {wrong:.0%} of prompts, exploring {mixed:.0%} and leaving {right:.0%} alone."]
     if wrong > 0.95:

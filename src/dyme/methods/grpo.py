@@ -11,7 +11,7 @@ STAGE: Stage[NoSettings] = Stage(name="grpo", route=explore, rolls_out=True, imi
 
 
 def outlook(figures: Mapping[str, float], k: int) -> list[str]:
-    """What an untrained model's figures mean for GRPO."""
+    """Return sentences on what an untrained model's figures mean for GRPO."""
     mixed = figures["mixed"]
     lines = [f"GRPO learns correctness from {mixed:.0%} of prompts only; in the others all {k} completions are equally right or wrong."]
     if figures["sampled_format_rate"] < 0.05:

@@ -1,4 +1,4 @@
-"""Whether an object can serve as a method, before anything runs: types, names, defaults, bounds; a fault is one line."""
+"""Check, before anything runs, that an object is a usable method: types, names, defaults, bounds; a fault is a one-line error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dyme.plugins import failure
 
 
 def prove(method: Any, where: str) -> None:
-    """Raise ConfigError unless `method` is a whole Method; `where` says what named it."""
+    """Raise ConfigError unless `method` is a complete Method; `where` is the setting that named it."""
     if not isinstance(method, Method):
         raise ConfigError(f"{where} is {quoted(method)}, and a dyme.Method is needed")
     for name in ("name", "summary", "source"):

@@ -16,12 +16,12 @@ Score = Callable[[Sequence[float], Sequence[Branch]], Sequence[float]]
 
 
 def memorize(group: Group, context: Context[Any], reason: str = "every prompt is memorized", weight: float = 1.0) -> Route:
-    """Imitate the target y* (paper, Eq. 1)."""
+    """Return the route that imitates the target y* (paper, Eq. 1)."""
     return Route(mode="memorize", branches=(Branch(term="imitate", weight=weight),), reason=reason)
 
 
 def explore(group: Group, context: Context[Any]) -> Route:
-    """The GRPO surrogate on all K completions (paper, Eq. 7); what was cut off may be left out of the loss."""
+    """Return the route with the GRPO surrogate on all K completions (paper, Eq. 7); truncated ones may be left out of the loss."""
     counted = [completion.finished or not context.config.objective.mask_truncated for completion in group.completions]
     branches = tuple(Branch(term="policy", completion=k, weight=float(own)) for k, own in enumerate(counted))
     return Route(mode="explore", branches=branches, reason=f"{group.solved} of {len(group.verdicts)} correct")
@@ -30,7 +30,7 @@ def explore(group: Group, context: Context[Any]) -> Route:
 def settle(
     route: Route, group: Group, objective: ObjectiveConfig, batch_std: float = 0.0, target_reward: float = 0.0, score: Score | None = None
 ) -> Route:
-    """`route` with the advantages that its method left open, from the rewards of its policy branches (paper, Eq. 2) or by `score`.
+    """Return `route` with the advantages that its method left open, from its policy branches' rewards (paper, Eq. 2) or by `score`.
 
     The target y* counts with `target_reward` where it is a policy branch. A group without variance has no gradient and is skipped; with a
     KL term (beta > 0) it has one, so it stays. `batch_std` is the standard deviation of all rewards of the step, over all processes, for
@@ -49,15 +49,15 @@ def settle(
 
 
 def trains_on_target(route: Route) -> bool:
-    """Whether a branch of the route is the target y*."""
+    """Return whether a branch of the route is the target y*."""
     return any(branch.completion is None for branch in route.branches)
 
 
 def is_open(branch: Branch) -> bool:
-    """Whether a branch's advantage is still to be computed from rewards."""
+    """Return whether a branch's advantage is still to be computed from rewards."""
     return branch.term == "policy" and branch.advantage is None
 
 
 def live_branches(route: Route, objective: ObjectiveConfig) -> tuple[Branch, ...]:
-    """The branches that carry gradient: zero weights and, without a KL term, zero advantages are left out."""
+    """Return the branches that carry gradient, without those of weight 0 and, without a KL term, those of advantage 0."""
     return tuple(b for b in route.branches if b.weight != 0 and (b.term == "imitate" or b.advantage != 0 or objective.beta > 0))

@@ -20,12 +20,12 @@ class Settings:
 
 
 def stage(rate: float | None, share: float = 1.0) -> Stage[Any]:
-    """SFT at a peak learning rate, for a share of the budget."""
+    """Return the SFT stage with a peak learning rate, for a share of the budget."""
     return Stage(name="sft", route=memorize, rolls_out=False, imitates=True, share=share, learning_rate=rate)
 
 
 def outlook(figures: Mapping[str, float], k: int) -> list[str]:
-    """What an untrained model's figures mean for SFT."""
+    """Return sentences on what an untrained model's figures mean for SFT."""
     direct, think = figures["direct_accuracy"], figures["think_accuracy"]
     if direct <= think + 0.02:
         return []

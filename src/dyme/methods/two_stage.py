@@ -1,4 +1,4 @@
-"""Two-stage: SFT, then GRPO with a fresh optimizer (paper, Table 1; arXiv 2604.23747 for how to do it right)."""
+"""Two-stage: SFT, then GRPO with a fresh optimizer (paper, Table 1; done as arXiv 2604.23747 recommends)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Settings(sft.Settings):
     """How the budget is shared."""
 
     sft_share: Annotated[float, Bounds(0, 1)] = 0.5
-    """Share of the budget that is spent on SFT."""
+    """Share of the budget for SFT; GRPO gets the rest."""
 
 
 def _stages(settings: Settings) -> tuple[Stage[Any], ...]:

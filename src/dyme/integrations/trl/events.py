@@ -1,7 +1,7 @@
-"""What a TRL script sees of a run: TrainerState with its log history, and the events of TrainerCallbacks.
+"""The view of a run for a TRL script: TrainerState with its log history, and the events of TrainerCallbacks.
 
-transformers' own flow callback reads GRPOConfig and says when to log, evaluate and save. `global_step` counts updates, as TRL does: a step
-of ours is `num_iterations` of them.
+transformers' own flow callback reads GRPOConfig and decides when to log, evaluate and save. `global_step` counts updates, as in TRL: a step
+of dyme has `num_iterations` updates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dyme.training.schedule import Position
 
 _OURS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "kl": "kl"}
-"""TRL's names of figures of ours that mean the same."""
+"""TRL's names for those of dyme's figures that mean the same."""
 _SHARES = ("share_memorize", "share_explore", "share_skip")
 
 
@@ -29,7 +29,7 @@ class Events:
     """The callbacks of a trainer and the state that they get."""
 
     def __init__(self, trainer: Any, callbacks: Sequence[Any]) -> None:
-        """Tell the callbacks that `trainer`, a DyMETrainer, was made."""
+        """Create the state of `trainer`, a DyMETrainer, and call the callbacks' on_init_end."""
         self.trainer, self.args = trainer, trainer.args
         self.state, self.control = TrainerState(), TrainerControl()
         self.state.is_world_process_zero = self.state.is_local_process_zero = bool(launch().is_main_process)
@@ -40,7 +40,7 @@ class Events:
         self._tell("on_init_end")
 
     def begin(self, run: Any, position: Position) -> None:
-        """Take up where a run stands, and tell the callbacks."""
+        """Set the state to the run's position and call the callbacks."""
         self._run = run
         budget = self.trainer.budget
         self.state.max_steps, self.state.num_train_epochs = budget.updates, int(self.args.num_train_epochs)
@@ -53,13 +53,13 @@ class Events:
             self.trainer.evaluate()
 
     def before_step(self) -> None:
-        """Tell the callbacks of a step, and of an epoch, that begin."""
+        """Call the callbacks at the beginning of a step, and of an epoch."""
         if not self.state.global_step or self.state.epoch == int(self.state.epoch):
             self._tell("on_epoch_begin")
         self._tell("on_step_begin")
 
     def after_step(self, record: StepRecord, groups: Sequence[Group], save: Callable[[], Any]) -> None:
-        """Tell the callbacks of a step that was made, and do as they say."""
+        """Call the callbacks after a step, and do what they ask for."""
         before, iterations = int(self.state.epoch), self.trainer.budget.iterations
         self.state.global_step, self.state.epoch = record.step * iterations, record.epoch
         ours = {theirs: record.metrics[own] for own, theirs in _OURS.items() if own in record.metrics}
@@ -73,13 +73,13 @@ class Events:
         self.trainer.over = self.trainer.over or self.control.should_training_stop
 
     def end(self) -> None:
-        """Log what is left, and tell the callbacks that training has ended."""
+        """Log the remaining figures and call the callbacks at the end of training."""
         if self._waiting and self.args.logging_strategy != "no":
             self._log_waiting()
         self._tell("on_train_end")
 
     def evaluated(self, metrics: dict[str, float]) -> None:
-        """Log an evaluation, in the run folder too, keep the best metric, and tell the callbacks."""
+        """Log an evaluation, in the run folder too, keep the best metric, and call the callbacks."""
         if self._run is not None:
             step = self.state.global_step // self.trainer.budget.iterations
             from_main(lambda: self._run.log_event("evaluation", step=step, metrics=metrics))
@@ -88,13 +88,13 @@ class Events:
         self._tell("on_evaluate", metrics=metrics)
 
     def log(self, logs: dict[str, float]) -> None:
-        """Add a row to the history, and tell the callbacks."""
+        """Add a row to the history and call the callbacks."""
         logs["epoch"] = round(self.state.epoch, 6)
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self._tell("on_log", logs=logs)
 
     def _log_waiting(self) -> None:
-        """Log means over the steps since the last log; what is not known is left out of them."""
+        """Log means over the steps since the last log; unknown values are left out of them."""
         names = dict.fromkeys(name for row in self._waiting for name in row)
         values = {name: [row[name] for row in self._waiting if name in row and row[name] == row[name]] for name in names}
         self._waiting = []

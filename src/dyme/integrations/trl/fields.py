@@ -182,7 +182,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def check(args: GRPOConfig) -> list[str]:
-    """A line for each field without meaning here that was changed. Raises ConfigError, naming the field, for one that is refused."""
+    """Return a line for each changed field without meaning here. Raises ConfigError, naming the field, for one that is refused."""
     found = changed(args)
     if args.eval_strategy != "no":
         found.pop("do_eval", None)  # which transformers sets then
@@ -220,7 +220,7 @@ class Budget:
 
 
 def budget_of(args: GRPOConfig, rows: int, processes: int) -> Budget:
-    """The budget of a run on `rows` samples. Raises ConfigError for numbers that do not go together here."""
+    """Return the budget of a run on `rows` samples. Raises ConfigError for numbers that contradict each other here."""
     accumulated, generated, iterations = args.gradient_accumulation_steps, args.steps_per_generation, args.num_iterations
     if generated > accumulated or accumulated % generated or (iterations > 1 and generated != accumulated):
         raise ConfigError(
@@ -240,7 +240,7 @@ def budget_of(args: GRPOConfig, rows: int, processes: int) -> Budget:
 
 
 def settings_of(args: GRPOConfig, budget: Budget) -> Settings:
-    """Our settings, by section, for all that is honoured. Raises ConfigError for values that cannot be."""
+    """Return dyme's settings, by section, for the fields that are honoured. Raises ConfigError for values that cannot be honoured."""
     if args.max_completion_length is None:
         raise ConfigError("GRPOConfig.max_completion_length=None cannot be honoured; give a number of tokens")
     objective = {

@@ -1,7 +1,7 @@
 """TRL's reward functions, f(prompts, completions, **columns) -> one number or None for each completion, asked once a step for all of them.
 
-As in TRL, a reward of None has no part in its completion's sum, and a completion without any has no part in its group. One of the rewards
-decides what is correct, hence the switch.
+As in TRL, a reward of None is left out of its completion's sum, and a completion without any reward is left out of its group. One of the
+rewards decides which completions are correct, and so the switch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rewards:
     """The reward functions of a trainer, their weights, and the one that decides."""
 
     def __init__(self, functions: Any, weights: Sequence[float] | None, correct: Any, threshold: float) -> None:
-        """Take one function or several. Raises ConfigError for what is no function, weights that do not fit, and an unknown decider."""
+        """Take one function or several. Raises ConfigError for no function, a wrong number of weights, or an unknown decider."""
         self.functions = list(functions) if isinstance(functions, list | tuple) else [] if functions is None else [functions]
         if not self.functions:
             raise ConfigError("reward_funcs: give at least one function (prompts, completions, **columns) -> list of numbers")
@@ -47,7 +47,7 @@ class Rewards:
 
     @property
     def decider_name(self) -> str:
-        """The name of the reward that decides."""
+        """Return the name of the reward that decides."""
         return _names([self.extra])[0] if self.extra else self.names[self.decider]
 
     def _decider(self, correct: Any) -> tuple[int, Callable[..., Any] | None]:
@@ -66,7 +66,7 @@ class Rewards:
         raise ConfigError(f"correct: there is no reward {correct!r}; choose from {', '.join(self.names)}, or give a function")
 
     def ask(self, groups: Sequence[Group], row: Row, decode: Callable[[Sequence[int]], str], state: Any) -> list[Group]:
-        """The groups with verdicts: each reward, their weighted sum, and whether the completion is correct.
+        """Return the groups with verdicts: each reward, their weighted sum, and whether the completion is correct.
 
         `row` gives a sample's prompt and columns, `decode` a completion's text from its tokens.
         """

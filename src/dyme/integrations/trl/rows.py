@@ -36,7 +36,7 @@ def place_of(sample: Sample) -> int:
 
 
 def read(data: Any, name: str, trace: str | None) -> Rows:
-    """The samples of a data set; `trace` is the column to memorize. Raises DataError, naming the row, for what cannot be used."""
+    """Return the samples of a data set; `trace` is the column to memorize. Raises DataError, naming the row, for an unusable row."""
     from datasets import Dataset, Image, Sequence as Several  # noqa: I001 (two names of one package)
 
     if not isinstance(data, Dataset):
