@@ -99,7 +99,7 @@ def _begin(
     place = Path(config.run.output)
     check_shared(place, "--run.output")
     if resume:
-        from_main(lambda: _check_resumed(chosen.settled(config)))
+        from_main(lambda: _check_resumed(chosen.settled(config), chosen))
     else:
         from_main(lambda: RunFolder.check_new(place))
     if config.run.push_to_hub:
@@ -312,10 +312,11 @@ def _display(display: Display | None) -> Display:
     return display or new_display()
 
 
-def _check_resumed(config: Config) -> None:
-    """Raise ConfigError unless the run in config.run.output began with the settings of `config`."""
+def _check_resumed(config: Config, method: Method[Any]) -> None:
+    """Raise ConfigError unless the run in config.run.output began with the settings of `config`; those of its method have defaults."""
     run = RunFolder.open(config.run.output)
-    began, now = run.config().to_dict(), config.to_dict()
+    held = run.config()
+    began, now = (method.settled(held) if held.method.name == config.method.name else held).to_dict(), config.to_dict()
     names = [(section, key) for section, keys in now.items() for key in keys]
     apart = [
         f"{section}.{key}" for section, key in names

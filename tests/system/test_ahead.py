@@ -168,7 +168,7 @@ def test_a_run_turns_each_picture_into_pixels_once_and_ahead(tmp_path: Path, mon
 def sampler(rows: list[Sample], rank: int = 0, world: int = 1) -> Sampler:
     config = Config(run=RunConfig(seed=3), train=TrainConfig(prompts_per_step=6))
     accelerator: Any = SimpleNamespace(process_index=rank, num_processes=world)
-    return Sampler(None, None, config, rows, accelerator, None, None, None)  # type: ignore[arg-type]
+    return Sampler(None, None, None, config, rows, accelerator, None, None, None)  # type: ignore[arg-type]
 
 
 def test_a_sample_that_comes_again_in_a_step_has_another_seed_on_any_number_of_processes() -> None:

@@ -189,7 +189,7 @@ def test_facts_earn_the_thinking_reward(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(hf, "sample", sample)
     monkeypatch.setattr(api, "held_out", lambda task: None)
     rows = [{"facts": {"tea": 1.8, "jam": "3.20"}, "rationale": "Jam is third."}] * 4
-    assert train(own(tmp_path, *rows), "--method.all_correct=explore", "--method.name=grpo") == 0
+    assert train(own(tmp_path, *rows), "--method.name=grpo") == 0
     for row in lines(tmp_path / "run/rollouts.jsonl"):
         assert row["facts"] == [["tea", "1.8"], ["jam", "3.20"]]
         good, bad = row["completions"]
