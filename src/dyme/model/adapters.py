@@ -49,7 +49,7 @@ def attach(model: Any, config: ModelConfig, base: str) -> None:
 def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
     """Freeze the model and add the adapter of a folder; one of another kind than plain LoRA is merged into the model (`merging.py`).
 
-    Raises ModelError for one that cannot be used or does not fit; `ids` [1, L] are tokens to check a merged model with.
+    Raises ModelError for an adapter that cannot be used or does not fit; `ids` [1, L] are tokens to check a merged model with.
     """
     _need_peft()
     from peft import inject_adapter_in_model, set_peft_model_state_dict
@@ -76,9 +76,9 @@ def reopen(model: Any, folder: Path, ids: torch.Tensor) -> None:
 
 
 def _placed(weights: dict[str, torch.Tensor], modules: list[str]) -> dict[str, torch.Tensor]:
-    """The weights with the names of layers that the model has; earlier transformers named the layers of some families otherwise.
+    """Return the weights under the model's names of layers; earlier versions of transformers named the layers of some families differently.
 
-    A layer that the model lacks is the one whose name ends alike, if there is but one.
+    A name that the model lacks stands for the only layer whose name ends in the same way.
     """
     known, out = set(modules), {}
     for name, value in weights.items():
@@ -104,7 +104,7 @@ def rank(model: Any) -> int:
 
 
 def save(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the adapter as peft has it: its settings and its weights, from `state` if that is given."""
+    """Write the adapter in peft's format: its settings and its weights, from `state` if that is given."""
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,16 +114,16 @@ def save(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None)
 
 
 def targets(model: Any, config: ModelConfig) -> str:
-    """The layers that get an adapter, as the regular expression that peft matches names against.
+    """Return the layers that get an adapter, as a regular expression that peft matches with the layers' names.
 
-    Those of the language model; with `freeze_vision` off, those of the tower and projector too. Never the output embedding.
+    These are layers of the language model; with `freeze_vision` off, also of the tower and projector. Never the output embedding.
     """
     inner = model.get_decoder() if config.freeze_vision else model.base_model
     top = next(name for name, module in model.named_modules() if module is inner)
     linear = [name.split(".") for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
     names = {parts[-1] for parts in linear}
     if config.lora_targets == "all-linear":
-        chosen = {".".join(parts[-2:]) for parts in linear}  # with its parent's name, as other kinds of layers have the same one
+        chosen = {".".join(parts[-2:]) for parts in linear}  # with the parent's name, because layers of other kinds have the same last name
     else:
         chosen = {word.strip() for word in config.lora_targets.split(",")}
         if unknown := sorted(chosen - names):
@@ -140,7 +140,7 @@ def base_of(folder: Path) -> str:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """An adapter's settings as peft wrote them; raises ModelError for a file that holds none."""
+    """Return an adapter's settings as peft wrote them; raises ModelError for a file that holds no settings."""
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -151,12 +151,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def name_of(path: str, base: str) -> str:
-    """How an adapter names its base: a hub id or "embedded" as it is, a folder with its whole path."""
+    """Return the name of an adapter's base as the adapter records it: a hub id or "embedded" unchanged, a folder by its absolute path."""
     return str(Path(base).resolve()) if Path(path).exists() else path
 
 
 def in_float32(model: Any) -> None:
-    """As peft has them by default: small updates of half-precision weights would be rounded away."""
+    """Make the adapter's weights float32, peft's default: small updates of half-precision weights would be rounded away."""
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

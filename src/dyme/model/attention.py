@@ -1,8 +1,8 @@
-"""Attention over packed trees that computes what the tree needs and no more: the trunk against itself, each branch against the
+"""Attention over packed trees that computes only the pairs that the tree needs: the trunk against itself, each branch against the
 trunk and itself. A dense mask over the packed sequence would compute every branch against every other one.
 
-It is registered with transformers under the name `NAME` and asks the ordinary SDPA kernels; whatever is not a tree (rollouts, rows,
-the vision tower) goes to them unchanged.
+It is registered with transformers under the name `NAME` and calls the ordinary SDPA kernels; inputs that are not trees (rollouts,
+rows, the vision tower) go to the kernels unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIECES = 8
 def tree_attention(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    """Attention of query [B, H, L, D] over key and value [B, G, L, D]: [B, L, H, D]; by parts if the mask carries them."""
+    """Return the attention [B, L, H, D] of query [B, H, L, D] over key and value [B, G, L, D]; by parts if the mask carries `Parts`."""
     parts: Parts | None = getattr(attention_mask, "parts", None)
     if parts is None:
         out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -32,7 +32,7 @@ def tree_attention(
     trunk = _causal(module, query[:, :, :stem], key[:, :, :stem], value[:, :, :stem], **kwargs)
 
     def behind(states: torch.Tensor) -> torch.Tensor:
-        """[J, G, P + T, D]: each branch's trunk, then its own."""
+        """Return [J, G, P + T, D]: the states of each branch's trunk, then the branch's own."""
         own = states.transpose(1, 2)[owner, column].transpose(1, 2)
         shared = states[:, :, :stem].expand(len(column), -1, -1, -1) if len(states) == 1 else states[parts.owner_J, :, :stem]
         return torch.cat([shared, own], 2)
@@ -62,9 +62,9 @@ def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
 
 
 def carrier(parts: Parts) -> torch.Tensor:
-    """What stands in for a mask, so that `parts` reach every layer: models hand on a mask of four dimensions as it is.
+    """Return an empty tensor that carries `parts` to every layer in place of a mask: models pass on a mask of four dimensions unchanged.
 
-    It is empty, so that a model that does not, and uses it as a mask, fails instead of attending wrongly.
+    A model that uses the tensor as a mask instead fails, because it is empty, and never attends wrongly.
     """
     mask = torch.empty((1, 1, 0, 0), dtype=torch.bool, device=parts.owner_J.device)
     mask.parts = parts  # type: ignore[attr-defined]
@@ -72,6 +72,6 @@ def carrier(parts: Parts) -> torch.Tensor:
 
 
 def register() -> None:
-    """Make the attention known to transformers."""
+    """Register the attention with transformers."""
     AttentionInterface.register(NAME, tree_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,14 +1,14 @@
 """A model's own chat template, rendered alike for imitation, rollouts and evaluation.
 
 A prompt is one user turn and the template's generation prompt, as `apply_chat_template(add_generation_prompt=True)` of plain
-transformers has it. What the template adds by itself, such as a system prompt, stays. Three things are decided here:
+transformers renders it. Text that the template adds, such as a system prompt, stays. Four things are decided here:
 
-- Thinking of a model's own (Qwen3's `<think>`) is off, since DyME teaches its own; the template then closes it in the prompt.
+- A model's built-in thinking (Qwen3's `<think>`) is off, since DyME teaches its own; the template then closes it in the prompt.
 - A date that a template would read off the clock (those of Llama 3, SmolLM3, Granite) is `model.date`, so that a run, its resumes and
   its evaluations read the same prompt every day.
 - A sample's own prompt (`Sample.prompt`) is rendered from its messages as they are, without the recipe's system prompt.
 - An answer ends with the token that the template writes after it, if the tokenizer or the model's generation config names that as an
-  end; whatever the generation config names ends an answer too.
+  end; every token that the generation config names ends an answer too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _MARK = "\u241f"
 class Chat:
     """The chat template of a processor or tokenizer, with a system prompt if one is given.
 
-    `options` are variables of the template in place of those that are set here. Raises ModelError for a template that refuses or drops the
-    system prompt. Without a template only prompts of plain text can be read.
+    `options` are variables of the template in place of the values that are set here. Raises ModelError for a template that refuses or
+    drops the system prompt. Without a template only prompts of plain text can be read.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Chat:
         """What it puts after an answer."""
 
     def prompt(self, text: str, images: int = 0) -> str:
-        """One user turn, pictures first, up to where an answer begins."""
+        """Return one user turn, pictures first, rendered up to the place where an answer begins."""
         return self._render([self._turn("user", text, images)])
 
     def conversation(self, messages: Sequence[Mapping[str, Any]], images: int = 0) -> str:
-        """Messages up to where an answer begins; pictures without a place in them come before the first user message's text.
+        """Return messages rendered up to the answer's place; pictures without a place in them come before the first user message's text.
 
-        Raises DataError if the places for pictures are not as many as the pictures.
+        Raises DataError if the number of places for pictures is not the number of pictures.
         """
         if not self.takes_images:
             return self._render(list(map(dict, messages)), system=False)
@@ -86,19 +86,20 @@ class Chat:
         return self._render(turns, system=False)
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text, nothing added."""
+        """Return the tokens of a text without special tokens added."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def adds_special_tokens(self, rendered: str) -> bool:
-        """Whether a processor adds its special tokens to a rendered prompt, by the rule of transformers: unless it begins with one."""
+        """Return whether a processor adds special tokens to a rendered prompt: as in transformers, unless the prompt begins with one."""
         bos = self.tokenizer.bos_token
         return bos is None or not rendered.startswith(bos)
 
     def ends(self, named: Sequence[int]) -> tuple[int, ...]:
-        """The tokens that end an answer, given those that the generation config names; the first is what targets end with.
+        """Return the tokens that end an answer, the end of targets first; `named` are the end tokens of the generation config.
 
-        That is the template's, if the tokenizer or the config names it too; else the tokenizer's, if the config does; else the config's.
+        The end of targets is the template's, if the tokenizer or the config names it too; else the tokenizer's, if the config names it;
+        else the config's.
         """
         own, written = self.tokenizer.eos_token_id, self.tokenize(self.closing)[:1]
         known = [token for token in (*written, own) if token in named]
@@ -120,13 +121,13 @@ class Chat:
             text: str = self.processor.apply_chat_template(
                 [*(self.system if system else ()), *turns], add_generation_prompt=generate, tokenize=False, **self.options
             )
-        except Exception as error:  # the template is code of the checkpoint's
+        except Exception as error:  # a template is code from the checkpoint
             raise ModelError(f"the model's chat template cannot be used: {str(error).strip() or type(error).__name__}") from error
         return text
 
 
 def texts_of(prompt: str | Sequence[Mapping[str, Any]] | None) -> str:
-    """All text of a sample's own prompt, one message a line; "" without one."""
+    """Return all text of a sample's own prompt, one message a line; "" for a sample without its own prompt."""
     if prompt is None or isinstance(prompt, str):
         return prompt or ""
     contents = [message.get("content") or "" for message in prompt]
@@ -135,15 +136,15 @@ def texts_of(prompt: str | Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def _places(message: Mapping[str, Any]) -> int:
-    """Places for pictures in a message."""
+    """Return the number of places for pictures in a message."""
     content = message.get("content")
     return sum(part.get("type") == "image" for part in content) if isinstance(content, Sequence) and not isinstance(content, str) else 0
 
 
 def _clock(day: date) -> str:
-    """A macro of Jinja that takes the place of transformers' clock: `strftime_now` at the first hour of a day.
+    """Return a Jinja macro that replaces transformers' clock: `strftime_now` at midnight of a day.
 
-    A template may be handed plain values alone. The line end after the macro is no part of what is rendered.
+    A macro, because a template takes plain values only. The line end after the macro is not rendered.
     """
     told = {f"%{letter}": day.strftime(f"%{letter}") for letter in "aAbBdDeFHIjmMpRSTuUwWyY"}
     told |= {"%-d": str(day.day), "%-m": str(day.month), "%%": "%"}

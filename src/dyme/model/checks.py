@@ -1,5 +1,5 @@
-"""What a checkpoint and samples may not have together: pictures for a model that reads text, texts that it takes for pictures, an adapter
-of another rank than the recipe asks for.
+"""Checks that a checkpoint fits the samples and the recipe: no pictures for a model that reads only text, no text that the model takes for
+a picture, an adapter of the recipe's rank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def check_pictures(policy: Policy, samples: Sequence[Sample]) -> None:
 
 
 def check_placeholders(policy: Policy, samples: Sequence[Sample]) -> None:
-    """Raise DataError for text that the model takes for a picture: in a question there is none for it, a target may hold none."""
+    """Raise DataError for text that the model takes for a picture: a placeholder in a question has no picture, a target may hold none."""
     tokens = placeholders(policy)
     found = [(sample, *hit) for sample in samples if (hit := _placeholder(sample, tokens))]
     if found:
@@ -40,11 +40,11 @@ def check_placeholders(policy: Policy, samples: Sequence[Sample]) -> None:
 
 
 def placeholders(policy: Policy) -> list[str]:
-    """Texts that the model's processor or tokenizer turns into places of pictures, videos or sounds; none for a model that reads text."""
+    """Return the texts that the processor or tokenizer reads as placeholders of pictures, videos or sounds; none for a text-only model."""
     if not policy.takes_images:
         return []
     tokenizer, config, kinds = policy.tokenizer, policy.model.config, ("image", "video", "audio")
-    names = [*(f"{kind}_token" for kind in kinds), "boi_token"]  # Gemma 3's processor counts those that begin an image
+    names = [*(f"{kind}_token" for kind in kinds), "boi_token"]  # Gemma 3's processor counts the tokens that begin an image
     texts = {getattr(owner, name, None) for owner in (policy.processor, tokenizer) for name in names}
     ids = {getattr(config, f"{kind}_token_{word}", None) for kind in kinds for word in ("id", "index")}
     texts |= {str(added) for token, added in tokenizer.added_tokens_decoder.items() if token in ids}

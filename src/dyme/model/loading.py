@@ -1,4 +1,4 @@
-"""Opening a checkpoint: where it lies, its weights, its processor, and a one-line error for each that cannot be used.
+"""Opening a checkpoint: its place, its weights, its processor, and a one-line error for a checkpoint that cannot be used.
 
 A checkpoint is a folder of Hugging Face files, a hub id, a GGUF file, the folder of a LoRA adapter (its base is named there),
 or the folder of a finished run.
@@ -35,9 +35,9 @@ _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 def open_checkpoint(config: ModelConfig, dtype: torch.dtype, *, templated: bool = True) -> tuple[Any, Any]:
-    """The model in `dtype`, with its LoRA adapter if it has or is to get one, and the processor of the checkpoint at `config.path`.
+    """Return the model in `dtype`, with its LoRA adapter or the new one that the config asks for, and the processor, from `config.path`.
 
-    Raises ModelError in one line for a checkpoint that cannot be used; without a chat template it can be if it need not be `templated`.
+    Raises ModelError in one line for a checkpoint that cannot be used, and, if `templated`, for one without a chat template.
     """
     path = resolve(config)
     base, folders = _base(path, config)
@@ -74,7 +74,7 @@ def open_checkpoint(config: ModelConfig, dtype: torch.dtype, *, templated: bool 
 
 
 def _base(path: str, config: ModelConfig) -> tuple[str, list[Path]]:
-    """The checkpoint below an adapter, and the folders of adapters above it, topmost first; none for what is no adapter.
+    """Return the base checkpoint, and the folders of the adapters on it, topmost first; no folders if `path` is not an adapter.
 
     Raises ModelError for a base that cannot be used.
     """
@@ -98,7 +98,7 @@ def _words(processor: Any) -> torch.Tensor:
 
 
 def declare(folder: Path, dtype: torch.dtype) -> None:
-    """Name the type of the weights in a saved folder's config.json, in all its parts."""
+    """Write the type of the weights into a saved folder's config.json, in all its parts."""
 
     def named(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -138,13 +138,13 @@ def resolve(config: ModelConfig) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: its first, and where that only opens another, the next."""
+    """Return an error's message in one line: its first line, and, if that ends in a colon, the next."""
     said = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in said[: 2 if said[0].endswith(":") else 1])
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """What config.json holds; raises ModelError for a file that holds no settings."""
+    """Return the content of config.json; raises ModelError for a file that holds no settings."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -157,7 +157,7 @@ def _described(folder: Path) -> dict[str, Any]:
 def _check_size(base: str, shape: Any, loader: Any) -> None:
     """Raise ModelError, before anything is built, if config.json describes a far larger model than there are weights.
 
-    So it is where a part of it is lost, whose place the family's default takes. A weight takes half a byte at least.
+    That happens if a part of config.json is lost and the family's default replaces it. A weight takes at least half a byte.
     """
     held = sum(file.stat().st_size for pattern in _WEIGHTS for file in Path(base).glob(pattern)) if Path(base).is_dir() else 0
     if not held:
@@ -169,7 +169,7 @@ def _check_size(base: str, shape: Any, loader: Any) -> None:
 
 
 def _beyond(model: Any, names: Iterable[str]) -> list[str]:
-    """Names of weights for layers that the model lacks, though it has others of their kind; all, if they are most of the file's."""
+    """Return names of weights whose layers the model lacks, though it has others of their kind; all, if they are most of the file's."""
     own, names = list(model.state_dict()), sorted(names)
     kinds = {_NUMBER.sub("#", name) for name in own}
     return names if len(names) > len(own) else [n for n in names if _NUMBER.search(n) and _NUMBER.sub("#", n) in kinds]
@@ -185,7 +185,7 @@ def _adapted(folder: Path) -> bool:
 
 
 def _gguf(where: Path, files: list[Path]) -> str:
-    """The one GGUF file; raises ModelError if there are several, or if nothing can read it."""
+    """Return the only GGUF file; raises ModelError if there are several, if it is another kind of file, or without the package gguf."""
     if len(files) > 1:
         raise ModelError(f"{where}: has {len(files)} GGUF files; give the path of one, e.g. {files[0]}")
     if files[0].suffix != ".gguf":
@@ -224,20 +224,20 @@ def _owner(folders: Sequence[Path], base: str, pattern: str) -> str:
 
 
 def _unpacked() -> dict[str, Any]:
-    """Ask for plain weights, which can be trained; older transformers know nothing else."""
+    """Return options that ask for plain weights, which can be trained; older transformers has no other kind."""
     kind = getattr(transformers, "GgufConfig", None)
     return {"quantization_config": kind(dequantize=True)} if kind else {}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The GGUF reader draws a bar that no setting of transformers turns off."""
+    """Hide the GGUF reader's progress bar, which no setting of transformers turns off."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 def _processor(path: str, kind_of_model: str, options: dict[str, Any]) -> Any:
-    """The processor with its PIL image half; a video half needs torchvision, so where it cannot load only its settings are kept."""
+    """Return the processor with its PIL image part; a video part needs torchvision; if it cannot load, only its settings are kept."""
     options = options | {"backend": "pil"}
     try:
         return AutoProcessor.from_pretrained(path, **options)

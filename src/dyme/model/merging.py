@@ -1,7 +1,7 @@
-"""Adapters of the kinds that dyme does not train, merged into their base by peft and checked by a forward pass, or refused by name.
+"""Adapters of kinds that dyme does not train, merged into their base by peft and checked by a forward pass, or refused by name.
 
-Plain LoRA (`adapters.py`) can be trained on. All else that peft writes changes weights too (other products of matrices, whole layers
-beside them, rows of the embedding), or is a prompt, which no weights can hold.
+Plain LoRA (`adapters.py`) can be trained on. peft's other adapters change weights in other ways (other products of matrices, whole layers
+beside them, rows of the embedding), or are prompts, which no weights can hold.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def plain(settings: Mapping[str, Any], names: list[str]) -> bool:
 
 
 def check_mergeable(settings: Mapping[str, Any], folder: Path) -> None:
-    """Raise ModelError, naming the kind, for an adapter whose weights say nothing without what is not in its folder."""
+    """Raise ModelError, naming the kind, for an adapter that needs more than the weights in its folder."""
     if _UNMADE.fullmatch(start := str(settings.get("init_lora_weights"))):
         raise ModelError(
             f"{folder}: began as {start}, which changed its base in a way that cannot be made again; convert it to plain LoRA where it was "
@@ -58,13 +58,13 @@ def check_mergeable(settings: Mapping[str, Any], folder: Path) -> None:
 
 @torch.no_grad()
 def absorb(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor], ids: torch.Tensor) -> None:
-    """Merge an adapter into the model, which then answers to `ids` [1, L] as it did beside it.
+    """Merge an adapter into the model, and check that its logits on `ids` [1, L] are those with the adapter beside it.
 
     Raises ModelError for a kind that cannot be merged, for weights that do not fit, and where the merged model differs.
     """
     kind, ids = str(settings.get("peft_type")), _with_trained_rows(ids, settings)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft's, about what is checked here
+        warnings.simplefilter("ignore")  # peft's warnings, about what is checked here
         try:
             beside = _beside(model, folder, settings, weights)
             expected = _logits(beside, ids)
@@ -75,7 +75,7 @@ def absorb(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mappi
             beside.merge_and_unload()
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(f"{folder}: an adapter of type {kind} cannot be merged: {_first_line(error)}") from error
-    vars(model).pop("peft_config", None)  # which peft 0.18 leaves there, as if the model still had an adapter
+    vars(model).pop("peft_config", None)  # peft 0.18 leaves it there, as if the model still had an adapter
     settle(model)
     model.requires_grad_(True)
     if not (gap := distance(_logits(model, ids), expected)) < AGREEMENT[model.dtype]:
@@ -137,19 +137,19 @@ def settle(model: Any) -> None:
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Norm of a difference over the norm; NaN for what is not finite."""
+    """Return the norm of the difference over the norm of `one`; nan for values that are not finite."""
     return float((one.double() - other.double()).norm() / other.double().norm())
 
 
 def _resize(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give the embeddings as many rows as those have that an adapter brings along, as for tokens that it was trained with."""
+    """Resize the embeddings to the number of rows of an adapter's own embeddings, which may have new tokens."""
     rows = {len(value) for name, value in weights.items() if _WHOLE.search(name)} - {model.get_input_embeddings().num_embeddings}
     if len(rows) == 1:
         model.resize_token_embeddings(rows.pop(), mean_resizing=False)
 
 
 def _untie(model: Any) -> None:
-    """Give the output embedding weights of its own if an adapter stands beside either embedding and would change both."""
+    """Untie the output embedding if an adapter stands beside either embedding, because merging would change both."""
     from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -166,7 +166,7 @@ def known(settings: Mapping[str, Any], folder: Path) -> Any:
     from peft import PeftConfig
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they tell of is refused below
+        warnings.simplefilter("ignore")  # their causes are refused below
         if settings.get("peft_type") not in list(peft.PeftType):
             raise ModelError(f"{folder}: holds an adapter of type {settings.get('peft_type')}, which peft {peft.__version__} does not know")
         shape = PeftConfig.from_pretrained(str(folder))
@@ -178,7 +178,7 @@ def known(settings: Mapping[str, Any], folder: Path) -> Any:
 
 
 def _lacking(model: Any, found: Any, own: set[int]) -> list[str]:
-    """Names of an adapter's weights that are in its file or in the model alone; `own` are the base's parameters, by identity."""
+    """Return names of an adapter's weights that only its file has or only the model; `own` are the base's parameters, by identity."""
     state = model.state_dict(keep_vars=True)
     loaded = {value.data_ptr() for name, value in state.items() if name not in set(found.missing_keys)}
     lacking = [name for name in found.missing_keys if id(state[name]) not in own and state[name].data_ptr() not in loaded]

@@ -23,7 +23,7 @@ KEPT = 2**28
 
 @dataclass(slots=True)
 class _Set:
-    """The pictures of a prompt, and what the image processor made of them."""
+    """The pictures of a prompt, and the image processor's output for them."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     pictures: list[Any] = field(default_factory=list)
@@ -32,7 +32,7 @@ class _Set:
 
 
 class Pictures:
-    """Stands in front of a processor's image processor; several threads may use it."""
+    """Replaces a processor's image processor and calls it only for new pictures; several threads may use it."""
 
     def __init__(self, processor: Any, limit: int = KEPT) -> None:
         self.limit = limit
@@ -43,17 +43,17 @@ class Pictures:
         """To be held by whoever works with the tokenizer: a call may change its settings while another thread's still reads them."""
         self._lock, self._open = threading.Lock(), threading.local()
         own = getattr(processor, "image_processor", None)
-        if own is not None:  # a class of the same name, as it is written into the processor's settings
+        if own is not None:  # a class of the same name, because the name is written into the processor's settings
             kind = type(own)
             own.__class__ = type(kind.__name__, (kind,), {"preprocess": self._preprocess(kind), "__module__": kind.__module__})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Pictures:
-        """For a copy of the processor: what is kept holds for both."""
+        """Return itself for a copy of the processor: the kept outputs are right for both."""
         return self
 
     @contextmanager
     def serving(self, sources: Sequence[ImageSource]) -> Iterator[list[Any]]:
-        """Give the pictures; within, the image processor answers with what is kept of them, and the tokenizer is this thread's."""
+        """Yield the pictures; inside, the image processor returns kept outputs for them, and the tokenizer is this thread's."""
         with self._lock:
             key = tuple(source.key for source in sources)
             found = self._sets.setdefault(key, _Set())
@@ -74,7 +74,7 @@ class Pictures:
             if found is None:
                 return kind.preprocess(processor, *args, **kwargs)
             if found.pixels is None:
-                self.text.release()  # only text has to wait for its turn
+                self.text.release()  # only text has to wait
                 try:
                     found.pixels = kind.preprocess(processor, *args, **kwargs)
                 finally:
@@ -86,7 +86,7 @@ class Pictures:
         return preprocess
 
     def _trim(self) -> None:
-        """Forget the least recently used sets beyond the limit, but for the last one used."""
+        """Drop the least recently used sets beyond the limit, but never the last one used."""
         with self._lock:
             size = sum(one.size for one in self._sets.values())
             while size > self.limit and len(self._sets) > 1:
@@ -94,11 +94,11 @@ class Pictures:
 
 
 def _bytes(value: Any) -> int:
-    """Bytes of arrays and tensors, and of those in lists."""
+    """Return the bytes of arrays and tensors, also inside lists."""
     return sum(map(_bytes, value)) if isinstance(value, list | tuple) else int(getattr(value, "nbytes", 0))
 
 
 def name_of(sources: Sequence[ImageSource]) -> str:
-    """Name of a prompt's pictures: equal names mean equal pictures in the same order; empty without any."""
+    """Return a name for a prompt's pictures: equal names mean equal pictures in the same order; "" without pictures."""
     keys = repr([source.key for source in sources]).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(keys, digest_size=16).hexdigest() if sources else ""

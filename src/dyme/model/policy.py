@@ -60,7 +60,7 @@ class Policy(torch.nn.Module):
 
     @classmethod
     def of(cls, model: Any, processor: Any, config: ModelConfig, options: Mapping[str, Any] | None = None) -> Policy:
-        """The policy of a model that is loaded; `options` are variables of its chat template in place of those of `config`."""
+        """Return the policy of a loaded model; `options` are variables of its chat template in place of those of `config`."""
         chat = Chat(processor, config.system_prompt, config.enable_thinking, config.date, options)
         policy = cls(model, processor, _shelf(config), chat)
         if config.freeze_vision:
@@ -74,7 +74,7 @@ class Policy(torch.nn.Module):
             tower.requires_grad_(False)
 
     def encode(self, sample: Sample, instruction: str) -> Prompt:
-        """Render and tokenize one prompt: images, question, instruction; or the sample's own prompt, as it is.
+        """Render and tokenize one prompt: images, question, instruction; or the sample's own prompt, unchanged.
 
         Raises DataError if the model cannot read it: images in a text-only model, or none in one that needs them.
         """
@@ -103,7 +103,7 @@ class Policy(torch.nn.Module):
         )  # fmt: skip
 
     def _rendered(self, sample: Sample, instruction: str) -> str:
-        """The prompt's text with places for pictures."""
+        """Return the prompt's text with places for pictures."""
         if sample.prompt is None:
             return self.chat.prompt(f"{sample.question} {instruction}".strip(), len(sample.images))
         if isinstance(sample.prompt, str):
@@ -114,7 +114,7 @@ class Policy(torch.nn.Module):
             raise DataError(f"{sample.id}: {error}") from error
 
     def _positions(self, ids: torch.Tensor, types: dict[str, torch.Tensor], vision: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        """[C, P] for families whose images have rotary positions on several axes (Qwen2-VL and later), else None."""
+        """Return positions [C, P] for families whose images have rotary positions on several axes (Qwen2-VL and later), else None."""
         layout = getattr(self.model.base_model, "get_rope_index", None)
         if layout is None or not vision:
             return None
@@ -124,20 +124,20 @@ class Policy(torch.nn.Module):
         return positions
 
     def target(self, text: str) -> tuple[int, ...]:
-        """Tokens of an answer as the chat template places it, with the end token."""
+        """Return the tokens of an answer as the chat template places it, with the end token."""
         with self.pictures.text:
             return (*self.chat.tokenize(self.chat.lead + text), self.eos)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of a completion, special tokens left out."""
+        """Return the text of a completion without special tokens."""
         with self.pictures.text:
             text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return text
 
     def forward(self, batch: TreeBatch, temperature: float = 1.0) -> torch.Tensor:
-        """Log-probabilities [N] of a batch's target tokens, float32; logits exist only where a branch reads them.
+        """Return the log-probabilities [N] of a batch's target tokens, float32; logits are computed only where a token is predicted.
 
-        Explored tokens are scored at the sampling `temperature`, imitated ones at 1.
+        Explored tokens are scored at the sampling `temperature`, imitated tokens at 1.
         """
         with self.tower.serving(batch.images):
             if batch.layout == "reference":
@@ -150,33 +150,33 @@ class Policy(torch.nn.Module):
         return token_logprobs(hidden_BLD[batch.row_N, batch.column_N], self.model.get_output_embeddings(), batch.target_N, scale_N)
 
     def _extras(self, batch: TreeBatch) -> dict[str, torch.Tensor]:
-        """Positions and token types: in a tree positions are given; in rows the model counts, unless it has several axes."""
+        """Return positions and token types; in rows the model counts positions itself, unless it has several axes."""
         several = batch.position_ids.ndim == 3
         given = {"position_ids": batch.position_ids} if batch.layout == "tree" or several else {}
         return given | ({} if several else self.types(batch.types))
 
     @property
     def answer_types(self) -> dict[str, int]:
-        """Value of per-token inputs at an answer's tokens; PaliGemma marks the suffix, which it reads causally, with 1."""
+        """Return the values of per-token inputs at an answer's tokens; PaliGemma marks the suffix, which it reads causally, with 1."""
         return {"token_type_ids": 1} if "paligemma" in self.model.config.model_type else {}
 
     @property
     def window(self) -> int | None:
-        """Tokens that layers with a sliding window see of a row, None without such layers; no tree may have a longer row."""
+        """Return the length of the model's sliding window in tokens, None without one; no row of a tree may be longer."""
         config = self.model.config.get_text_config()
         kinds = getattr(config, "layer_types", None) or ("sliding_attention",)
         return getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
 
     def types(self, types: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Those per-token inputs that the model's forward takes."""
+        """Return the per-token inputs that the model's forward takes."""
         return {k: v for k, v in types.items() if k in self._accepted}
 
     def cached(self, cache: Cache) -> dict[str, Cache]:
-        """The cache under the name that the model's forward takes it by: `cache` since transformers 5.24, before `past_key_values`."""
+        """Return the cache under its argument name in the model's forward: `cache` since transformers 5.24, `past_key_values` before."""
         return {"cache" if "cache" in self._accepted else "past_key_values": cache}
 
     def _reference(self, batch: TreeBatch, temperature: float) -> torch.Tensor:
-        """The model's own forward, mask, positions and head: what `training/layout.py` holds the layouts against."""
+        """Return log-probabilities by the model's own forward, mask, positions and head, to compare layouts with (`training/layout.py`)."""
         columns, place_N = batch.column_N.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         logits = self.model(
             input_ids=batch.input_ids_BL, attention_mask=(batch.segment_BL >= 0).long(), use_cache=False, logits_to_keep=columns,
@@ -188,7 +188,7 @@ class Policy(torch.nn.Module):
         return _chosen(logits_NV, batch.target_N)
 
     def _mask(self, batch: TreeBatch) -> Any:
-        """Rows: which tokens are there. Tree: its mask, in the form that the model's attention takes."""
+        """Return the mask in the form that the model's attention takes: rows: True for tokens, False for padding; trees: the tree mask."""
         if batch.layout == "rows":
             return (batch.segment_BL >= 0).long()
         attention = self.model.config.get_text_config()._attn_implementation
@@ -203,9 +203,9 @@ class Policy(torch.nn.Module):
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None, dtype: torch.dtype | None = None) -> None:
-        """Write a folder that plain transformers loads (safetensors, config, processor), or peft, for a model with an adapter.
+        """Write a folder that plain transformers loads (safetensors, config, processor), or, for a model with an adapter, peft.
 
-        `state` are other weights to write, all of them in `dtype`, which config.json then names; adapters are float32 always.
+        `state` holds weights to write instead of the model's, all in `dtype`, which config.json then names; adapters are always float32.
         """
         own = None if state is None else {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
         if adapters.attached(self.model):
@@ -216,7 +216,7 @@ class Policy(torch.nn.Module):
         self.processor.save_pretrained(folder)
 
     def _ends(self) -> tuple[int, ...]:
-        """Tokens that end an answer, the end of targets first; a saved generation config names all of them, for other samplers."""
+        """Return the tokens that end an answer, the end of targets first; a saved generation config names them all, for other samplers."""
         settings = self.model.generation_config
         named = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
         named, size = [token for token in named if token is not None], self.model.get_output_embeddings().weight.shape[0]
@@ -239,13 +239,13 @@ class Policy(torch.nn.Module):
         return ends
 
     def _forbidden(self) -> torch.Tensor:
-        """[V] True for tokens that must never be sampled: image placeholders, other special tokens, padded vocabulary."""
+        """Return [V], True for tokens that must never be sampled: image placeholders, other special tokens, padded vocabulary."""
         size = self.model.get_output_embeddings().weight.shape[0]
         mask = torch.zeros(size, dtype=torch.bool)
         mask[len(self.tokenizer) :] = True
         config = self.model.config
         placeholders = [getattr(config, f"{kind}_token_{word}", None) for kind in ("image", "video") for word in ("id", "index")]
-        special = [token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special]  # <row_1_col_1> and its like
+        special = [token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special]  # such as <row_1_col_1>
         if strange := [token for token in placeholders if token is not None and token >= size]:
             raise ModelError(f"config.json names token {strange[0]:,} as a picture's place, and the model has {size:,}")
         for token in [*self.tokenizer.all_special_ids, *special, *placeholders]:
@@ -267,10 +267,10 @@ def _shelf(config: ModelConfig) -> Shelf | None:
 def token_logprobs(
     hidden_ND: torch.Tensor, head: torch.nn.Module, target_N: torch.Tensor, scale_N: torch.Tensor | None = None, limit: int = HEAD_BYTES
 ) -> torch.Tensor:
-    """Log-probabilities [N], float32, of target tokens from hidden states and the output embedding, at temperatures `scale_N`.
+    """Return the log-probabilities [N], float32, of target tokens from hidden states and output embedding, at temperatures `scale_N`.
 
-    The float32 logits of a piece take at most `limit` bytes; where there are several pieces, each is computed again in the
-    backward pass, so that [N, V] never exists at once.
+    The logits are computed in pieces of at most `limit` bytes in float32; several pieces are each computed again in the backward
+    pass, so that [N, V] never exists at once.
     """
     weight_VD: torch.Tensor = head.weight  # type: ignore[assignment]
     size = max(1, limit // (4 * weight_VD.shape[0]))
@@ -288,6 +288,6 @@ def token_logprobs(
 
 
 def _chosen(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each target."""
+    """Return the log-probability of each target token."""
     picked: torch.Tensor = logits_NV.gather(1, target_N[:, None])[:, 0]
     return picked - logits_NV.logsumexp(-1)

@@ -1,7 +1,7 @@
-"""What a run computes in (`train.precision`), and whether numbers are finite.
+"""The precision that a run computes in (`train.precision`), and a test of whether numbers are finite.
 
-Rollouts, evaluation, update and reference model compute alike: the model holds its weights in that precision, as transformers
-does with a checkpoint that is loaded so. Of the weights that train, `training/precision/masters.py` keeps float32 ones besides.
+Rollouts, evaluation, update and reference model compute in the same precision, and the model holds its weights in it.
+Of the weights that train, `training/precision/masters.py` also keeps float32 copies.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _LAUNCHED = "ACCELERATE_MIXED_PRECISION"
 
 
 def device() -> torch.device:
-    """The kind of device that a process computes on, before accelerate has been asked."""
+    """Return the kind of device that a process computes on, without starting accelerate."""
     return torch.device("cpu" if on_cpu() else os.environ.get("ACCELERATE_TORCH_DEVICE", "cuda"))
 
 
 def settled(config: Config, device: torch.device) -> Config:
-    """`config` with the precision that it comes to on `device` in place of "auto", and float32 products there made ready."""
+    """Return `config` with a definite precision for `device` in place of "auto"; also set how float32 products are computed there."""
     precision = settle(config.train.precision, device)
     if device.type == "cuda" and precision == "fp32":
         torch.set_float32_matmul_precision("high")  # TF32: products of 10 bits, summed in float32
@@ -38,9 +38,9 @@ def settled(config: Config, device: torch.device) -> Config:
 
 
 def settle(asked: Precision, device: torch.device) -> Precision:
-    """The precision that is asked for; "auto" is bf16 on a GPU that has it, fp16 on one that has not, fp32 elsewhere.
+    """Return the precision to compute in: as asked; for "auto", bf16 on a GPU that supports it, fp16 on another GPU, fp32 elsewhere.
 
-    `accelerate launch --mixed_precision` asks for one as well. Raises ConfigError if that is another, or none that is known here.
+    `accelerate launch --mixed_precision` sets a precision too. Raises ConfigError if the two differ, or if that one is unknown here.
     """
     launched = os.environ.get(_LAUNCHED, "").lower()
     known: dict[str, Precision] = {"bf16": "bf16", "fp16": "fp16"}
@@ -57,12 +57,12 @@ def settle(asked: Precision, device: torch.device) -> Precision:
 
 
 def read(config: Config) -> torch.dtype:
-    """The type to read weights in that are to be trained: float32, for the masters; below an adapter, what the run computes in."""
+    """Return the type in which to read weights: float32 for weights to train (the masters); below an adapter, the run's precision."""
     return DTYPES[config.train.precision] if config.model.lora_rank else torch.float32
 
 
 def written(config: Config) -> torch.dtype:
-    """The type of the weights that a run writes for use: what `model.dtype` names, else what the run computes in."""
+    """Return the type of the weights that a run writes for use: the one that `model.dtype` names, else the run's precision."""
     if config.model.dtype != "auto":
         return getattr(torch, config.model.dtype)  # type: ignore[no-any-return]
     return DTYPES.get(config.train.precision, torch.float32)
@@ -78,16 +78,16 @@ def check_trainable(config: Config) -> None:
 
 
 def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether no number is infinite or nan."""
+    """Return whether all numbers are finite."""
     sums = [tensor.detach().sum(dtype=torch.float32) for tensor in tensors if tensor.is_floating_point()]
     return not sums or bool(torch.stack(sums).isfinite().all())
 
 
 @contextmanager
 def in_float32(model: torch.nn.Module) -> Iterator[None]:
-    """Within, forward passes compute in float32, without TF32 and autocast, whatever type the model holds its weights in.
+    """Compute forward passes inside in float32, without TF32 and autocast, whatever type the model's weights have.
 
-    The weights are cast module by module, each while it is at work, so that no more than one module's are held twice.
+    The weights are cast module by module, each during its own forward pass, so that only one module's weights are held twice.
     """
     sign = torch.nn.Parameter(torch.zeros((), device=next(model.parameters()).device), requires_grad=False)
     signed = [module for module in model.modules() if hasattr(type(module), "dtype")]
@@ -123,6 +123,6 @@ def in_float32(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _widened(value: Any) -> Any:
-    """A tensor of half precision in float32; anything else as it is."""
+    """Return a half-precision tensor in float32, and anything else unchanged."""
     half = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float32
     return value.float() if half else value

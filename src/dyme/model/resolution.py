@@ -1,4 +1,4 @@
-"""How large pictures reach the model: the recipe's image settings, in the terms of each family's processor.
+"""The size of pictures for the model: the recipe's image settings, translated for each family's processor.
 
     SmolVLM, SmolVLM2, Idefics3        image_longest_edge   pixels of the longer side before it is cut into tiles
                                        image_splitting      off: one tile a picture
@@ -22,7 +22,7 @@ SETTINGS = ("image_longest_edge", "image_min_pixels", "image_max_pixels", "image
 
 
 def taken(images: Any) -> tuple[str, ...]:
-    """The settings that an image processor has."""
+    """Return the settings that an image processor has."""
     if hasattr(images, "do_image_splitting") and hasattr(images, "max_image_size"):
         return ("image_longest_edge", "image_splitting")
     if hasattr(images, "crop_to_patches"):
@@ -33,7 +33,7 @@ def taken(images: Any) -> tuple[str, ...]:
 
 
 def apply(processor: Any, config: ModelConfig) -> None:
-    """Change a processor to the recipe's image settings; raises ConfigError for one that its family does not have."""
+    """Change a processor to the recipe's image settings; raises ConfigError for a setting that the family does not have."""
     asked = {name: value for name in SETTINGS if (value := getattr(config, name)) not in (0, None) or value is False}
     if not asked:
         return
@@ -56,7 +56,7 @@ def apply(processor: Any, config: ModelConfig) -> None:
 
 
 def _check(images: Any, asked: dict[str, Any]) -> None:
-    """Raise ConfigError for numbers of pixels that make no picture."""
+    """Raise ConfigError for impossible numbers of pixels."""
     least, most = (asked.get(name, images.size[key]) for name, key in _PIXELS.items()) if _PIXELS.keys() & asked.keys() else (0, 0)
     if least > most:
         raise ConfigError(f"model.image_min_pixels is {least:,}, above image_max_pixels, {most:,}")

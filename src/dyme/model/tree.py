@@ -29,13 +29,13 @@ Layout = Literal["tree", "rows", "reference"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A tokenized prompt of P tokens with what the processor made of its images (batch size 1)."""
+    """A tokenized prompt of P tokens with the processor's output for its images (batch size 1)."""
 
     token_ids: tuple[int, ...]
     vision: dict[str, torch.Tensor] = field(default_factory=dict)
     """Inputs about images: pixels, sizes, grids."""
     images: str = ""
-    """Identity of the pictures, by their content: equal names mean equal `vision`; empty without one."""
+    """Identity of the pictures, by their content: equal names mean equal `vision`; "" without pictures."""
     types: dict[str, torch.Tensor] = field(default_factory=dict)
     """Inputs of one number per token, [P], such as token_type_ids."""
     positions_CP: torch.Tensor | None = None
@@ -43,22 +43,22 @@ class Prompt:
 
     @property
     def next_position(self) -> int:
-        """Position of the first token of an answer, on every axis."""
+        """Return the position of an answer's first token, on every axis."""
         return len(self.token_ids) if self.positions_CP is None else int(self.positions_CP.max()) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limb:
-    """A branch with its tokens and what the objective needs of it; `token_weight` is the weight of each of its tokens."""
+    """A branch with its tokens and its inputs of the objective; `token_weight` is the weight of each of its tokens."""
 
     tokens: tuple[int, ...]
     term: Term
     advantage: float
     token_weight: float
     logprobs: tuple[float, ...] = ()
-    """Log-probabilities of the policy that sampled it, if it may be an earlier one; empty: the policy as it is."""
+    """Log-probabilities under the policy that sampled it, if that may be an earlier one; empty: the current policy."""
     shape: Shape | None = None
-    """What each of its tokens counts, by its probability."""
+    """Function from a token's probability to the factor of its loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,29 +69,29 @@ class Tree:
     limbs: tuple[Limb, ...]
 
     def __len__(self) -> int:
-        """Length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
+        """Return the length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
         return len(self.trunk.token_ids) + sum(len(limb.tokens) - 1 for limb in self.limbs)
 
     @property
     def longest(self) -> int:
-        """Length of its longest row: the trunk and one limb, but for the last token."""
+        """Return the length of its longest row in tokens: the trunk and one limb without the last token."""
         return len(self.trunk.token_ids) + max(len(limb.tokens) for limb in self.limbs) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Where the pieces of B packed trees lie: J branches of at most T tokens behind trunks of at most P."""
+    """Places of the pieces of B packed trees: J branches of at most T tokens behind trunks of at most P."""
 
     stem: int
-    """P."""
+    """Tokens of the longest trunk, P."""
     owner_J: torch.Tensor
     """The tree of each branch."""
     column_JT: torch.Tensor
-    """Where its tokens stand in the packed sequence; past its end, its last token again."""
+    """Places of each branch's tokens in the packed sequence; past the end of a branch, its last token again."""
     written_JT: torch.Tensor
-    """True for its own tokens."""
+    """True for a branch's own tokens."""
     mask_J1TS: torch.Tensor
-    """What its tokens may attend to: the trunk's P columns, then its own T."""
+    """True where a branch's tokens may attend: the trunk's P columns, then the branch's own T."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class TreeBatch:
     segment_BL: torch.Tensor
     """0 for a trunk, k for its k-th limb, -1 for padding."""
     parts: Parts | None
-    """Where the pieces of packed trees lie."""
+    """Places of the pieces of packed trees."""
     position_ids: torch.Tensor
     """[B, L], or [C, B, L] for families with C rotary axes."""
     types: dict[str, torch.Tensor]
@@ -113,26 +113,26 @@ class TreeBatch:
     """Identity of each sequence's vision inputs, in order; sequences without an image are left out."""
     row_N: torch.Tensor
     column_N: torch.Tensor
-    """Where each predicted token is read off: hidden state [row, column]."""
+    """Place of the hidden state that predicts each token: [row, column]."""
     target_N: torch.Tensor
     weight_N: torch.Tensor
     advantage_N: torch.Tensor
     imitate_N: torch.Tensor
     """True for tokens of imitation limbs."""
     sampled_N: torch.Tensor
-    """Log-probabilities of the sampling policy; nan where that is the policy as it is."""
+    """Log-probabilities under the sampling policy; nan where that is the current policy."""
     shapes: tuple[Shape, ...]
-    """The shapes of its limbs, each once."""
+    """The shapes of the limbs, each once."""
     shape_N: torch.Tensor
-    """Which of them a token has; -1: none."""
+    """Index into the shapes for each token; -1: no shape."""
 
     def to(self, device: torch.device | str) -> TreeBatch:
-        """The same batch on a device."""
+        """Return the batch on a device."""
         return to_device(self, device)  # type: ignore[no-any-return]
 
 
 def to_device(value: Any, device: torch.device | str) -> Any:
-    """A batch, or a dictionary of tensors, on a device."""
+    """Return a batch, or a dictionary of tensors, on a device."""
     if isinstance(value, dict):
         return {k: to_device(v, device) for k, v in value.items()}
     if isinstance(value, (TreeBatch, Parts)):
@@ -141,7 +141,7 @@ def to_device(value: Any, device: torch.device | str) -> Any:
 
 
 def _sent(value: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """The tensor on a device; of an expanded tensor, only the numbers that it holds are sent."""
+    """Return the tensor on a device; of an expanded tensor, only the stored numbers are sent."""
     return _held(value).to(device, non_blocking=True).expand(value.shape)
 
 
@@ -151,7 +151,7 @@ def _held(value: torch.Tensor) -> torch.Tensor:
 
 
 def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree") -> Iterator[list[Tree]]:
-    """Trees of like length together, each batch within `max_tokens` (padding included) or a single tree.
+    """Yield batches of trees of similar length, each within `max_tokens` (padding included) or a single tree.
 
     In rows, a tree whose own rows exceed the budget is split into several with some of its limbs each.
     """
@@ -171,7 +171,7 @@ def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree
 
 
 def _width(tree: Tree, layout: Layout) -> int:
-    """Length of the tree's longest sequence."""
+    """Return the length of the tree's longest sequence in tokens."""
     return len(tree) if layout == "tree" else tree.longest
 
 
@@ -236,7 +236,7 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
 
 
 def parts_of(trees: Sequence[Tree]) -> Parts | None:
-    """Where the pieces of these packed trees lie; None if no limb has a token that is read."""
+    """Return the places of the pieces of these packed trees; None if no limb has a token that is read."""
     spans = []
     for b, tree in enumerate(trees):
         start = len(tree.trunk.token_ids)
@@ -263,7 +263,7 @@ def parts_of(trees: Sequence[Tree]) -> Parts | None:
 
 
 def tree_mask(segment_BL: torch.Tensor) -> torch.Tensor:
-    """[B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk or the same branch.
+    """Return [B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk or the same branch.
 
     Padding attends to itself alone, so that no row of the softmax is empty.
     """
@@ -273,7 +273,7 @@ def tree_mask(segment_BL: torch.Tensor) -> torch.Tensor:
 
 
 def block_mask(segment_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
-    """The same mask for FlexAttention, which skips blocks that no branch sees."""
+    """Return the same mask for FlexAttention, which skips blocks that no branch attends to."""
     sequences, length = segment_BL.shape
 
     def mask_mod(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
@@ -283,14 +283,14 @@ def block_mask(segment_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
 
 
 def _seen(query: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """The rule of both masks, from the segments and indices of queries and keys."""
+    """Return whether a query may attend to a key, by their segments and indices; the rule of both masks."""
     return (((key == 0) | (key == query)) & (k <= q) & (query >= 0) & (key >= 0)) | (q == k)
 
 
 def stack_vision(inputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Vision inputs of several prompts as one batch: joined along the first dimension, the others padded with zeros.
+    """Return the vision inputs of several prompts as one batch: joined along the first dimension, the others padded with zeros.
 
-    Inputs that are all expanded (`Tower.thin`) stay so.
+    Inputs that are all expanded (`Tower.thin`) stay expanded.
     """
     out = {}
     for key in {k for one in inputs for k in one}:

@@ -1,8 +1,8 @@
-"""The frozen vision tower: each set of images goes through it once, and rollout and update share what came out.
+"""The frozen vision tower: each set of images goes through it once, and rollout and update share the output.
 
-The tower's output is what is kept, before the projector, so that gradients still reach a projector that trains. Images are
+The output is kept from before the projector, so that gradients still reach a projector that trains. Images are
 named by their content (`pictures.name_of`), so a look-up never waits for the device.
-Outputs are kept within a budget of bytes, the least recently used leave first, in memory or, between steps, on disk.
+Outputs are kept within a budget of bytes, in memory or, between steps, on disk; the least recently used are dropped first.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TOWERS = ("vision_model", "vision_tower", "visual")
 
 
 def tower_of(model: Any) -> torch.nn.Module | None:
-    """The model's vision tower, if it has one."""
+    """Return the model's vision tower, None without one."""
     found = (getattr(model.base_model, name, None) for name in TOWERS)
     return next((tower for tower in found if isinstance(tower, torch.nn.Module)), None)
 
 
 class Shelf:
-    """Tower outputs by name, within `limit` bytes; on disk below `folder`, else in memory."""
+    """Tower outputs by name, within `limit` bytes; on disk below `folder` if that is given, else in memory."""
 
     def __init__(self, limit: int, folder: Path | None = None) -> None:
         self.limit, self.folder = limit, folder
@@ -42,7 +42,7 @@ class Shelf:
             folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str) -> Any | None:
-        """The output of that name, or None; it becomes the most recently used."""
+        """Return the output of that name, or None; it becomes the most recently used."""
         if name not in self.held:
             return None
         self.held.move_to_end(name)
@@ -50,7 +50,7 @@ class Shelf:
         return torch.load(self._file(name), weights_only=True) if self.folder is not None else value
 
     def put(self, name: str, value: Any) -> None:
-        """Keep an output; the least recently used ones leave to make room."""
+        """Keep an output, and drop the least recently used ones to make room."""
         size = sum(t.nbytes for t in _leaves(value))
         if name in self.held or size > self.limit:
             return
@@ -70,7 +70,7 @@ class Shelf:
 
 
 class Tower:
-    """Stands in front of a model's frozen tower: while it serves, the tower is not run but answers with what was kept."""
+    """Replaces the forward pass of a model's frozen tower: while it serves, the tower returns kept outputs instead of running."""
 
     def __init__(self, model: Any, shelf: Shelf | None = None) -> None:
         self.model, self.shelf = model, shelf
@@ -88,18 +88,18 @@ class Tower:
             self.module.forward = self._forward
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tower:
-        """For a copy of the model; what a frozen tower said holds for both, so it is shared."""
+        """Return itself for a copy of the model: a frozen tower's outputs are right for both."""
         other = memo[id(self)] = copy.copy(self)
         other.model, other.module = copy.deepcopy(self.model, memo), copy.deepcopy(self.module, memo)
         return other
 
     @property
     def frozen(self) -> bool:
-        """Whether there is a tower that gets no gradient."""
+        """Return whether there is a tower that gets no gradient."""
         return self.module is not None and not any(p.requires_grad for p in self.module.parameters())
 
     def prepare(self, prompts: Sequence[Prompt], keep: Sequence[Prompt] = ()) -> None:
-        """Hold the outputs for these prompts' images in memory, and of others only those for the images of `keep` that it holds already."""
+        """Hold in memory the outputs for these prompts' images, and of the others held so far only those for the images of `keep`."""
         wanted = {p.images: p for p in prompts if p.images} if self.frozen else {}
         for name in self.step.keys() - wanted.keys() - {p.images for p in keep}:
             del self.step[name]
@@ -110,7 +110,7 @@ class Tower:
 
     @contextmanager
     def serving(self, images: Sequence[str]) -> Iterator[None]:
-        """Within, one call of the tower gets the outputs of these images, joined in order; unknown or different ones are computed."""
+        """Answer one call of the tower with the outputs for these images, joined in order; unknown or different ones are computed."""
         known = self._known(images)
         if known and _alike(known):
             self._answer = _joined(known)
@@ -121,8 +121,8 @@ class Tower:
             self._answer = None
 
     def thin(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The prompts with one number for the pixels of each picture, expanded to their shape, if the tower need not be run on them;
-        else as they are. The number is 0 for a picture of zeros, which processors pad with and models leave out.
+        """Return the prompts with one number for the pixels of each picture, expanded to their shape, if the tower need not run on them;
+        else unchanged. The number is 0 for a picture of zeros, which processors pad with and models leave out.
         """
         known = self._known([prompt.images for prompt in prompts if prompt.vision])
         if not known or not _alike(known):
@@ -148,7 +148,7 @@ class Tower:
 
     @torch.no_grad()
     def _fetch(self, name: str, prompt: Prompt) -> dict[str, Any]:
-        """The tower's output for a prompt's images: what the projector reads of it, from the shelf or by running the tower."""
+        """Return the part of the tower's output for a prompt's images that the projector reads, from the shelf or by running the tower."""
         device = next(self.model.parameters()).device
         if self.shelf is not None and (kept := self.shelf.get(name)) is not None:
             found: dict[str, Any] = _mapped(kept, lambda t: t.to(device, non_blocking=True))
@@ -168,15 +168,15 @@ class Tower:
 
 
 class _Served(SimpleNamespace):
-    """What the tower said before, handed out again."""
+    """A kept output of the tower, returned again."""
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """Its parts, as a model output has it; transformers 5.24 asks its parts for theirs."""
+        """Return its parts as a tuple, as a model output does; transformers 5.24 calls this on the parts too."""
         return tuple(vars(self).values())
 
 
 class _Watched:
-    """A tower's output that remembers what is read of it, so that no more than that is kept."""
+    """A tower's output that remembers which of its parts are read, so that only those are kept."""
 
     def __init__(self, out: Any) -> None:
         self._out, self._layers = out, _Layers(getattr(out, "hidden_states", None) or ())
@@ -197,7 +197,7 @@ class _Watched:
 
 
 class _Layers(tuple[torch.Tensor, ...]):
-    """The hidden states of all layers; those that are read are remembered."""
+    """The hidden states of all layers; remembers which ones are read."""
 
     indices: set[int]
 
@@ -215,7 +215,7 @@ class _Layers(tuple[torch.Tensor, ...]):
 
 
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same nest of dictionaries and sequences with each tensor changed."""
+    """Return the same nested dictionaries and sequences with each tensor changed."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -232,7 +232,7 @@ def _leaves(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _thinned(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Pixels, or the mask of a picture's pixels, as one number for each picture (or patch), expanded to their shape."""
+    """Return pixels, or the mask of a picture's pixels, as one number for each picture (or patch), expanded to their shape."""
     inner = {"pixel_values": 3, "pixel_attention_mask": 2}.get(name)  # dimensions of one picture; pixels with fewer come in patches
     if inner is None or (name == "pixel_attention_mask" and value.ndim <= inner):
         return value
@@ -242,12 +242,12 @@ def _thinned(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
 
 
 def _alike(outputs: Sequence[Any]) -> bool:
-    """Whether outputs of several calls have the same shapes but for the first dimension, so that they can be joined."""
+    """Return whether outputs of several calls have equal shapes except in the first dimension, so that they can be joined."""
     return len({tuple(leaf.shape[1:] for leaf in _leaves(output)) for output in outputs}) == 1
 
 
 def _joined(outputs: Sequence[Any]) -> Any:
-    """Outputs of several calls as one, along the first dimension."""
+    """Return outputs of several calls as one, joined along the first dimension."""
     first = outputs[0]
     if isinstance(first, torch.Tensor):
         return torch.cat(list(outputs)) if len(outputs) > 1 else first

@@ -1,7 +1,7 @@
 """Sampling with the Hugging Face model itself: each prompt is prefilled once and its cache expanded over the K completions.
 
 Randomness belongs to the prompt, not to the batch: completion k of a prompt draws from a generator seeded by (seed, step,
-prompt), so the same prompt gives the same completions in any batch, on any number of processes, and after a resume.
+prompt), so the same prompt gets the same completions in any batch, on any number of processes, and after a resume.
 Tokens are drawn by inverting the cumulative distribution at one uniform number per token.
 """
 
@@ -25,7 +25,7 @@ BATCH_ROWS = 512
 
 @dataclass(slots=True)
 class _Rows:
-    """The completions that are still being written: R rows, a subset of all."""
+    """The unfinished completions: R rows, a subset of all."""
 
     cache: DynamicCache
     logits_RV: torch.Tensor
@@ -43,7 +43,7 @@ class _Rows:
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed from any parts; the same on every machine."""
+    """Return a 63-bit seed made from any parts; equal on every machine."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
@@ -58,10 +58,10 @@ def sample(
     batch_rows: int = BATCH_ROWS,
     keep: Sequence[Prompt] = (),
 ) -> list[tuple[Completion, ...]]:
-    """K completions for each prompt (one if greedy), in order.
+    """Sample and return K completions for each prompt (one if greedy), in order.
 
-    Special tokens (image placeholders above all) are never drawn. `logprobs` are those of the unmasked, untruncated
-    distribution at the sampling temperature, which is what the update scores. The tower's outputs for the images of `keep` stay.
+    Special tokens (image placeholders above all) are never drawn. `logprobs` are log-probabilities of the unmasked,
+    untruncated distribution at the sampling temperature, as in the update. The tower's outputs for the images of `keep` stay in memory.
     """
     per_prompt = 1 if greedy else config.num_generations
     chunk = max(1, batch_rows // per_prompt)
@@ -105,7 +105,7 @@ def _sample_chunk(
 
 
 def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device: torch.device) -> _Rows:
-    """One forward over the prompts (padded on the left), then the cache expanded over their completions."""
+    """Run one forward pass over the prompts (padded on the left), and return the rows with the cache expanded over the completions."""
     longest, axes = max(len(p.token_ids) for p in prompts), max(_axes(p) for p in prompts)
     ids = torch.full((len(prompts), longest), policy.pad)
     mask = torch.zeros((len(prompts), longest), dtype=torch.long)
@@ -126,7 +126,7 @@ def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device:
             use_cache=True, logits_to_keep=1, **policy.cached(cache),
             **({} if axes > 1 else {k: v.to(device) for k, v in policy.types(types).items()}), **vision,
         ).logits[:, -1]  # fmt: skip
-    if per_prompt > 1:  # by index, since layers of convolutions know no other way
+    if per_prompt > 1:  # by index, the only way that convolution layers support
         cache.reorder_cache(torch.arange(len(prompts), device=device).repeat_interleave(per_prompt))
     following = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(per_prompt)
     mask = mask.to(device).repeat_interleave(per_prompt, 0)
@@ -138,7 +138,7 @@ def _axes(prompt: Prompt) -> int:
 
 
 def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.Tensor) -> None:
-    """One more token; rows that have ended leave once they are a quarter of the batch."""
+    """Feed one more token; rows that have ended are removed once they are a quarter of the batch."""
     if int(alive_R.sum()) <= 0.75 * len(alive_R):
         rows.keep(alive_R)
         token_R = token_R[alive_R]
@@ -152,12 +152,12 @@ def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.
 
 
 def _uniforms(seeds: Sequence[int], per_prompt: int, longest: int) -> torch.Tensor:
-    """[prompts x K, T] uniform numbers, a generator per prompt."""
+    """Return uniform numbers [prompts x K, T], with one generator per prompt."""
     return torch.cat([torch.rand(per_prompt, longest, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def _draw(scores_RV: torch.Tensor, uniform_R: torch.Tensor, config: RolloutConfig) -> torch.Tensor:
-    """Tokens by inverse transform; top-k and nucleus truncation as in transformers."""
+    """Return tokens drawn by inverse transform; top-k and nucleus truncation as in transformers."""
     scores_RV = scores_RV / config.temperature
     if config.top_k:
         least = scores_RV.topk(min(config.top_k, scores_RV.shape[1])).values[:, -1:]

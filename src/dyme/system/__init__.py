@@ -1,1 +1,1 @@
-"""The machine: files, locks, signals, terminals, processes, threads; nothing here knows what dyme does."""
+"""The machine: files, locks, signals, terminals, processes, threads; independent of the rest of dyme."""

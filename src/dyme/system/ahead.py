@@ -1,4 +1,4 @@
-"""Work on samples that is begun ahead in threads, while the device is busy with those before: pictures of large models take seconds."""
+"""Work on samples that starts early, in threads, while the device is busy with earlier samples: pictures of large models take seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THREADS = min(4, os.cpu_count() or 1)
 
 
 class Ahead(Generic[Item, Value]):
-    """Does `work` on items, those to come in threads; the results are those of a plain loop. Close it, or use it as a context."""
+    """Calls `work` on items, on later ones early in threads, with the results of a plain loop. Close it, or use it as a context."""
 
     def __init__(self, work: Callable[[Item], Value]) -> None:
         """`work` may be called from several threads."""
@@ -23,9 +23,9 @@ class Ahead(Generic[Item, Value]):
         self._begun: dict[int, Future[Value]] = {}
 
     def take(self, items: Sequence[Item], following: Sequence[Item] = ()) -> list[Value]:
-        """The results for `items`, in order, an item that comes twice worked on once; work on the `following` ones is begun.
+        """Return the results for `items`, in order, each distinct item worked on once, and start the work on the `following` items.
 
-        Items are known by identity, so they must outlive the call. What was begun and is not taken next is forgotten, so that no
+        Items are known by identity, so they must outlive the call. Started work that the next call does not take is dropped, so that no
         more than two calls' results are in memory.
         """
         taken = self._all(items, self._begun)
@@ -35,14 +35,14 @@ class Ahead(Generic[Item, Value]):
         return results
 
     def _all(self, items: Sequence[Item], begun: Mapping[int, Future[Value]]) -> dict[int, Future[Value]]:
-        """What is begun, or begins now, for each of the items."""
+        """Return the started work for each of the items; start it if necessary."""
         distinct = {id(item): item for item in items}
         return {key: begun.get(key) or self._threads.submit(self._work, item) for key, item in distinct.items()}
 
     def __enter__(self) -> Ahead[Item, Value]:
-        """Itself."""
+        """Return this object."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give up what is not begun yet."""
+        """Cancel the work that has not started."""
         self._threads.shutdown(wait=False, cancel_futures=True)

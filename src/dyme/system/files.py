@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whenever the process that writes them is killed."""
+"""Files and folders that exist whole or not at all, even if the process that writes them is killed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dyme.system import lock
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a file whole or not at all."""
     with replacing(file) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A temporary file beside `file`, which takes its place if it could be written, else is removed."""
+    """Yield a temporary file beside `file`, which replaces `file` after a block without an error, else is removed."""
     temporary = file.with_name(f".{file.name}.tmp")
     try:
         with at(file):
@@ -34,9 +34,9 @@ def replacing(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` to write to, which takes its place once it is whole; `out` must be absent or empty.
+    """Yield a new folder beside `out`, which replaces `out` after a block without an error; `out` must be absent or empty.
 
-    What a killed process left there is removed, and so is what an error leaves.
+    The remains of a killed process or of an error are removed.
     """
     out = out.resolve()
     if os.path.ismount(out) or out == Path.cwd():
@@ -61,7 +61,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _empty(folder: Path) -> None:
-    """Remove all in a folder but its lock."""
+    """Remove everything in a folder except its lock."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -70,7 +70,7 @@ def _empty(folder: Path) -> None:
 
 
 def check_place(path: Path, option: str) -> None:
-    """Raise RunError if no folder can be made at `path`, which `option` named."""
+    """Raise RunError if no folder can be made at `path`, the value of `option`."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise RunError(f"{path}: no folder can be made in {above}; choose another {option}")

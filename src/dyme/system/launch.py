@@ -1,4 +1,4 @@
-"""What the launcher (torchrun, accelerate launch) tells this process about its place among the others; free of torch."""
+"""This process's place in a launch, from the variables that the launcher (torchrun, accelerate launch) sets; free of torch."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 
 def several() -> bool:
-    """Whether this process was launched as one of several."""
+    """Return whether this process was launched as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_main() -> bool:
-    """Whether this process is the only one of a launch, or the first."""
+    """Return whether this process is the only one of a launch, or the first."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def local_count() -> int:
-    """Number of the launch's processes on this computer; they share its memory."""
+    """Return the number of the launch's processes on this computer; they share its memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
 
 
 def node() -> int:
-    """Number of this computer among those of the launch, from 0."""
+    """Return the index of this computer among those of the launch, from 0."""
     return int(os.environ.get("RANK", "0")) // local_count()

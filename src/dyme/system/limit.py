@@ -13,7 +13,7 @@ _SIGNAL = getattr(signal, "SIGVTALRM", None)
 
 
 class Overdue(BaseException):
-    """A call that took too long. No subclass of Exception, so that `except Exception` within the call does not take it for its own."""
+    """Raised in a call that took too long. No subclass of Exception, so that `except Exception` within the call does not catch it."""
 
 
 @contextmanager
@@ -38,5 +38,5 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         running = False
         timer.cancel()
-        timer.join()  # after it no signal is on its way
+        timer.join()  # after this no signal can come
         signal.signal(_SIGNAL, before)

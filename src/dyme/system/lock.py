@@ -2,7 +2,7 @@
 
 The holder keeps an exclusive lock (flock; on Windows a locked byte) on the file `.lock` in the folder, which names it, and removes the
 file at the end. A file that a killed process left is not locked, so it blocks nobody. Over NFS Linux sends such locks to the server, so
-that they hold between machines; where a file system knows no locks, that is told and there is none.
+that they hold between machines; on a file system without locks, a line says so and the folder is not locked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _take(path: Path, wait: bool) -> BinaryIO:
-    """The open, locked file; one that its holder removed meanwhile is made anew."""
+    """Return the open, locked file, created again if its holder removed it meanwhile."""
     while True:
         file = path.open("a+b")
         try:
@@ -78,7 +78,7 @@ def _take(path: Path, wait: bool) -> BinaryIO:
 
 
 def _holder(path: Path) -> str:
-    """What the file says of its holder, in brackets."""
+    """Return the holder that the file names, in brackets."""
     with suppress(OSError):
         name = path.read_text(encoding="utf-8", errors="replace")[:200]
         return f" ({name})" if name else ""
@@ -86,7 +86,7 @@ def _holder(path: Path) -> str:
 
 
 def _current(path: Path, file: BinaryIO) -> bool:
-    """Whether `path` is still the file that was opened."""
+    """Return whether `path` is still the opened file."""
     with suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     return False
@@ -101,7 +101,7 @@ def _release(path: Path, file: BinaryIO) -> None:
 
 
 def _forget() -> None:
-    """In a fork: the parent's locks are not this process's, and must not outlive the parent in it."""
+    """After a fork, close the parent's locks in the child: they must not outlive the parent."""
     for file in _held.values():
         file.close()
     _held.clear()
@@ -111,7 +111,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: BinaryIO) -> bool:
-        """Lock the file, or False if another process has."""
+        """Lock the file and return True, or False if another process has locked it."""
         file.seek(_BEYOND)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -124,7 +124,7 @@ else:
     os.register_at_fork(after_in_child=_forget)
 
     def _lock(file: BinaryIO) -> bool:
-        """Lock the file, or False if another process has."""
+        """Lock the file and return True, or False if another process has locked it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

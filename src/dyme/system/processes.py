@@ -1,6 +1,6 @@
 """Several processes of one launch, on one computer or on several: they decide alike, wait for each other, and end together.
 
-The main process looks at the file system and tells the others: on network file systems each computer sees changes in its own time. An
+The main process reads the file system for all: on network file systems each computer sees changes at a different time. An
 error on one process is raised on all, so that none waits for one that has ended.
 """
 
@@ -29,7 +29,7 @@ PATIENCE = 5.0
 
 
 def on_cpu() -> bool:
-    """Whether to compute on the CPU: asked for, or there is no CUDA device; ACCELERATE_TORCH_DEVICE names any other device."""
+    """Return whether to compute on the CPU: if asked for, or without a CUDA device; ACCELERATE_TORCH_DEVICE names any other device."""
     import torch
     from accelerate.utils import parse_flag_from_env
 
@@ -38,14 +38,14 @@ def on_cpu() -> bool:
 
 
 def state() -> Any:
-    """accelerate's view of the launch; the first call joins the processes to a group."""
+    """Return accelerate's PartialState of the launch; the first call joins the processes to a group."""
     from accelerate import PartialState
 
     return PartialState(cpu=on_cpu(), timeout=WAIT)
 
 
 def together(work: Callable[[], Value]) -> Value:
-    """What `work` gives on this process, once all processes have done theirs; an error on any of them is raised on all.
+    """Return the result of `work` on this process, after it has ended on all processes; an error on any of them is raised on all.
 
     All processes must call it; `work` must not wait for another process.
     """
@@ -66,7 +66,7 @@ def together(work: Callable[[], Value]) -> Value:
 
 
 def from_main(look: Callable[[], Value]) -> Value:
-    """What `look` gives on the main process, on all processes; what it raises there is raised on all."""
+    """Return the main process's result of `look` on all processes; an error there is raised on all."""
     if not several():
         return look()
     value: Value = _gather(together(lambda: look() if is_main() else None))[0]
@@ -74,13 +74,13 @@ def from_main(look: Callable[[], Value]) -> Value:
 
 
 def main_first(work: Callable[[], Value]) -> Value:
-    """What `work` gives on this process; the main process does it first, and the others find what it has left on disk."""
+    """Return the result of `work` on this process; the main process runs it first, and the others find the files that it wrote."""
     done = together(lambda: work() if is_main() else None)
     return together(lambda: work() if done is None else done)
 
 
 def leave() -> None:
-    """Leave the group of processes, before this one ends: threads of a group that is still open can abort it (gloo's do, now and then)."""
+    """Leave the group of processes, before this one ends: threads of an open group can abort the process (gloo's sometimes do)."""
     if several() and (torch := sys.modules.get("torch")) is not None and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -94,14 +94,14 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def check_shared(path: Path, option: str) -> None:
-    """Raise ConfigError on all processes unless each sees what the main process writes where `path`, which `option` named, is to be.
+    """Raise ConfigError on all processes unless each sees a file that the main process writes at the place of `path`, `option`'s value.
 
-    Nothing is left there.
+    The file is removed again.
     """
     if not several():
         return
     inside, mark = from_main(lambda: (path.is_dir(), uuid.uuid4().hex))
-    place = (path if inside else path.absolute().parent) / f".{path.name}-{mark}"  # by each process's own name of the folder
+    place = (path if inside else path.absolute().parent) / f".{path.name}-{mark}"  # each process may have another name for the folder
     made = from_main(lambda: _leave(place, option))
     seen = _gather((socket.gethostname(), is_main() or _shows(place)))
     blind = [(number, host) for number, (host, sees) in enumerate(seen) if not sees]
@@ -114,7 +114,7 @@ def check_shared(path: Path, option: str) -> None:
 
 
 def _gather(own: Any) -> list[Any]:
-    """What each process gives, in order."""
+    """Return the values of all processes, in order."""
     from accelerate.utils import gather_object
 
     state()
@@ -122,7 +122,7 @@ def _gather(own: Any) -> list[Any]:
 
 
 def _told(error: Exception) -> DymeError:
-    """An error as the other processes raise it."""
+    """Return an error in the form in which the other processes raise it."""
     if isinstance(error, DymeError):
         return error
     return DymeError(f"process {os.environ.get('RANK')} on {socket.gethostname()} failed: {type(error).__name__}: {error}")
@@ -147,7 +147,7 @@ def _take_back(place: Path, made: list[Path]) -> None:
 
 
 def _shows(place: Path) -> bool:
-    """Whether a file of another process shows here within PATIENCE; its folder is listed, which network file systems do not remember."""
+    """Return whether another process's file appears here within PATIENCE; listing its folder bypasses the caches of network file systems."""
     until = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):

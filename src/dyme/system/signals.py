@@ -14,9 +14,9 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupt:
-    """While open, those signals set `requested` instead of ending the process; another one, later, ends it at once.
+    """While open, those signals set `requested` instead of ending the process; a second signal ends the process at once.
 
-    Signals less than GRACE seconds after the first count as one: launchers send on what the terminal has sent to all.
+    Signals less than GRACE seconds after the first count as one: launchers pass on signals that the terminal has sent to all processes.
     """
 
     GRACE = 2.0
@@ -27,12 +27,12 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        """Take over the signals (main thread only; elsewhere they stay as they are)."""
+        """Handle the signals (main thread only; in other threads nothing changes)."""
         self._before = _take_over(self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give the signals back."""
+        """Restore the earlier handlers."""
         _give_back(self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -44,7 +44,7 @@ class Interrupt:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Within it, all those signals end the work as Ctrl-C does, so that what is to be cleaned up is."""
+    """Inside, all those signals raise KeyboardInterrupt as Ctrl-C does, so that clean-up code runs."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -57,7 +57,7 @@ def stopping() -> Iterator[None]:
 
 
 def _take_over(handler: Handler) -> dict[int, Any]:
-    """Have `handler` called for the signals; those before it. One that is ignored, as under nohup, stays so."""
+    """Set `handler` for the signals and return the handlers before it. A signal that is ignored, as under nohup, stays ignored."""
     try:
         return {number: signal.signal(number, handler) for number in _ASKING if signal.getsignal(number) not in (signal.SIG_IGN, None)}
     except ValueError:  # not the main thread

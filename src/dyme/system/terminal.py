@@ -1,8 +1,8 @@
-"""The standard streams of a command: what is shown is plain text, and showing it never ends the work.
+"""The standard streams of a command: only plain text is shown, and a failure to show it never ends the work.
 
 Text from outside (a server's error, a row, a file's name, a model's answer) may hold control characters that a terminal obeys: they
-are taken out wherever text is shown. A reader that goes away (`| head`, a tee that dies, a terminal that is closed) and a log on a full
-disk cost what would have been shown there, never a run.
+are removed wherever text is shown. If a reader ends (`| head`, a tee that dies, a terminal that is closed) or the disk of a log is full,
+the text for it is lost, never the run.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _LONG = re.compile(r"\S{301,}")
 
 
 def plain(text: str) -> str:
-    """`text` without the characters that a terminal obeys or that reorder a line; half a character becomes U+FFFD."""
+    """Return `text` without characters that a terminal obeys or that reorder a line; a lone surrogate becomes U+FFFD."""
     return text.translate(_TAKEN_OUT)
 
 
 def one_line(text: str) -> str:
-    """`plain` text on one line, the middle of a word of more than 300 characters left out: a path that is too long, a picture as text."""
+    """Return `plain` text on one line, without the middle of words over 300 characters, such as a long path or a picture as text."""
     return _LONG.sub(lambda word: f"{word[0][:100]} ... {word[0][-50:]} ({len(word[0]):,} characters)", plain(" ".join(text.splitlines())))
 
 
 class PlainConsole(Console):
-    """A console whose own colours and movements pass and whose texts are plain."""
+    """A console with its own colours and cursor movements, whose texts are plain."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """See `rich.console.Console.render`."""
@@ -47,14 +47,14 @@ class PlainConsole(Console):
 
 
 class Outlet:
-    """A standard stream that takes everything: what cannot be written is dropped, and `trouble` says why."""
+    """A standard stream that never fails: text that cannot be written is dropped, and `trouble` holds the error."""
 
     def __init__(self, stream: TextIO) -> None:
         self.trouble: OSError | None = None
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write `text`, characters that the stream's encoding lacks as escapes."""
+        """Write `text`, with escapes for characters that the stream's encoding lacks."""
         if self.trouble is None:
             try:
                 self._stream.write(text)
@@ -65,7 +65,7 @@ class Outlet:
         return len(text)
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Flush the stream."""
         if self.trouble is None:
             try:
                 self._stream.flush()
@@ -73,11 +73,11 @@ class Outlet:
                 self._give_up(error)
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the stream's."""
+        """Return any other attribute of the stream."""
         return getattr(self._stream, name)
 
     def _give_up(self, error: OSError) -> None:
-        """Drop what is to come, and what the stream still holds, which Python would try to write at its end."""
+        """Drop later text, and the text in the stream's buffer, which Python would try to write at exit."""
         self.trouble = error
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -92,7 +92,7 @@ class _Plain(logging.Formatter):
 
 @contextmanager
 def outlets() -> Iterator[Outlet]:
-    """Put outlets in the place of stdout and stderr; gives that of stdout."""
+    """Replace stdout and stderr by outlets; yield that of stdout."""
     _occupy()
     before = sys.stdout, sys.stderr
     shown, told = (Outlet(stream) for stream in before)
@@ -108,7 +108,7 @@ def outlets() -> Iterator[Outlet]:
 
 
 def status_of(shown: Outlet, status: int) -> tuple[int, str]:
-    """Exit status of a command that ended with `status`, and what there is to say of stdout, "" for a reader that went away."""
+    """Return the exit status of a command that ended with `status`, and a line on a failure of stdout, "" if its reader ended."""
     if shown.trouble is None or status:
         return status, ""
     if shown.trouble.errno in (errno.EPIPE, errno.EINVAL, errno.EIO):  # EINVAL: Windows; EIO: a terminal that was closed
@@ -117,7 +117,7 @@ def status_of(shown: Outlet, status: int) -> tuple[int, str]:
 
 
 def _occupy() -> None:
-    """Open what the parent closed (`>&-`), so that no file of the run becomes stdout."""
+    """Open the standard streams that the parent closed (`>&-`), so that no file of the run becomes stdout."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):

@@ -1,1 +1,1 @@
-"""The training loop and its parts: draw, schedule, update, loss, checkpoints, and what is checked before."""
+"""The training loop and its parts: draw, schedule, update, loss, checkpoints, and the checks before training."""

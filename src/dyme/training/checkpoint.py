@@ -1,6 +1,6 @@
-"""Saving and resuming: a checkpoint is a standard model folder beside the optimizer's state and the position.
+"""Saving and resuming: a checkpoint is a standard model folder, the optimizer's state and the position.
 
-Order of writing: model, state, then the mark that it is complete; a run that is killed in between resumes from the one before.
+Order of writing: model, state, then the mark of completeness; a run that is killed in between resumes from the checkpoint before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from dyme.types import Sample
 
 
 class Keeps(Protocol):
-    """Something that is kept between steps, in a file of a checkpoint."""
+    """An object whose state is kept between steps, in a file of a checkpoint."""
 
     def state(self) -> Any:
-        """What the file holds, as JSON."""
+        """Return the content of the file, as JSON."""
         ...
 
     def restore(self, state: Any) -> None:
@@ -52,10 +52,10 @@ def open_run(
     config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool, method: Method[Any] | None = None,
     validation: Sequence[Sample] = (),
 ) -> RunFolder:  # fmt: skip
-    """Create the run folder, or open it to resume; raises RunError for one that is not fit for it, or began with other samples.
+    """Create the run folder, or open it to resume; raises RunError for a folder that cannot be used, or a run that began with other samples.
 
-    Raises ConfigError for processes that have nothing to do, that share the model's weights out between them, or that do not all see
-    the run folder.
+    Raises ConfigError for processes without a prompt, that split the model's weights between them, or that do not all
+    see the run folder.
     """
     if accelerator.num_processes > config.train.prompts_per_step:
         raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
@@ -80,13 +80,13 @@ def open_run(
 
 
 def _named(samples: Sequence[Sample], config: Config) -> dict[str, Any]:
-    """Samples by number and content; facts that are extracted may come later, as where a file or an endpoint failed, and are left out."""
+    """Return the samples' number and digest; extracted facts are left out, because they may come later, after a file or endpoint failed."""
     rows = samples if config.supervision.facts == "data" else [replace(sample, facts=()) for sample in samples]
     return {"samples": len(rows), "digest": digest(rows)}
 
 
 def _check_data(run: RunFolder, data: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise RunError if the run began with other samples: with these it would be another run."""
+    """Raise RunError if the run began with other samples: with the present ones it would be another run."""
     for name, now in data.items():
         began, split = run.versions().get(name), "training" if name == "data" else name
         if began and began != now:
@@ -105,7 +105,7 @@ class _Damaged(RunError):
 
 @contextmanager
 def resumable(path: Path) -> Iterator[None]:
-    """Say how to resume the run in `path`, if it has begun, after an error of the operating system such as a full disk."""
+    """Turn an error of the operating system, such as a full disk, into one that says how to resume the run in `path`, if it has begun."""
     try:
         yield
     except Exception as error:
@@ -115,9 +115,9 @@ def resumable(path: Path) -> Iterator[None]:
 
 
 def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], None]) -> Position:
-    """Load the last checkpoint that can be read and drop everything recorded after it; a run without any starts again.
+    """Load the last checkpoint that can be read, drop all records after it, and return its position; without a checkpoint, start again.
 
-    All processes pass over a damaged checkpoint alike, note it, and take the one before. Raises RunError if none can be read.
+    All processes skip the same damaged checkpoints, note them, and take an earlier one. Raises RunError if none can be read.
     """
     position, damaged = Position(), []
     folders = from_main(lambda: [folder for _, folder in run.checkpoints()])
@@ -159,7 +159,7 @@ def _load(folder: Path, updater: Updater, kept: Kept) -> Position:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Damage takes any form; what may be the machine's fault does not count as such."""
+    """Raise _Damaged for any error while reading a checkpoint, except for errors that may be the machine's fault."""
     try:
         yield
     except (MemoryError, PermissionError, torch.OutOfMemoryError):
@@ -169,12 +169,12 @@ def _damage() -> Iterator[None]:
 
 
 def due(config: Config, position: Position) -> bool:
-    """Whether a checkpoint is to be written at this step."""
+    """Return whether a checkpoint is to be written at this step."""
     return config.run.save_every > 0 and position.step % config.run.save_every == 0
 
 
 def possible(config: Config, position: Position) -> bool:
-    """Whether a checkpoint may be written at this step: it is due, or the evaluation after it may find the best model."""
+    """Return whether a checkpoint may be written at this step: it is due, or the evaluation after the step may find the best model."""
     evaluated = config.run.eval_every > 0 and position.step % config.run.eval_every == 0
     return due(config, position) or (evaluated and config.run.keep_best != "off")
 
@@ -185,7 +185,7 @@ def save(run: RunFolder, updater: Updater, position: Position, kept: Kept, *, fi
     folder = run.checkpoint_dir(position.step)
 
     def clear() -> bool:
-        """Whether there is none yet; what a killed process left is removed."""
+        """Return whether there is no checkpoint yet; remove what a killed process left."""
         if (folder / "complete.json").exists():
             return False
         shutil.rmtree(folder, ignore_errors=True)
@@ -213,7 +213,7 @@ def save(run: RunFolder, updater: Updater, position: Position, kept: Kept, *, fi
 
 
 def name_best(run: RunFolder, best: Mapping[str, Any] | None) -> None:
-    """Name the best checkpoint in best.json, and free the one that was the best before; without a best one, name none."""
+    """Name the best checkpoint in best.json, so that the one named before may be deleted; without a best one, remove best.json."""
 
     def name() -> None:
         if best and (run.checkpoint_dir(best["step"]) / "complete.json").exists():
@@ -226,7 +226,7 @@ def name_best(run: RunFolder, best: Mapping[str, Any] | None) -> None:
 
 
 def _publish(run: RunFolder, model: Path) -> None:
-    """Copy a checkpoint's model to the run's `model` folder, with a card, unless there is one."""
+    """Copy a checkpoint's model to the run's `model` folder, with a card, unless there is such a folder."""
     if not (run.path / "model").exists():
         with whole_folder(run.path / "model") as folder:
             shutil.copytree(model, folder, dirs_exist_ok=True)
@@ -247,9 +247,9 @@ def _whole(folder: Path) -> Iterator[None]:
 def after_step(
     run: RunFolder, updater: Updater, position: Position, kept: Kept, display: Display, best: Mapping[str, Any] | None = None
 ) -> None:
-    """Tell of a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due, or the `best`.
+    """Report a step that was skipped because its loss or gradient was not finite, and write a checkpoint if one is due, or the `best`.
 
-    Raises RunError for a run that `updater.guard` has ended; it names a checkpoint of finite weights, made now if they are.
+    Raises RunError for a run that `updater.guard` has ended; the error names a checkpoint of finite weights, the present ones if finite.
     """
     guard = updater.guard
     if guard.skipped == "nonfinite":

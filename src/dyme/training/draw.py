@@ -1,4 +1,4 @@
-"""The steps of a run: drawn (samples, rollouts, verdicts, routes, helpers set to work on what was routed), and summed up in the end."""
+"""The steps of a run: drawing one (samples, rollouts, verdicts, routes, start of the helpers on the routed groups), and its summary."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _NONE: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A step that was sampled, with helpers at work on its groups."""
+    """A sampled step, with helpers at work on its groups."""
 
     stage: Stage[Any]
     prompts: list[Prompt]
     routes: list[Route]
-    """What the stage decided for each group, its advantages still open."""
+    """The stage's route for each group; advantages are still open."""
     context: Context[Any]
-    """What it knew of the step."""
+    """The context in which the stage routed the step."""
     helped: list[Future[Group]]
     size: int
-    """Prompts over all processes."""
+    """Number of prompts over all processes."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Draws the steps of a run: samples, rollouts, verdicts, routes; then the helpers are at work."""
+    """Draws the steps of a run: samples, rollouts, verdicts, routes; then starts the helpers."""
 
     policy: Policy
     supervisor: Supervisor
@@ -70,7 +70,7 @@ class Sampler:
     rewards: Rewards
 
     def draw(self, position: Position, stage: Stage[Any], keep: Sequence[Prompt] = ()) -> Work:
-        """The step at a position; this process samples its share of the prompts. `keep` are those of a step that is not updated yet."""
+        """Return the step at a position, of which this process samples its share; `keep` are prompts of a step whose update is pending."""
         started, config = time.perf_counter(), self.config
         share, seeds = self._share(position)
         following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
@@ -84,8 +84,8 @@ class Sampler:
         return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, time.perf_counter() - started)
 
     def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
-        """What the stage decides for each of this process's groups; one on whose answers a user's verifier failed is skipped: nothing is
-        known of it.
+        """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
+        verdict.
         """
         first, every = self.accelerator.process_index, self.accelerator.num_processes
         places = range(first, len(context.batch), every)
@@ -96,7 +96,7 @@ class Sampler:
         ]
 
     def settled(self, work: Work, groups: Sequence[Group]) -> list[Route]:
-        """A step's routes with the advantages of its groups' rewards; these may be scaled by the deviation over all processes' rewards."""
+        """Return a step's routes with advantages from its groups' rewards; the divisor may be the deviation over all processes."""
         spread, config = 0.0, self.config
         if config.objective.scale_rewards == "batch":
             known = [v.reward for g in groups if g.judged for v in g.verdicts if not isnan(v.reward)]
@@ -112,9 +112,9 @@ class Sampler:
         return together(lambda: [settle(route, group) for route, group in zip(work.routes, groups, strict=True)])
 
     def _grade(self, groups: Sequence[Group]) -> list[Group]:
-        """Groups with the verdicts of the recipe's verifier, and the user's rewards.
+        """Return groups with the verdicts of the recipe's verifier and the user's rewards.
 
-        Raises RunError if a function of the user's fails each time in the first step.
+        Raises RunError if one of the user's functions fails at every call of the first step.
         """
         rules = rules_of(self.config)
         judged = [verify_group(group, rules) for group in groups]
@@ -127,7 +127,7 @@ class Sampler:
         return judged
 
     def _share(self, position: Position) -> tuple[list[Sample], list[int]]:
-        """This process's samples of the step at a position, with the seeds of their rollouts; one that comes again has another seed."""
+        """Return this process's samples of the step at a position, and the seeds of their rollouts; a repeated sample has another seed."""
         batch = list(schedule.next_samples(self.samples, position, self.config))
         seen: Counter[str] = Counter()
         seeds = []
@@ -139,9 +139,9 @@ class Sampler:
         return batch[first::every], seeds[first::every]
 
     def ahead(self, position: Position, work: Work, stages: Sequence[Stage[Any]], total: int) -> Work | None:
-        """The step after `work`, drawn while helpers work on that; None at the end of a stage, and where a checkpoint comes between.
+        """Draw and return the step after `work` while helpers work on `work`; None at the end of a stage, and if a checkpoint comes first.
 
-        Under `max_seconds` a stage can end while it is drawn: it is of no use then.
+        Under `max_seconds` a stage can end during the drawing; the step is not used then.
         """
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.possible(self.config, position):
@@ -154,7 +154,7 @@ def roll_out(
     policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage[Any], config: Config,
     keep: Sequence[Prompt] = (),
 ) -> list[Group]:  # fmt: skip
-    """A group per sample; empty groups for a stage that does not roll out."""
+    """Return a group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:
         return [Group(sample=sample) for sample in samples]
     completions = hf.sample(policy, prompts, seeds, config.rollout, keep=keep)
@@ -162,18 +162,18 @@ def roll_out(
 
 
 def of_all(own: Sequence[Item]) -> list[Item]:
-    """What every process has of a step's prompts, in the order of the prompts: each took every n-th of them."""
+    """Return all processes' items for a step's prompts, in the order of the prompts; each process had every n-th prompt."""
     shares = gather_object([list(own)])
     return [item for turn in itertools.zip_longest(*shares, fillvalue=_NONE) for item in turn if item is not _NONE]
 
 
 def recorded(routes: Sequence[Route]) -> list[Route]:
-    """The routes as they can be sent to other processes and recorded: without the functions of the branches' shapes."""
+    """Return the routes in a form that can be recorded and sent to other processes: without the branches' shapes, which are functions."""
     return [replace(route, branches=tuple(replace(b, shape=None) for b in route.branches)) for route in routes]
 
 
 def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:
-    """The figures of the step that led to `position`, over all processes; `size` is the number of training samples."""
+    """Return the figures of the step that ended at `position`, over all processes; `size` is the number of training samples."""
     groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
     shares = {f"share_{mode}": share for mode, share in mode_shares(routes).items()}
     return StepRecord(

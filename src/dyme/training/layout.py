@@ -1,9 +1,9 @@
 """Which layout the update uses: the packed tree, or rows where a family cannot take the tree's mask.
 
-The choice is made by numbers, on prompts of the first real batch: the log-probabilities of each layout against those of the model's
-own forward over plain rows, with its own mask, positions and head, all in float32 whatever a run computes in: the rounding of
-bfloat16 is larger than what some wrong layouts change. What differs by more than rounding is not used; if neither agrees, the model's
-own forward is the layout, at the cost of full logits.
+The choice compares numbers, on prompts of the first real batch: the log-probabilities of each layout with those of the model's
+own forward over plain rows, with its own mask, positions and head. All are computed in float32 whatever the run's precision, because
+bfloat16's rounding errors are larger than the errors of some wrong layouts. A layout that differs by more than rounding is not used; if
+neither agrees, the model's own forward is the layout, at the cost of full logits.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PROMPTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The layout to use, and how far each was from the model's own log-probabilities (infinite: it raised an error)."""
+    """The layout to use, and each layout's largest difference from the model's own log-probabilities (infinite: it raised an error)."""
 
     layout: Layout
     differences: dict[Layout, float]
     reason: str
     pictured: bool = False
-    """Whether a prompt with a picture took part; until then nothing is known of those."""
+    """Whether a prompt with a picture was compared; until then the layouts are untested on pictures."""
 
 
 def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """The smallest trees, in twos: with a picture and without in turn, each with several limbs, which a wrong mask would change.
+    """Return the smallest trees, in pairs: with a picture and without in turn, each with several limbs, so that a wrong mask shows.
 
-    A limb of one token is never read, so longer ones go first; a tree with too few limbs has them several times.
+    A limb of one token is never read, so longer limbs come first; a tree with too few limbs repeats them.
     """
     small = sorted(trees, key=lambda tree: (-min(1, tree.longest - len(tree.trunk.token_ids)), len(tree)))
     kinds = [[tree for tree in small if bool(tree.trunk.vision) == pictured] for pictured in (True, False)]
@@ -58,7 +58,7 @@ def _several(limbs: Sequence[Limb]) -> tuple[Limb, ...]:
 
 
 def compare(score: Callable[[Layout], torch.Tensor]) -> dict[Layout, float]:
-    """Largest difference of each layout's log-probabilities from the model's own; raises ConfigError if memory runs out."""
+    """Return the largest difference of each layout's log-probabilities from the model's own; raises ConfigError if memory runs out."""
     try:
         expected_N = score("reference")
         return {kind: difference(score, kind, expected_N) for kind in COMPARED}
@@ -72,7 +72,7 @@ def compare(score: Callable[[Layout], torch.Tensor]) -> dict[Layout, float]:
 
 
 def difference(score: Callable[[Layout], torch.Tensor], layout: Layout, expected_N: torch.Tensor) -> float:
-    """Largest difference of a layout's log-probabilities from the expected ones; infinite if the model cannot take it, or says nan."""
+    """Return the largest difference of a layout's log-probabilities from the expected ones; infinite if the model fails or gives nan."""
     try:
         return float((score(layout) - expected_N).abs().max().nan_to_num(nan=math.inf, posinf=math.inf))
     except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError) as error:
@@ -82,7 +82,7 @@ def difference(score: Callable[[Layout], torch.Tensor], layout: Layout, expected
 
 
 def choose(differences: dict[Layout, float], asked: Layout | Literal["auto"] = "auto", pictured: bool = False) -> Choice:
-    """The layout that was asked for; else the tree if it agrees with the model, else rows, else the model's own forward."""
+    """Return the layout that was asked for; else the tree if it agrees with the model, else rows, else the model's own forward."""
     measured = ", ".join(f"{kind} {value:.1e}" for kind, value in differences.items())
     agree = [kind for kind, value in differences.items() if value <= TOLERANCE]
     chosen: Layout = asked if asked != "auto" else agree[0] if agree else "reference"

@@ -6,7 +6,7 @@ become one **tree**; one **objective** scores its branches; we **update**, and *
 
 A resumed run ends in the weights of an uninterrupted one, bit by bit: on one CPU process, under a budget of prompts, if its helpers give
 the same answers. With an LLM and `supervision.overlap` that holds from a checkpoint of `run.save_every` or of the best model, before which
-no step is sampled early; not from one of Ctrl-C: the next step had been sampled by the weights of one update before, and is drawn again.
+no step is sampled early; not from one of Ctrl-C: the next step, sampled with the weights before the last update, is drawn again.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _train(
             everyone = of_all(list(zip(groups, recorded(routes), strict=True)))
             supervisor.learn([group for group, _ in everyone])
             together(partial(mind.learn, everyone, work.context))
-            clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes go on or stop together
+            clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes continue or stop together
             position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
             record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
             from_main(partial(recorder.step, record, everyone, stage.name))
@@ -142,7 +142,7 @@ def _train(
 def enter_stage(
     stages: Sequence[Stage[Any]], position: Position, config: Config, total: int, updater: Updater
 ) -> tuple[Stage[Any], Position]:
-    """The stage at this position; entering one resets the optimizer's moments and, under a KL term, the reference model."""
+    """Return the stage at a position, and the position; entering a stage resets the optimizer's moments and the reference of a KL term."""
     index = schedule.stage_index(position.progress(config, total), stages)
     if index != position.stage:
         position = position.enter(index)

@@ -62,7 +62,7 @@ def token_weight(branch: Branch, length: int, siblings: int, totals: Totals, con
 def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: torch.Tensor, temperature: float = 1.0) -> None:
     """When the loss runs backward, add the size of its gradient to `sums_T` by term: [explored tokens', memorized tokens'].
 
-    A token's is the L1 norm at its logits, |dloss / dlog p| x 2 (1 - p), for log p of the token y has the gradient [j = y] - p_j there;
+    A token's size is the L1 norm at its logits, |dloss / dlog p| x 2 (1 - p), as log p of token y has the gradient [j = y] - p_j there;
     explored tokens are scored at the sampling `temperature`, which divides it.
     """
     unsure_N = 2 * (1 - logprob_N.detach().exp()) / torch.where(imitate_N, 1.0, temperature)
@@ -76,7 +76,7 @@ def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: to
 
 
 def divergence(logprob_N: torch.Tensor, reference_logprob_N: torch.Tensor, imitate_N: torch.Tensor) -> torch.Tensor:
-    """[2]: the sum of Schulman's k3 estimate of the KL divergence to the reference model over explored tokens, and their number."""
+    """Return [2]: the sum of Schulman's k3 estimate of the KL divergence to the reference model over explored tokens, and their number."""
     gap = (reference_logprob_N - logprob_N)[~imitate_N]
     return torch.stack([(torch.exp(gap) - gap - 1).sum(), torch.tensor(float(len(gap)), device=gap.device)])
 
@@ -88,12 +88,12 @@ def loss(
     old_logprob_N: torch.Tensor | None = None,
     reference_logprob_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The scalar loss of a batch: sum over tokens of weight x (clipped surrogate + beta KL, or NLL).
+    """Return the scalar loss of a batch: sum over tokens of weight x (clipped surrogate + beta KL, or NLL).
 
-    `old_logprob_N` are those of the sampling policy (None: on-policy, ratio 1 with its gradient); `reference_logprob_N`
-    those of the reference model, for Schulman's k3 estimate of the KL divergence. As in TRL, it is multiplied by the ratio,
+    `old_logprob_N` are log-probabilities under the sampling policy (None: on-policy, ratio 1 with its gradient); `reference_logprob_N`
+    are those under the reference model, for Schulman's k3 estimate of the KL divergence. As in TRL, it is multiplied by the ratio,
     which makes its gradient that of the reverse KL (DeepSeek-V3.2, arXiv 2512.02556); on-policy its value is that of GRPO.
-    A branch's shape is at work on the surrogate or the NLL, not on the KL term.
+    A branch's shape changes the surrogate or the NLL, not the KL term.
     """
     old = logprob_N.detach() if old_logprob_N is None else old_logprob_N
     ratio = torch.exp(torch.where(batch.imitate_N, torch.zeros_like(logprob_N), logprob_N - old))
@@ -108,7 +108,7 @@ def loss(
 
 
 def shaped(value_N: torch.Tensor, logprob_N: torch.Tensor, batch: TreeBatch) -> torch.Tensor:
-    """The tokens' losses with the shape of their branch at work; unchanged where there is none."""
+    """Return the tokens' losses, changed by their branch's shape if it has one."""
     for k, shape in enumerate(batch.shapes):
         own_N = batch.shape_N == k
         chance = (logprob_N if shape.through else logprob_N.detach())[own_N].exp()

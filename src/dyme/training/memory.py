@@ -1,4 +1,4 @@
-"""Memory of a device: what is free, what a forward pass keeps for its backward pass, and how large a micro-batch may be."""
+"""Memory of a device: the free bytes, the bytes that a forward pass keeps for its backward pass, and the size of a micro-batch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MOST_TOKENS = {"cuda": 131072, "cpu": 8192}
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device has no memory left; a CPU's is a plain RuntimeError."""
+    """Return whether an error says that a device has no memory left; a CPU's is a plain RuntimeError."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ("out of memory", "allocate memory", "ALLOC_FAILED"))
 
 
 def saved_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Tensor] = ()) -> int:
-    """Bytes that a forward pass keeps for its backward pass, each storage counted once and the weights left out.
+    """Return the bytes that a forward pass keeps for its backward pass, without the weights; each storage counts once.
 
-    Of frozen `weights`, which a pass through an adapter keeps transposed, only those that are given are recognised.
+    A pass through an adapter keeps frozen weights transposed; these are recognised only if given as `weights`.
     """
     own = {weight.untyped_storage().data_ptr() for weight in weights}
     kept: dict[int, int] = {}
@@ -42,8 +42,8 @@ def saved_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Ten
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that the device could still give to this process: what is available, file cache included, shared with the other
-    processes on this computer unless the device is this process's own.
+    """Return the bytes that the device could still give to this process: the available memory, file cache included, divided by the
+    number of processes on this computer unless the device is this process's own.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -52,9 +52,10 @@ def free_bytes(device: torch.device) -> int:
 
 
 def token_budget(bytes_per_token: float, free: int, reserved: int, device: torch.device) -> int:
-    """Tokens of a micro-batch: half of what is free besides the `reserved` bytes (gradients, moments), within [256, MOST_TOKENS].
+    """Return the tokens of a micro-batch: as many as half of `free - reserved` bytes holds, within [256, MOST_TOKENS].
 
-    On a CPU small batches are as fast as large ones, so the limit there seldom depends on memory.
+    `reserved` are the bytes of gradients and moments. On a CPU small batches are as fast as large ones, so the limit there seldom depends
+    on memory.
     """
     fits = int(max(0, free - reserved) / 2 / max(1.0, bytes_per_token))
     return max(256, min(fits, MOST_TOKENS["cuda" if device.type == "cuda" else "cpu"]))

@@ -48,7 +48,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The longest prompt and target among the probed samples, in tokens, and their shortest prompt."""
+    """The longest prompt and target among the probed samples, in tokens, and the shortest of their prompts."""
 
     prompt: int
     target: int
@@ -56,7 +56,7 @@ class Sizes:
 
 
 def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerator, host: Host) -> tuple[Policy, Sizes]:
-    """Check, in this order, all that can be checked before weights go to the device; the policy, and the sizes that memory depends on.
+    """Check, in this order, all that can be checked before weights go to the device; return the policy and the sizes for the memory check.
 
     Each check raises an error of one line that says what to do. `check_step` is the last one, once the weights are on the device.
     """
@@ -73,7 +73,7 @@ def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerato
 
 
 def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accelerator: Accelerator) -> Sizes:
-    """The second half of `preflight`: what the model, its context and the device's memory allow."""
+    """Check the limits of the model, its context and the device's memory, the second half of `preflight`; return the sizes."""
     check_pictures(policy, samples)  # no pictures for a model that reads text
     check_placeholders(policy, samples)  # no text that the model takes for a picture
     check_adapter(policy, config)  # an adapter of the rank that the recipe asks for
@@ -83,7 +83,7 @@ def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accel
 
 
 def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> Sizes:
-    """Raise DataError or ConfigError for prompts and answers beyond the model's context; the sizes of those that were looked at."""
+    """Raise DataError or ConfigError for prompts and answers longer than the model's context; return the sizes of the probed samples."""
     limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     prompts, longest = [], 0
     for sample in probed(samples, config):
@@ -97,7 +97,7 @@ def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> 
 
 
 def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
-    """Raise ConfigError for a method whose routes for made-up groups of a sample cannot be trained on, or whose shapes are no functions."""
+    """Raise ConfigError for a method whose routes for made-up groups cannot be trained on, or whose shapes are not functions."""
     routes = asking.try_out(method, config, sample)
     for shape in {branch.shape for route in routes for branch in route.branches if branch.shape is not None}:
         chance = torch.tensor([0.01, 0.5, 0.99], requires_grad=True)
@@ -113,9 +113,9 @@ def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
 
 
 def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config, stages: Sequence[Stage[Any]]) -> str | None:
-    """One line if a method imitates targets that are longer than any answer may be, with their share and what to set; else None.
+    """Return one line if a method imitates targets longer than answers may be, with their share and the setting to change; else None.
 
-    No error: a short trial may well cut what it imitates. The targets are the rows' own, which a refiner's may differ from.
+    This is no error: a short trial may cut its targets. The targets are the rows' own; a refiner's may differ.
     """
     limit = config.rollout.max_completion_length
     if sizes.target <= limit or not any(stage.imitates for stage in stages):
@@ -130,7 +130,7 @@ def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config
 
 
 def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
-    """The first sample, and those with the longest questions, the most pictures and the longest targets."""
+    """Return the first sample, and those with the longest questions, the most pictures and the longest targets."""
     chosen = [samples[0]]
     for size in (
         lambda s: len(texts_of(s.prompt) or s.question), lambda s: len(s.images), lambda s: len(target_text(s, config.task.marker)),
@@ -155,7 +155,7 @@ def _check_fits(policy: Policy, sample: Sample, prompt: int, target: int, limit:
 
 
 def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> None:
-    """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go there."""
+    """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go to the device."""
     dtype = DTYPES[settle(config.train.precision, accelerator.device)]
     free, adapted = memory.free_bytes(accelerator.device), adapters.attached(policy.model)
     held = sum(_held(weight, dtype, adapted) for weight in policy.parameters())
@@ -171,14 +171,14 @@ def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> N
 
 
 def _held(weight: torch.nn.Parameter, dtype: torch.dtype, adapted: bool) -> int:
-    """Bytes of a weight where the model computes in `dtype`, its float32 master included."""
+    """Return the bytes of a weight if the model computes in `dtype`, its float32 master included."""
     master = 4 if weight.requires_grad else 0
     own = 0 if weight.requires_grad and (adapted or dtype == torch.float32) else dtype.itemsize
     return weight.numel() * (own + master)
 
 
 def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator, stages: Sequence[Stage[Any]]) -> str | None:
-    """Raise ConfigError if one prompt with its K completions does not fit; one line if a whole rollout may not.
+    """Raise ConfigError if one prompt with its K completions does not fit; return one line if a whole rollout may not fit, else None.
 
     Call it once the weights are on the device.
     """
@@ -209,7 +209,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
 
 
 def activation_bytes(policy: Policy, prompt: Prompt, device: torch.device) -> tuple[float, float]:
-    """Bytes that an update keeps for its backward pass, besides its tokens and for each of them, from a short prompt and a longer one."""
+    """Return the bytes that an update keeps for its backward pass: fixed, and per token; measured on a short and a longer prompt."""
     short, long = (_kept(policy, one, device) for one in (prompt, _longer(prompt)))
     per_token = (long - short) / FILLER
     return max(0.0, short - per_token * (len(prompt.token_ids) + 1)), per_token
@@ -226,7 +226,7 @@ def _kept(policy: Policy, prompt: Prompt, device: torch.device) -> int:
 
 
 def _longer(prompt: Prompt) -> Prompt:
-    """The prompt with its last token, which is text, FILLER times more."""
+    """Return the prompt with its last token, which is text, repeated FILLER more times."""
     positions = prompt.positions_CP
     return replace(
         prompt,
@@ -237,7 +237,7 @@ def _longer(prompt: Prompt) -> Prompt:
 
 
 def row_bytes(policy: Policy, tokens: int) -> int:
-    """Bytes of a completion while it is sampled: its cache of keys and values, and its scores over the vocabulary."""
+    """Return the bytes of a completion while it is sampled: its cache of keys and values, and its scores over the vocabulary."""
     text = policy.model.config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -246,7 +246,7 @@ def row_bytes(policy: Policy, tokens: int) -> int:
 
 
 def _remedies(room: float, config: Config) -> list[str]:
-    """Settings that would make one prompt's completions fit in `room` tokens, with their numbers."""
+    """Return settings, with their numbers, that would make one prompt's completions fit in `room` tokens."""
     rollout = config.rollout
     fewer, shorter = int(room / rollout.max_completion_length), int(room / rollout.num_generations)
     out = [f"rollout.num_generations = {fewer}"] if fewer >= 2 else []
@@ -254,14 +254,14 @@ def _remedies(room: float, config: Config) -> list[str]:
 
 
 def _leaner(config: Config) -> list[str]:
-    """Settings that make each token or weight take less."""
+    """Return settings that make each token or weight take less memory."""
     out = [] if config.train.gradient_checkpointing else ["train.gradient_checkpointing = true"]
     out += [] if config.model.lora_rank else ["model.lora_rank = 16"]
     return out + (['train.precision = "bf16"'] if config.train.precision == "fp32" else [])
 
 
 def _state(policy: Policy, config: Config) -> int:
-    """Bytes of float32 gradients and two moments, and of a reference if there is one."""
+    """Return the bytes of float32 gradients and two moments, and of a reference if there is one."""
     return sum(3 * 4 * p.numel() + (p.nbytes if config.objective.beta else 0) for p in policy.parameters() if p.requires_grad)
 
 

@@ -1,6 +1,6 @@
 """The reference of the KL term (Eq. 1): the policy as it was at the start of a stage.
 
-What is kept is a copy of the weights that train; the frozen rest, a LoRA run's base above all, is the policy's own.
+It keeps a copy of the weights that train; the frozen weights, such as a LoRA run's base, are the policy's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dyme.model.tree import TreeBatch
 
 
 class Reference:
-    """Scores batches as the policy did when this was made; gives no gradient and leaves the policy as it is."""
+    """Scores batches as the policy did when the reference was made, without a gradient and without changing the policy."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -24,7 +24,7 @@ class Reference:
 
     @torch.no_grad()
     def __call__(self, batch: TreeBatch, temperature: float = 1.0) -> torch.Tensor:
-        """Log-probabilities [N] of a batch's target tokens, as `Policy.forward` has them."""
+        """Return the log-probabilities [N] of a batch's target tokens, as `Policy.forward` does."""
         training = self.policy.training
         self.policy.eval()
         try:
@@ -34,10 +34,10 @@ class Reference:
         return scored
 
     def save(self, file: Path) -> None:
-        """Write its weights."""
+        """Write the reference's weights to a file."""
         save_file(self.weights, file)
 
     def load(self, file: Path) -> None:
-        """Take its weights from a file that `save` wrote for the same policy."""
+        """Read the reference's weights from a file that `save` wrote for the same policy."""
         device = next(iter(self.weights.values())).device
         self.weights = load_file(file, device=str(device))

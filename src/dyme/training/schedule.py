@@ -16,7 +16,7 @@ from dyme.types import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """What has been done: steps, prompts, seconds of training, and when the current stage began."""
+    """The work done so far: steps, prompts, seconds of training; and the start of the current stage."""
 
     step: int = 0
     prompts: int = 0
@@ -25,31 +25,31 @@ class Position:
     stage_step: int = 0
 
     def progress(self, config: Config, total: int) -> float:
-        """Share of the budget used, in [0, 1]: of `total` prompts or of max_seconds, whichever is further."""
+        """Return the share of the budget used, in [0, 1]: of `total` prompts or of max_seconds, whichever is larger."""
         by_prompts = self.prompts / total if total else 0.0
         by_time = self.seconds / config.train.max_seconds if config.train.max_seconds else 0.0
         return min(1.0, max(by_prompts, by_time))
 
     def enter(self, stage: int) -> Position:
-        """The position at the start of a stage."""
+        """Return the position at the start of a stage."""
         return replace(self, stage=stage, stage_step=0)
 
     def advance(self, prompts: int, seconds: float) -> Position:
-        """The position after a step."""
+        """Return the position after a step."""
         return replace(
             self, step=self.step + 1, stage_step=self.stage_step + 1, prompts=self.prompts + prompts, seconds=self.seconds + seconds
         )
 
 
 def budget(config: Config, size: int) -> int:
-    """Prompts to see: max_prompts, or num_train_epochs over `size` samples; 0 if only max_seconds limits the run."""
+    """Return the prompts to train on: max_prompts, or num_train_epochs over `size` samples; 0 if only max_seconds limits the run."""
     if config.train.max_prompts:
         return config.train.max_prompts
     return 0 if config.train.max_seconds else math.ceil(config.train.num_train_epochs * size)
 
 
 def next_samples(samples: Sequence[Sample], position: Position, config: Config) -> Iterator[Sample]:
-    """The step's samples: each epoch is a new permutation, drawn from the seed and the epoch's number, unless they keep their order."""
+    """Yield the samples from a position on: each epoch is a new permutation, drawn from seed and epoch, unless the order is kept."""
     orders: dict[int, list[int]] = {}
     for k in range(position.prompts, position.prompts + config.train.prompts_per_step):
         epoch, place = divmod(k, len(samples))
@@ -61,7 +61,7 @@ def next_samples(samples: Sequence[Sample], position: Position, config: Config) 
 
 
 def stage_index(progress: float, stages: Sequence[Stage[Any]]) -> int:
-    """The stage that `progress` falls into; stages without a share are passed over."""
+    """Return the index of the stage that `progress` falls into; stages without a share are skipped."""
     end = 0.0
     for index, stage in enumerate(stages):
         end += stage.share
@@ -71,12 +71,12 @@ def stage_index(progress: float, stages: Sequence[Stage[Any]]) -> int:
 
 
 def stage_at(position: Position, config: Config, total: int, stages: Sequence[Stage[Any]]) -> Stage[Any]:
-    """The stage that a position falls into."""
+    """Return the stage that a position falls into."""
     return stages[stage_index(position.progress(config, total), stages)]
 
 
 def learning_rate(config: Config, position: Position, total: int, stages: Sequence[Stage[Any]]) -> float:
-    """Linear warm-up over `warmup_steps`, then decay over the stage's own share of the budget."""
+    """Return the learning rate: linear warm-up over `warmup_steps`, then decay over the stage's own share of the budget."""
     before = sum(stage.share for stage in stages[: position.stage])
     done = (position.progress(config, total) - before) / max(stages[position.stage].share, 1e-9)
     left = 1 - max(0.0, min(1.0, done))

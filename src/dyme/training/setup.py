@@ -21,12 +21,12 @@ Grade = Callable[[Sequence[Group]], list[Group]]
 
 
 class Host:
-    """Who runs the loop: the recipe alone, or a trainer of another library, which derives from this and brings its model, its judging of
-    completions and its callbacks. All processes of a launch call it alike, and it must decide alike on all of them.
+    """The host of the loop: the recipe alone, or a trainer of another library, which derives from this class and brings its model, its
+    verdicts and its callbacks. All processes of a launch call the same methods, and a host must decide alike on all of them.
     """
 
     judges = False
-    """Whether its verdicts stand for those of the recipe's verifier, so that rows need no answer."""
+    """Whether the host's verdicts replace those of the recipe's verifier, so that rows need no answer."""
     over = False
     """Whether training is to end after this step, as if its budget were used up."""
 
@@ -35,7 +35,7 @@ class Host:
         return Policy.load(config.model, precision.read(config))
 
     def grade(self, groups: Sequence[Group], usual: Grade) -> list[Group]:
-        """Return a step's groups with their verdicts; `usual` gives them those of verifier and rewards."""
+        """Return a step's groups with their verdicts; `usual` returns them with those of the recipe's verifier and rewards."""
         return usual(groups)
 
     def begin(self, run: RunFolder, policy: Policy, position: Position) -> None:
@@ -49,9 +49,9 @@ class Host:
 
 
 def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
-    """Devices and processes, and the config with the precision that the run computes in, or that a resumed one began in.
+    """Return devices and processes, and the config with a definite precision: of a resumed run, the one it began in.
 
-    Raises ConfigError for a precision that cannot be had.
+    Raises ConfigError for a precision that the device does not support.
     """
     try:  # accelerate's mixed precision would cast within the model, and in the update alone
         accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])

@@ -53,17 +53,17 @@ class Updater:
         self.optimizer = accelerator.prepare(build_optimizer(list(self.masters.weights.values()), config))
 
     def begin_stage(self, rolls_out: bool) -> None:
-        """Forget the optimizer's moments; keep the policy as it is for a reference if the stage has a KL term."""
+        """Reset the optimizer's moments; copy the policy as the reference if the stage has a KL term."""
         self.optimizer.state.clear()
         self.reference = Reference(self.policy) if rolls_out and self.config.objective.beta else None
 
     def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float, *,
              keep: Sequence[Prompt] = ()) -> dict[str, float]:  # fmt: skip
-        """Update once per `num_iterations` on this process's share of the step's prompts; returns loss, norm, token counts.
+        """Update once per `num_iterations` on this process's share of the step's prompts; return loss, gradient norm and token counts.
 
         `keep` are the prompts of a step that was sampled early: the tower's outputs for their images stay.
 
-        An update whose loss or gradient is not finite is not taken, nor are those of the step that would follow (see `guard`).
+        An update whose loss or gradient is not finite is not taken, nor are the later updates of the step (see `guard`).
         """
         tokens = [[self._tokens(group, branch) for branch in route.branches] for group, route in zip(groups, routes, strict=True)]
         totals = self._global(count(routes, [[len(t) for t in row] for row in tokens]))
@@ -89,9 +89,9 @@ class Updater:
         return metrics | means | self.guard.metrics()
 
     def save(self, state: Path, model: Path) -> None:
-        """Write what a resume needs to `state` and a standard model folder to `model` (all processes must call it).
+        """Write the resume's files to `state` and a standard model folder to `model`; all processes must call it.
 
-        Of the weights, a resume needs the masters of those that train; the others come from where the run took them.
+        A resume needs the masters of the weights that train; it reads the other weights from the base, as the run did.
         """
         self.accelerator.save_state(str(state))
         if self.accelerator.is_main_process:
@@ -104,8 +104,8 @@ class Updater:
             (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
 
     def load(self, state: Path) -> None:
-        """Restore weights, optimizer, the reference model if there is one, and what was chosen on the first batch: the layout and
-        the size of micro-batches, which another amount of free memory would change, and with them the order of sums.
+        """Restore weights, optimizer, the reference model if there is one, and the choices of the first batch: the layout and
+        the size of micro-batches, which would change with the free memory, and with it the order of sums.
         """
         self.accelerator.load_state(str(state))
         self.masters.load(load_file(state / _TRAINED))
@@ -156,7 +156,7 @@ class Updater:
         return self.policy.target(target_text(group.sample, self.config.task.marker, group.target))
 
     def _tree(self, prompt: Prompt, group: Group, route: Route, tokens: Sequence[tuple[int, ...]], totals: Totals) -> Tree:
-        """The prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
+        """Return the prompt's live branches as limbs; each average is taken over all of the route's branches, live or not."""
         live = set(map(id, live_branches(route, self.config.objective)))
         limbs = []
         for branch, ids in zip(route.branches, tokens, strict=True):
@@ -178,23 +178,23 @@ class Updater:
         return Tree(trunk=prompt, limbs=tuple(limbs))
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt, kind: Layout) -> list[list[Tree]]:
-        """Micro-batches, as many on each process; the fill is one token of a prompt at weight zero."""
+        """Return equally many micro-batches on each process; missing ones are filled with one token of a prompt at weight zero."""
         batches = list(micro_batches(trees, self.budget, kind))
         most = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.accelerator.device)).max())
         return batches + [[self._idle(spare)]] * (most - len(batches))
 
     def _kind(self, trees: Sequence[Tree]) -> Layout:
-        """The chosen layout, or rows for a step in which some row is longer than a sliding window, which a tree does not have."""
+        """Return the chosen layout, or rows if some row of the step is longer than a sliding window, which trees do not support."""
         assert self.layout is not None
         beyond = self.policy.window is not None and any(tree.longest > self.policy.window for tree in trees)
         return "rows" if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto" else self.layout.layout
 
     def _idle(self, spare: Prompt) -> Tree:
-        """A tree that costs a forward pass and adds nothing."""
+        """Return a tree that costs a forward pass and has weight zero."""
         return Tree(trunk=spare, limbs=(Limb(tokens=(self.policy.eos,), term="imitate", advantage=0.0, token_weight=0.0),))
 
     def _collate(self, trees: Sequence[Tree], kind: Layout) -> TreeBatch:
-        """The trees on the device, without pixels that the tower need not see."""
+        """Return the trees on the device, without pixels whose tower outputs are kept."""
         trunks = self.policy.tower.thin([tree.trunk for tree in trees])
         thin = [replace(tree, trunk=trunk) for tree, trunk in zip(trees, trunks, strict=True)]
         return collate(thin, self.policy.pad, kind, self.policy.answer_types).to(self.accelerator.device)
@@ -222,7 +222,7 @@ class Updater:
         return choice
 
     def _fit(self, trees: Sequence[Tree], spare: Prompt) -> int:
-        """Tokens of a micro-batch that fit in memory, from what a small one keeps for its backward pass; alike on all processes."""
+        """Return the tokens of a micro-batch that fit in memory, measured on a small one's backward pass; equal on all processes."""
         assert self.layout is not None
         few = (layout.probes(trees) or [[self._idle(spare)]])[0]
         device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
@@ -235,13 +235,13 @@ class Updater:
         return budget
 
     def _global(self, totals: Totals) -> Totals:
-        """Counts over all processes, summed on the CPU, as not every accelerator has float64."""
+        """Return counts over all processes, summed on the CPU, because not every accelerator has float64."""
         counts = zip(*gather_object([astuple(totals)]), strict=True)
         return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
 
 
 def _advantage(branch: Branch) -> float:
-    """The advantage of a branch; a target's is 1."""
+    """Return the advantage of a branch; a target's is 1."""
     if branch.advantage is None:
         assert branch.term == "imitate", "routes are settled before they train"
         return 1.0
@@ -249,7 +249,7 @@ def _advantage(branch: Branch) -> float:
 
 
 def build_optimizer(weights: Sequence[torch.Tensor], config: Config) -> torch.optim.Optimizer:
-    """AdamW over `weights`; biases and norms are not decayed."""
+    """Return AdamW over `weights`; biases and norms are not decayed."""
     groups = [
         {"params": [w for w in weights if w.ndim >= 2], "weight_decay": config.train.weight_decay},
         {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},

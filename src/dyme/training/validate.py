@@ -1,7 +1,7 @@
-"""Evaluation while training: a part of the validation split is asked now and then, always the same items, by all processes together.
+"""Evaluation while training: every `run.eval_every` steps the model is asked the same part of the validation split, by all processes.
 
-Which model is the best, and how many evaluations ago that was, follow from evaluations.jsonl alone, so that a resumed run decides as one
-that nothing stopped. An evaluation draws no random numbers and changes no weight: with or without it, a run ends in the same weights.
+Which model is the best, and how many evaluations ago that was, follow from evaluations.jsonl alone, so that a resumed run decides as an
+uninterrupted one. An evaluation draws no random numbers and changes no weight: with or without it, a run ends in the same weights.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ NAME = "eval"
 
 
 def part_of(config: Config, validation: Sequence[Sample] | None, own: bool) -> list[Sample]:
-    """The items to ask, in the order of the split: `run.eval_size` of `validation`, or of the recipe's validation split; none if it is off.
+    """Return the items to ask, in the order of the split: `run.eval_size` of `validation`, or the recipe's validation split; none if off.
 
-    `own`: training samples were given without validation samples, so that the recipe's may be of other data. Raises ConfigError then, and
-    DataError where the recipe has no validation data.
+    `own`: training samples were given without validation samples, so that the recipe's may be from other data. Raises ConfigError then, and
+    DataError if the recipe has no validation data.
     """
     if not config.run.eval_every:
         return []
@@ -46,7 +46,7 @@ class Validation:
     """The evaluations of a run so far, and the next one."""
 
     def __init__(self, policy: Policy, config: Config, samples: Sequence[Sample], recorder: Recorder) -> None:
-        """Of a run that is resumed, the evaluations up to its checkpoint are in its folder."""
+        """Read the evaluations up to the checkpoint of a resumed run from its folder."""
         self.policy, self.config, self.samples, self.recorder = policy, config, samples, recorder
         rows = from_main(recorder.run.evaluations)
         self.values: dict[int, float] = {row["step"]: value_of(row, config) for row in rows if row["name"] == NAME}
@@ -54,24 +54,24 @@ class Validation:
 
     @property
     def best(self) -> int | None:
-        """The step after which the model was best; of equals the first."""
+        """Return the step after which the model was best, the first one of equals; None without an evaluation."""
         return max(self.values, key=lambda step: (self.values[step], -step), default=None)
 
     @property
     def best_kept(self) -> dict[str, Any] | None:
-        """The best model's step, metric and value, if its checkpoint is to be kept."""
+        """Return the best model's step, metric and value, if its checkpoint is to be kept, else None."""
         if self.config.run.keep_best == "off" or self.best is None:
             return None
         return {"step": self.best, "metric": self.config.run.best_metric, "value": self.values[self.best]}
 
     @property
     def exhausted(self) -> bool:
-        """Whether `run.patience` evaluations in a row were no better than one before."""
+        """Return whether `run.patience` evaluations in a row were no better than an earlier one."""
         patience = self.config.run.patience
         return 0 < patience <= sum(step > (self.best or 0) for step in self.values)
 
     def after_step(self, position: Position, total: int, *, stopped: bool = False) -> None:
-        """Evaluate if it is time to, and record it; a run that is `stopped` leaves that to its resumption."""
+        """Evaluate if an evaluation is due, and record it; a run that is `stopped` evaluates after it is resumed."""
         every = self.config.run.eval_every
         over = position.progress(self.config, total) >= 1
         if stopped or not (self.samples and position.step) or position.step in self.values or (position.step % every and not over):
@@ -87,6 +87,6 @@ class Validation:
 
 
 def value_of(result: dict[str, Any], config: Config) -> float:
-    """The metric that decides which model is best; where answers have no soft metric, accuracy is the score."""
+    """Return the value of the metric that decides which model is best; without a soft metric, the score is the accuracy."""
     name, metrics = config.run.best_metric, result["metrics"]
     return float(metrics.get(name, metrics.get(name.replace("score", "accuracy")))["value"])

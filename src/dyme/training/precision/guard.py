@@ -1,4 +1,4 @@
-"""Keeps a run from wrecking its weights: a step whose loss or gradient is not finite is not taken; the scale of the loss in float16.
+"""The guard of a run's weights: an update whose loss or gradient is not finite is not taken; also the scale of the loss in float16.
 
 All processes see the same loss and gradient norm, summed over all of them, so that they decide alike.
 """
@@ -23,21 +23,21 @@ class Guard:
     """Whether the loss is scaled: under fp16."""
     scale: float = 1.0
     taken: int = 0
-    """Updates in a row that did not overflow, since the scale last changed."""
+    """Number of updates in a row without overflow since the scale last changed."""
     in_a_row: int = 0
-    """Steps in a row that were skipped though no scale was to blame."""
+    """Number of steps in a row that were skipped for another reason than the scale."""
     skipped: str = ""
-    """Why the last update was skipped: "nonfinite", "overflow", or "" if it was taken."""
+    """Reason why the last update was skipped: "nonfinite", "overflow", or "" if it was taken."""
     broken: str = ""
-    """Why the run cannot go on, or ""."""
+    """Reason why the run cannot continue, or ""."""
 
     @classmethod
     def of(cls, precision: str) -> Guard:
-        """The guard of a run that computes in `precision`."""
+        """Return the guard of a run that computes in `precision`."""
         return cls(True, FIRST_SCALE) if precision == "fp16" else cls()
 
     def allows(self, loss: float, norm: float) -> bool:
-        """Whether to take an update with this loss and this norm of the gradient."""
+        """Return whether to take an update with this loss and gradient norm."""
         if math.isfinite(loss) and math.isfinite(norm):
             self.skipped, self.in_a_row, self.taken = "", 0, self.taken + 1
             if self.scaled and self.taken == GROW_AFTER:
@@ -55,15 +55,15 @@ class Guard:
         return False
 
     def metrics(self) -> dict[str, float]:
-        """What the last update adds to a step's figures."""
+        """Return the figures that the last update adds to a step's metrics."""
         counted = {"steps_skipped_nonfinite": float(self.skipped == "nonfinite")}
         scale = {"steps_skipped_overflow": float(self.skipped == "overflow"), "loss_scale": self.scale}
         return counted | scale if self.scaled else counted
 
     def state(self) -> dict[str, float]:
-        """What a resume needs; a run that was stopped may try again."""
+        """Return the state that a resume needs, without the reason to end: a resumed run may try again."""
         return {"scale": self.scale, "taken": self.taken, "in_a_row": self.in_a_row % MOST_IN_A_ROW}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Restore `state`."""
+        """Restore a saved `state`."""
         self.scale, self.taken, self.in_a_row = float(state["scale"]), int(state["taken"]), int(state["in_a_row"])

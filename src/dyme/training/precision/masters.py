@@ -1,16 +1,16 @@
 """Float32 masters of the weights that train (Micikevicius et al., 2018, arXiv 1710.03740).
 
 A model that computes in half precision cannot hold small updates: AdamW moves a weight by about the learning rate at most, and near
-0.05 bfloat16 knows no step smaller than 1e-4. So the optimizer moves float32 masters, gradients are added up in float32, and after
+0.05 bfloat16 has no step smaller than 1e-4. So the optimizer moves float32 masters, gradients are added up in float32, and after
 each step the model's own weights are the masters, rounded.
 
 A published bfloat16 checkpoint lies on bfloat16's grid, where rounding to the nearest would hide every update until it has grown to half a
-step of the grid: at a rate of 1e-5 a model would learn next to nothing in its first twenty steps. So a master is rounded at a threshold
-of its own between the two weights beside it, always the same one: of the weights that moved by a tenth of a step, a tenth are rounded
-away at once. A weight on the grid stays as it is. float16's grid is eight times as fine; it is rounded to the nearest.
+step of the grid: at a rate of 1e-5 a model would learn next to nothing in its first twenty steps. So each master has its own
+fixed threshold between the two neighbouring values, at which it is rounded up or down: of the weights that moved by a tenth of a step,
+a tenth take the next value at once. A weight on the grid stays unchanged. float16's grid is eight times as fine; its weights are rounded
+to the nearest value.
 
-Where a model computes in float32, its weights are the masters. LoRA's
-adapters are float32 in every model, as peft has them.
+Where a model computes in float32, its weights are the masters. LoRA's adapters are float32 in every model, peft's default.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Masters:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take these values."""
+        """Set the masters to these values, by name."""
         for name, master in self.weights.items():
             master.copy_(weights[name])
         self.round()
 
     @torch.no_grad()
     def round(self) -> None:
-        """Give the model the masters as they are now; call it after each step of the optimizer."""
+        """Set the model's weights to the rounded masters; call it after each step of the optimizer."""
         thresholds = torch.Generator(self.accelerator.device).manual_seed(0)
         for name, master in self.weights.items():
             own = self._own[name]
@@ -71,7 +71,7 @@ class Masters:
                 own.copy_(dithered(master, thresholds) if own.dtype == torch.bfloat16 else master)
 
     def finite(self) -> bool:
-        """Whether the weights that the model computes with are finite, all of them that train."""
+        """Return whether all weights that train are finite in the type that the model computes with."""
         return all_finite(self._own.values())
 
     @torch.no_grad()
@@ -91,12 +91,12 @@ class Masters:
                     master.grad /= scale
 
     def state(self, policy: Policy, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """The policy's weights as its `state_dict` names them, in `dtype`: those that it computes with, or, in another type, the masters.
+        """Return the policy's weights in `dtype` under their `state_dict` names: in the type it computes with, its own; else the masters.
 
         Adapters stay float32.
         """
         precise = {own.data_ptr(): self.weights[name].detach() for name, own in self._own.items() if own.dtype != dtype}
-        made: dict[int, torch.Tensor] = {}  # tied weights stay one
+        made: dict[int, torch.Tensor] = {}  # tied weights stay tied
         for value in (state := policy.state_dict()).values():
             if value.data_ptr() not in made:
                 best = precise.get(value.data_ptr(), value)
@@ -105,7 +105,7 @@ class Masters:
 
 
 def dithered(master: torch.Tensor, thresholds: torch.Generator) -> torch.Tensor:
-    """`master` rounded to what bfloat16 holds, as float32: away from 0 above a random threshold of its own, else towards 0.
+    """Return `master`, rounded to bfloat16 values, in float32: each weight away from 0 above its own random threshold, else towards 0.
 
     bfloat16 is the upper half of float32's bits, so a threshold is a number that is added to the lower half.
     """
@@ -114,7 +114,7 @@ def dithered(master: torch.Tensor, thresholds: torch.Generator) -> torch.Tensor:
 
 
 def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """The gradients in order, in lists of at most BUCKET bytes, or of one."""
+    """Yield the gradients in order, in lists of at most BUCKET bytes, or of one gradient."""
     bucket: list[torch.Tensor] = []
     size = 0
     for gradient in gradients:
@@ -128,7 +128,7 @@ def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 
 def _all_reduce(bucket: Sequence[torch.Tensor]) -> None:
-    """Sum each over all processes, in one call."""
+    """Sum each gradient over all processes, in one call."""
     if len(bucket) == 1:
         torch.distributed.all_reduce(bucket[0])
         return
@@ -139,7 +139,7 @@ def _all_reduce(bucket: Sequence[torch.Tensor]) -> None:
 
 
 def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
-    """What to do with the gradient of a weight of half precision: add it to its master's."""
+    """Return a hook that adds the gradient of a half-precision weight to its master's gradient."""
 
     def add(weight: torch.Tensor) -> None:
         gradient, weight.grad = weight.grad, None
