@@ -1,4 +1,4 @@
-"""The trainings of a comparison: each a process of its own with a run folder of its own, `jobs` at a time."""
+"""The trainings of a comparison: each in its own process with its own run folder, `jobs` at a time."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ class Cell:
     seed: int
     learning_rate: float
     tuned: tuple[tuple[str, float | None], ...] = ()
-    """Settings of the method that are learning rates, as the grid has chosen them (`Method.follows`)."""
+    """Settings of the method that are learning rates, with the values that the grid chose (`Method.follows`)."""
     split: Split = "test"
 
     @property
     def name(self) -> str:
-        """Folder name of the cell."""
+        """Return the folder name of the cell."""
         rates = "".join(f"-{key.removesuffix('_learning_rate')}{rate:g}" for key, rate in self.tuned if rate)
         return f"{_file_name(self.method)}-{self.traces}-lr{self.learning_rate:g}{rates}-seed{self.seed}"
 
 
 def _file_name(method: str) -> str:
-    """A method as written, if any file system takes it and it is not long; else what can be kept, told apart by its digest."""
+    """Return a file name for a method: as written, if it is short and safe on any file system; else its safe characters and a digest."""
     plain = re.sub(r"[^\w.+=,-]", "_", method, flags=re.ASCII)[:_LONGEST_NAME]
     return method if plain == method else f"{plain}-{hashlib.sha256(method.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def evaluation(study: Study, cell: Cell) -> dict[str, Any] | None:
-    """The cell's last evaluation on its split, if there is one."""
+    """Return the cell's last evaluation on its split, None without one."""
     try:
         found = [e for e in RunFolder.open(study.out / cell.name).evaluations() if e["name"] == cell.split]
     except DymeError:
@@ -103,7 +103,7 @@ def _check_folder(study: Study, cell: Cell) -> None:
     method = study.method_of(cell.method)
     if method is not None:
         wanted, held = method.settled(wanted), method.settled(held)
-    if wanted.train.precision == "auto":  # a run records what it comes to
+    if wanted.train.precision == "auto":  # a run records the definite precision
         wanted = replace(wanted, train=replace(wanted.train, precision=held.train.precision))
     if replace(held, run=wanted.run) != wanted or held.run.seed != wanted.run.seed:
         raise ConfigError(f"{folder} holds a run with other settings; choose another --out, or repeat the command that made it")
@@ -130,7 +130,7 @@ def _start(study: Study, cell: Cell) -> subprocess.Popen[bytes]:
 
 
 def end_with_parent() -> None:
-    """End this process, saved, as SIGTERM does, when stdin ends: it is a pipe from a parent that may be killed at any time."""
+    """End this process with a checkpoint, as SIGTERM does, when stdin ends: it is a pipe from a parent that may be killed."""
 
     def watch() -> None:
         while os.read(0, 1):
@@ -141,7 +141,7 @@ def end_with_parent() -> None:
 
 
 def cell_config(study: Study, cell: Cell) -> Config:
-    """The recipe of a cell: the study's, with what the cell varies."""
+    """Return the recipe of a cell: the study's, with the cell's method, traces, seed and rates."""
     config = study.config_of(cell.method)
     traces = config.task.traces if cell.traces == "any" else cell.traces
     shown = f"{config.run.run_name}, {cell.name}" if config.run.run_name else ""
@@ -155,5 +155,5 @@ def cell_config(study: Study, cell: Cell) -> Config:
 
 
 def read_cell(recipe: Path) -> Config:
-    """The config that `_start` wrote."""
+    """Return the config that `_start` wrote."""
     return build(json.loads(recipe.read_text(encoding="utf-8")), where=str(recipe))

@@ -1,4 +1,4 @@
-"""What a comparison compares: methods, trace qualities, seeds, learning rates, under one budget."""
+"""The plan of a comparison: methods, trace qualities, seeds, learning rates, under one budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What to compare and how."""
+    """The plan of a comparison, and its options."""
 
     config: Config
     methods: tuple[str, ...]
@@ -34,9 +34,9 @@ class Study:
     out: Path
     jobs: int = 1
     split: Split = "test"
-    """What is reported on."""
+    """The split that is reported on."""
     given: Mapping[str, Mapping[str, Any]] | None = None
-    """What the recipe and the command line say; a method's own defaults fill in what they do not. None: all of `config` is given."""
+    """Settings from the recipe and the command line; a method's defaults fill in the others. None: all settings of `config` are given."""
 
     def check(self) -> None:
         """Raise ConfigError for unknown methods or qualities, empty lists, impossible numbers, or a folder of another comparison."""
@@ -59,7 +59,7 @@ class Study:
                 asking.try_out(method, self.config_of(text), sample)
 
     def method_of(self, text: str) -> Method[Any] | None:
-        """The method of one of `methods` as written; None for the base, which is not trained."""
+        """Return the method for one of `methods` as written; None for the base, which is not trained."""
         name = parse_method(text)[0]
         if name == BASE:
             return None
@@ -71,7 +71,7 @@ class Study:
             raise ConfigError(f"unknown method {name!r}; {nearest(name, (BASE, *METHODS))}; FILE.py:NAME is one of your own") from error
 
     def config_of(self, text: str) -> Config:
-        """The recipe under one of `methods` as written: with its own settings, and those of [method] that it has too."""
+        """Return the recipe for one of `methods` as written: with its own settings, and the settings of [method] that it has."""
         (name, overrides), method = parse_method(text), self.method_of(text)
         tree = {section: dict(table) for section, table in (self.given or self.config.to_dict()).items()}
         if method is not None:
@@ -80,13 +80,13 @@ class Study:
 
 
 def parse_method(text: str) -> tuple[str, list[str]]:
-    """The method's name and its own settings as overrides: "dyme+method.memorize_weight=0.125" has one."""
+    """Return the method's name and its own settings as overrides: "dyme+method.memorize_weight=0.125" has one."""
     name, *settings = text.split("+")
     return name, [f"--{setting}" for setting in settings]
 
 
 def parse_budget(text: str) -> dict[str, Any]:
-    """Settings of [train] for "120s" or "2000prompts"; raises ConfigError for anything else."""
+    """Return the settings of [train] for "120s" or "2000prompts"; raises ConfigError for anything else."""
     found = re.fullmatch(r"(\d+)prompts|(\d+(?:\.\d+)?)s", text.strip(), re.ASCII)
     if found and float(found[1] or found[2]) > 0:
         return {"max_prompts": int(found[1] or 0), "max_seconds": float(found[2] or 0)}
@@ -94,7 +94,7 @@ def parse_budget(text: str) -> dict[str, Any]:
 
 
 def traces_of(study: Study, method: str) -> tuple[str, ...]:
-    """Methods that never read a trace are run once, and reported as such."""
+    """Return the trace qualities to run a method with; a method that never reads a trace is run once, and reported so."""
     found = study.method_of(method)
     if found is None:
         return ("any",)

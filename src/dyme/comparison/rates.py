@@ -10,9 +10,9 @@ Rates = tuple[float, tuple[tuple[str, float | None], ...]]
 
 
 def choose_rates(study: Study, note: Note) -> tuple[dict[str, Rates], dict[str, float]]:
-    """The learning rates of each method, by validation accuracy at the first seed and the first trace quality.
+    """Return the learning rates of each method, chosen by validation accuracy at the first seed and the first trace quality.
 
-    A stage whose rate follows another method takes what was chosen for that one, so such methods have their grid after the others. Also
+    A stage whose rate follows another method takes the rate chosen for that one, so such methods have their grid after the others. Also
     returns the validation accuracy of every cell that was tried.
     """
     chosen: dict[str, Rates] = {}
@@ -39,13 +39,13 @@ def choose_rates(study: Study, note: Note) -> tuple[dict[str, Rates], dict[str, 
 
 
 def _leaders(study: Study, method: str) -> list[str]:
-    """The methods that stages of `method` take their learning rates from."""
+    """Return the methods whose learning rates stages of `method` take."""
     found = study.method_of(method)
     return [name for name in found.follows.values() if name] if found else []
 
 
 def _tuned(study: Study, method: str, chosen: dict[str, Rates]) -> tuple[tuple[str, float | None], ...]:
-    """The method's settings that are learning rates: the recipe's; under a grid, what was chosen for those they follow."""
+    """Return the method's settings that are learning rates: the recipe's, or, under a grid, the rates chosen for the methods they follow."""
     found = study.method_of(method)
     if found is None:
         return ()

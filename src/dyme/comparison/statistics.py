@@ -1,4 +1,4 @@
-"""Figures of several seeds on the same items made one, with their intervals."""
+"""Figures of several seeds on the same items, combined with their intervals."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dyme.evaluation.metrics import t95
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over seeds, with a 95 % interval from both the seeds' spread and the items (added in quadrature).
+    """Return means over seeds, with a 95 % interval from both the seeds' spread and the items (added in quadrature).
 
-    With one seed only the items' share is known; `seeds` says how many there are.
+    With one seed the interval holds only the items' spread; `seeds` is the number of seeds.
     """
     out = []
     for method, traces in dict.fromkeys((r["method"], r["traces"]) for r in rows):
@@ -26,7 +26,7 @@ def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One figure from those of several seeds on the same items."""
+    """Return one figure from those of several seeds on the same items."""
     values = [f["value"] for f in figures]
     n, centre = len(values), math.fsum(values) / len(values)
     items = math.fsum((f["high"] - f["low"]) / 2 for f in figures) / n

@@ -1,8 +1,8 @@
 """Comparisons: methods x traces x seeds from one base, on one data set, with one verifier and one budget.
 
-Each training has its own process and its own run folder, so a comparison that is stopped can be continued where it was, and a
+Each training has its own process and its own run folder, so a comparison that was stopped can be continued, and a
 crash costs one cell. The learning rate of each method comes from the same grid, chosen by think accuracy on the validation
-split at the first seed and the first trace quality; the held-out split is only ever reported.
+split at the first seed and the first trace quality; the held-out split is only reported on.
 
 A method may have its own settings, written NAME+reward.thinking_weight=0, and is then a separate row.
 """
@@ -57,7 +57,7 @@ def _run(study: Study, note: Note, command: str) -> dict[str, Any]:
 
 
 def row(study: Study, cell: Cell) -> dict[str, Any]:
-    """A cell's figures and its curve of sampled accuracy over prompts."""
+    """Return a cell's figures and its curve of sampled accuracy over prompts."""
     run = RunFolder.open(study.out / cell.name)
     steps = run.steps()
     found = evaluation(study, cell) or {"metrics": {}}

@@ -1,1 +1,1 @@
-"""The embedded tiny vision-language model: architecture, what it was taught, the command that makes it, its weights."""
+"""The embedded tiny vision-language model: architecture, training data, the command that makes it, its weights."""

@@ -3,10 +3,10 @@
 Everything is a stock Hugging Face class, so `AutoProcessor` and `AutoModelForImageTextToText` load a saved folder anywhere.
 The tokenizer is a byte-level BPE, lossless on any text; words of the embedded task and the numbers up to 399 are one token.
 
-Two choices make look-up by name ("fig 82, oat 13 ... fig is" -> 82) learnable within a hundred steps, where it is otherwise not
+Two choices make look-up by name ("fig 82, oat 13 ... fig is" -> 82) learnable within a hundred steps; without them it is not
 learned in a thousand: the language model is a Qwen3 (normalised queries and keys) with a small rotary base, for short texts;
-and the embedding of a number starts as the sum of its digits' embeddings, so that reading and copying are ten-way, not
-hundred-way.
+and the embedding of a number starts as the sum of its digits' embeddings, so that reading and copying choose among ten
+digits, not a hundred numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which each word or number (up to three digits) of `corpus` is one token; deterministic."""
+    """Return a byte-level BPE in which each word or number (up to three digits) of `corpus` is one token; deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -55,7 +55,7 @@ def build_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
-    """The processor: pictures of any size are scaled to SIZE pixels, one tile, IMAGE_TOKENS tokens."""
+    """Return the processor: pictures of any size are scaled to SIZE pixels, one tile, IMAGE_TOKENS tokens."""
     edge = {"longest_edge": SIZE}
     images = Idefics3ImageProcessorPil(
         do_resize=True, size=edge, max_image_size=edge, do_image_splitting=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -64,7 +64,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
-    """The model with random weights (the caller seeds torch)."""
+    """Return the model with random weights (the caller seeds torch)."""
     token = tokenizer.convert_tokens_to_ids
     config = Idefics3Config(
         image_token_id=token(IMAGE),

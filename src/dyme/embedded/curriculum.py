@@ -1,4 +1,4 @@
-"""What the base is taught, as conversations made from a seed: captions, look-ups, short answers, loose thinking, and text.
+"""The base's training data, as conversations made from a seed: captions, look-ups, short answers, loose thinking, and text.
 
 Every conversation is a list of (prompt, answer) turns about one chart of the `pretrain` split, or about a table in words.
 """
@@ -22,19 +22,19 @@ Segments = list[tuple[str, bool]]
 
 
 def caption_turns(chart: Chart, rng: random.Random) -> Turns:
-    """Say what is there, in chart order or in an order asked for."""
+    """Return turns that state all names and values of a chart, in chart order or in a requested order."""
     turns = [(CAPTION, listing(chart.table) + "."), lookup_turn(chart.table, rng)]
     return turns if rng.random() < 0.5 else turns[::-1]
 
 
 def lookup_turn(table: Table, rng: random.Random) -> tuple[str, str]:
-    """Values by name, in an order of the asker's choice."""
+    """Return a turn that asks for values by name, in a random order, and answers it."""
     asked = rng.sample(table, len(table))
     return "List " + ", ".join(name for name, _ in asked) + ".", listing(tuple(asked)) + "."
 
 
 def direct_turns(chart: Chart, rng: random.Random) -> Turns:
-    """Short answers, with a caption or a look-up mixed in."""
+    """Return turns of short answers, with a caption or a look-up among them."""
     turns = [(f"{q.text()} {DIRECT}", q.solve(chart.table)) for q in (random_question(rng, chart.table) for _ in range(3))]
     extra = rng.random()
     if extra < 0.4:
@@ -45,14 +45,14 @@ def direct_turns(chart: Chart, rng: random.Random) -> Turns:
 
 
 def thinking_turns(chart: Chart, rng: random.Random) -> Turns:
-    """Loose thinking, as web text has it."""
+    """Return turns of loose thinking, like that of web text."""
     return [(f"{chart.question.text()} {THINK}", base_thinking(chart, rng))]
 
 
 def text_practice(rng: random.Random, statements: int = 7) -> Segments:
-    """A table in words and what follows from it, which is what a language model brings along; half are look-ups alone.
+    """Return a table in words and statements that follow from it, a language model's usual skill; half of the texts are only look-ups.
 
-    The listing and the questions cannot be foreseen and are not trained on.
+    The listing and the questions cannot be predicted and are not trained on.
     """
     chart = random_chart(rng, "pretrain")
     opening = rng.choice(("Observation: ", "The chart shows ", "I see ", ""))
@@ -69,7 +69,7 @@ def text_practice(rng: random.Random, statements: int = 7) -> Segments:
 
 
 def arithmetic(rng: random.Random, count: int = 16) -> Segments:
-    """Sums and differences of the sizes that the charts need; only results are trained on, operands being chance."""
+    """Return sums and differences of the sizes that the charts need; only results are trained on, because operands are random."""
     segments: Segments = []
     for _ in range(count):
         a, b = rng.randint(10, 99), rng.randint(10, 99)
@@ -82,7 +82,7 @@ def arithmetic(rng: random.Random, count: int = 16) -> Segments:
 
 
 def corpus(seed: int = 0, conversations: int = 3000) -> Iterator[str]:
-    """Text that holds every word and number of the task, for the tokenizer."""
+    """Yield text that holds every word and number of the task, for the tokenizer."""
     rng = random.Random(seed)
     yield f"User: Assistant: {CAPTION} List {THINK} {DIRECT} " + " ".join(NAMES)
     yield from (f" {n} {n}" for n in range(400))

@@ -1,7 +1,7 @@
 """Makes the embedded base from scratch: `python -m dyme.embedded.pretrain --out DIR` (CPU, two cores).
 
-Stages, by step: text alone (look-ups, statements, arithmetic: what a language model brings along), then captions and look-ups
-in pictures, then the mix (short answers, captions, a little loose thinking); some text goes on to the end. Muon for the
+Stages, by step: text alone (look-ups, statements, arithmetic: a language model's usual skills), then captions and look-ups
+in pictures, then the mix (short answers, captions, a little loose thinking); some text stays in until the end. Muon for the
 matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
 """
 
@@ -28,13 +28,13 @@ class Feed:
     """Endless training batches (input_ids [B, T], labels [B, T], pixel_values or None), from a seed."""
 
     def __init__(self, processor: Idefics3Processor, seed: int, rows: int, thinking: float) -> None:
-        """`rows` conversations a batch, a share `thinking` of the mix being loose thinking."""
+        """Make batches of `rows` conversations; the share `thinking` of the mix is loose thinking."""
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.rng, self.rows, self.thinking = random.Random(seed), rows, thinking
         self.image = architecture.FAKE + architecture.GLOBAL + architecture.IMAGE * architecture.IMAGE_TOKENS + architecture.FAKE
 
     def charts(self, stage: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Conversations about pictures; `stage` is "caption" or "mix"."""
+        """Return a batch of conversations about pictures; `stage` is "caption" or "mix"."""
         charts = [random_chart(self.rng, "pretrain") for _ in range(self.rows)]
         rows = []
         for chart in charts:
@@ -49,14 +49,14 @@ class Feed:
         return *self._pad(rows), pictures
 
     def text(self) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Tables in words and arithmetic."""
+        """Return a batch of tables in words and arithmetic."""
         rows = [
             curriculum.arithmetic(self.rng) if self.rng.random() < 0.4 else curriculum.text_practice(self.rng) for _ in range(self.rows)
         ]
         return *self._pad(rows), None
 
     def pixels(self, picture: Any) -> torch.Tensor:
-        """The processor's normalisation for a picture that already has the right size: [1, 3, H, W]."""
+        """Return the pixels [1, 3, H, W] of a picture that already has the right size, normalised as by the processor."""
         flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
         return (flat.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2).float()) / 127.5 - 1
 
@@ -83,7 +83,7 @@ class Feed:
 
 
 def build_optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for embeddings, norms, biases and the patch convolution."""
+    """Return Muon for the hidden matrices, AdamW for embeddings, norms, biases and the patch convolution."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -94,7 +94,7 @@ def build_optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> 
 
 
 def train(args: argparse.Namespace) -> None:
-    """Run all steps, logging to DIR/pretrain.jsonl and saving to DIR as it goes."""
+    """Run all steps, log to DIR/pretrain.jsonl and save to DIR from time to time."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tokenizer = architecture.build_tokenizer(curriculum.corpus())
@@ -135,20 +135,20 @@ def train(args: argparse.Namespace) -> None:
 def loss_of(
     model: Idefics3ForConditionalGeneration, ids: torch.Tensor, labels: torch.Tensor, pictures: torch.Tensor | None
 ) -> torch.Tensor:
-    """Mean cross-entropy over the labelled tokens; logits are computed for those alone."""
+    """Return the mean cross-entropy over the labelled tokens; logits are computed for those alone."""
     hidden = model.model(input_ids=ids, pixel_values=pictures, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
     return cross_entropy(model.lm_head(hidden[wanted]).float(), labels[:, 1:][wanted])
 
 
 def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, folder: Path) -> None:
-    """Write a standard folder in bfloat16."""
+    """Write a standard model folder with weights in bfloat16."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line; the defaults made the shipped base."""
+    """Return the options of the command line; the defaults made the shipped base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--steps", type=int, default=2100)

@@ -1,6 +1,6 @@
-"""What the base can do: `python -m dyme.embedded.profile [MODEL] [--items 1000]`, on fresh charts of the test split.
+"""The skills of the base: `python -m dyme.embedded.profile [MODEL] [--items 1000]`, on fresh charts of the test split.
 
-Captions (all names and values right, in chart order), short answers, and thinking as sampled; each with its 95 % interval.
+Figures of captions (all names and values right, in chart order), short answers and sampled thinking, each with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRESH = 1
 
 
 def captions(policy: Policy, samples: Sequence[Sample], config: Config) -> tuple[Figure, Figure]:
-    """Share of whole captions that are right, and of values."""
+    """Return the share of captions that are wholly right, and the share of right values."""
     asked = [replace(s, question=curriculum.CAPTION) for s in samples]
     said = [c.text for c in answer(policy, asked, config, "")]
     right = [[f"{f.subject} {f.value}" for f in s.facts] for s in samples]
@@ -34,7 +34,7 @@ def captions(policy: Policy, samples: Sequence[Sample], config: Config) -> tuple
 
 
 def profile(model: str, items: int) -> dict[str, Figure]:
-    """All figures of a model on `items` fresh charts."""
+    """Return all figures of a model on `items` fresh charts."""
     config = Config(model=ModelConfig(path=model), task=TaskConfig(seed=FRESH, test_size=items))
     samples, policy = charts.load(config.task, "test"), Policy.load(config.model)
     whole, values = captions(policy, samples, config)
@@ -44,7 +44,7 @@ def profile(model: str, items: int) -> dict[str, Figure]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="embedded", help="a checkpoint folder (default: %(default)s)")
     parser.add_argument("--items", type=int, default=1000, help="charts (default: %(default)s)")

@@ -1,1 +1,1 @@
-"""A model asked the items of a split: items, their metrics with intervals, and what these mean for a method."""
+"""Evaluation of a model on the items of a split: items, their metrics with intervals, and advice for each method."""

@@ -1,12 +1,12 @@
-"""What an evaluation asked and got, item by item, and the folder that keeps it; free of torch.
+"""The questions and answers of an evaluation, item by item, and the folder that keeps them; free of torch.
 
-    settings.json    what the items depend on: model files, prompts, rollout, task, seed, split (see `fingerprint`)
+    settings.json    everything that the items depend on: model files, prompts, rollout, task, seed, split (see `fingerprint`)
     items.jsonl      one line per item and prompt style, flushed as written
-    items-2.jsonl    those of process 2 of several, until the main process has merged them
-    figures.json     the figures, once all items are there
+    items-2.jsonl    the items of process 2 of several, until the main process has merged them
+    figures.json     the figures, after the last item
 
-The same command continues where it stopped: items in the folder are not asked again. Figures are always counted from items, so
-those of a stopped, sharded or repeated evaluation are those of an uninterrupted one.
+The same command continues a stopped evaluation: items in the folder are not asked again. Figures are always computed from items, so
+a stopped, sharded or repeated evaluation has the figures of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PACKAGES = ("dyme", "torch", "transformers")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What an evaluation asks: each item in the given styles, the first `sampled` ones k times more with thinking."""
+    """The plan of an evaluation: each item is asked once in each style, the first `sampled` items k more times with thinking."""
 
     prompts: tuple[PromptStyle, ...] = STYLES
     k: int = 8
@@ -54,13 +54,13 @@ class Plan:
     batch_items: int = BATCH_ITEMS
 
     def draws(self, index: int, style: PromptStyle) -> int:
-        """Completions that are sampled for an item, besides the greedy one."""
+        """Return the number of completions to sample for an item, besides the greedy one."""
         return self.k if style == "think" and index < self.sampled else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """Of one item's sampled completions: how many, and how many of them were right, in the format, and not cut off."""
+    """Counts of one item's sampled completions: all, right, in the format, and not cut off."""
 
     samples: int
     correct: int
@@ -70,7 +70,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One item of a split, asked in one style: the greedy completion and what the verifier says of it."""
+    """One item of a split, asked in one style: the greedy completion and its verdict."""
 
     index: int
     id: str
@@ -81,30 +81,30 @@ class Item:
     answer_kind: str
     completion: str
     answer: str | None
-    """What was compared; None if the completion does not parse or was cut off."""
+    """The answer that was compared; None if the completion does not parse or was cut off."""
     parsed: bool
-    """In the asked format; a direct answer is, unless it was cut off."""
+    """Whether it is in the asked format; a direct answer is, unless it was cut off."""
     correct: bool
     score: float
     """The task's metric, in [0, 1]."""
     reason: str
-    """Why it is not correct: wrong answer, cut off, no marker, ..."""
+    """Reason why it is not correct: wrong answer, cut off, no marker, ..."""
     tokens: int
     finished: bool
     statements: tuple[int, int] | None = None
     """Statements in the thinking: (true of the facts, all); None without thinking or facts."""
     sampled: Drawn | None = None
     picture: str = ""
-    """What it shares with other questions, by content (`picture_of`); "" for nothing."""
+    """Name of the pictures or facts that it may share with other questions (`picture_of`); "" without any."""
 
     @property
     def key(self) -> Key:
-        """Place and style."""
+        """Return index and style."""
         return self.index, self.prompt
 
 
 def picture_of(sample: Sample) -> str:
-    """A name for the content of a question's pictures, or of the facts that stand in their place; "" if it has neither."""
+    """Return a name for the content of a question's pictures, or of the facts in their place; "" if it has neither."""
     content: list[object] = [source.key for source in sample.images] or [(fact.subject, fact.value) for fact in sample.facts]
     return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16] if content else ""
 
@@ -123,14 +123,14 @@ class ItemFolder:
             raise RunError(f"{path} is a file; choose another --out")
         if (path / "settings.json").is_file() or not path.exists():
             return
-        if any(entry.name not in (lock.NAME, ".settings.json.tmp") for entry in path.iterdir()):  # the latter: of a killed process
+        if any(entry.name not in (lock.NAME, ".settings.json.tmp") for entry in path.iterdir()):  # the latter is left by a killed process
             raise RunError(f"{path} holds files that are not an evaluation; choose another --out")
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any], *, make: bool = True) -> ItemFolder:
-        """The folder of an evaluation with these settings, made if it is new and `make`.
+        """Return the folder of an evaluation with these settings, created if it is absent and `make` is True.
 
-        Raises RunError, naming what differs, if it holds one with other settings.
+        Raises RunError, naming the differences, if it holds an evaluation with other settings.
         """
         cls.check_place(path)
         file = path / "settings.json"
@@ -151,7 +151,7 @@ class ItemFolder:
         return cls(path)
 
     def items(self) -> dict[Key, Item]:
-        """What is there so far, by any process, in order; raises RunError for a damaged line."""
+        """Return the items so far, of all processes, in order; raises RunError for a damaged line."""
         found = [_item(row, file) for file in self._files() for row in read_rows(file, schema.LINES["items.jsonl"])]
         return dict(sorted({item.key: item for item in found}.items(), key=lambda pair: (pair[0][0], STYLES.index(pair[0][1]))))
 
@@ -174,7 +174,7 @@ class ItemFolder:
 
 
 def fingerprint(config: Config, model: str, samples: Sequence[Sample], split: str, plan: Plan) -> dict[str, Any]:
-    """All that the items of an evaluation depend on, for settings.json; `model` is a checkpoint folder or a hub id.
+    """Return everything that the items of an evaluation depend on, for settings.json; `model` is a checkpoint folder or a hub id.
 
     A folder's files are known by size and time. A hub id is known by its name alone.
     """
@@ -210,7 +210,7 @@ def _version(package: str) -> str | None:
 
 
 def _differences(held: Any, wanted: Any, name: str = "") -> list[str]:
-    """Names of the settings that differ; of a model's files and of the items only that they do."""
+    """Return names of the settings that differ; of a model's files and of the items, only the fact that they differ."""
     if isinstance(held, dict) and isinstance(wanted, dict) and name not in ("model", "items"):
         keys = sorted(held.keys() | wanted.keys())
         return [d for key in keys for d in _differences(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)]
@@ -218,7 +218,7 @@ def _differences(held: Any, wanted: Any, name: str = "") -> list[str]:
 
 
 def _row(item: Item) -> dict[str, Any]:
-    """An item as a line; what it does not have is left out."""
+    """Return an item as a line, without fields that have no value."""
     lacking = () if item.picture else ("picture",)
     return {name: value for name, value in asdict(item).items() if name == "answer" or (value is not None and name not in lacking)}
 
@@ -235,7 +235,7 @@ def _item(row: Mapping[str, Any], file: Path) -> Item:
 
 
 def _drop_half_line(file: Path) -> None:
-    """Cut off what a killed process left after the last line end."""
+    """Remove the half-written line that a killed process left after the last line end."""
     if not file.exists():
         return
     with file.open("rb+") as out:

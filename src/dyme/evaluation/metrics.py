@@ -5,7 +5,7 @@ interval (1927) at its effective number of observations: their number over the d
 cluster-robust variance to that of independent observations. Residuals are corrected for their leverage as by Bell and McCaffrey (2002),
 and few clusters by the ratio of Student quantiles as by Korn and Graubard (1998), with Kish's effective number of clusters. A mean has
 the normal interval with the same variance and the same ratio. With one question a picture, both are the plain ones.
-`benchmarks/intervals.py` measures how often they hold the truth.
+`benchmarks/intervals.py` measures how often the intervals hold the true value.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def _wilson_bounds(p: float, n: float) -> tuple[float, float]:
 
 
 def clustered(hits: Sequence[float], sizes: Sequence[float]) -> Figure:
-    """A share of observations that come in clusters: hits[i] of sizes[i] in cluster i; n counts the observations.
+    """Return a share of clustered observations: hits[i] of sizes[i] in cluster i; n counts the observations.
 
-    Where all are hits or none is, or all clusters have the same share, each cluster counts as one observation.
+    If all observations are hits, or none is, or all clusters have the same share, each cluster counts as one observation.
     """
     total = round(math.fsum(sizes))
     if not total:
@@ -63,7 +63,7 @@ def clustered(hits: Sequence[float], sizes: Sequence[float]) -> Figure:
 
 
 def _variance(sums: Sequence[float], sizes: Sequence[float], ratio: float) -> tuple[float, float]:
-    """Cluster-robust variance of a ratio of sums to sizes; how much wider an interval is for there being few clusters."""
+    """Return the cluster-robust variance of a ratio of sums to sizes, and the factor that widens an interval of few clusters."""
     total = math.fsum(sizes)
     if max(sizes) >= total:
         return 0.0, 1.0
@@ -74,7 +74,7 @@ def _variance(sums: Sequence[float], sizes: Sequence[float], ratio: float) -> tu
 
 @lru_cache(maxsize=1024)
 def t95(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t, to 0.005 (Abramowitz and Stegun, 26.7.5; for 1 and 2 degrees of freedom exactly)."""
+    """Return the two-sided 95 % quantile of Student's t, to 0.005 (Abramowitz and Stegun, 26.7.5; exact for 1 and 2 degrees of freedom)."""
     if freedom < 3:
         return (12.706204736432095, 4.302652729911275)[freedom - 1]
     z, v = Z95, freedom
@@ -86,7 +86,7 @@ def t95(freedom: int) -> float:
 
 
 def mean(values: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
-    """A mean with its normal interval; clusters[i] names what value i shares with others, "" nothing (without `clusters`, none does)."""
+    """Return a mean with its normal interval; clusters[i] names the cluster of value i, "" for one of its own, as without `clusters`."""
     n = len(values)
     if n == 0:
         return Figure(0.0, 0.0, 0.0, 0)
@@ -97,7 +97,7 @@ def mean(values: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
 
 
 def mean_score(scores: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
-    """The mean of scores in [0, 1]; a share's interval where all are 0 or 1, else the normal one, kept within [0, 1]."""
+    """Return the mean of scores in [0, 1], with a share's interval if all are 0 or 1, else the normal interval cut to [0, 1]."""
     if all(score in (0, 1) for score in scores):
         return share(scores, clusters=clusters)
     found = mean(scores, clusters)
@@ -105,12 +105,12 @@ def mean_score(scores: Sequence[float], clusters: Sequence[str] = ()) -> Figure:
 
 
 def share(hits: Sequence[float], sizes: Sequence[float] = (), clusters: Sequence[str] = ()) -> Figure:
-    """`clustered`, of hits[i] in sizes[i] observations (by default one); clusters[i] is as for `mean`."""
+    """Return the share of hits[i] in sizes[i] observations (default: one), as `clustered` does; clusters[i] is as for `mean`."""
     return clustered(*_summed(hits, sizes or [1.0] * len(hits), clusters))
 
 
 def _summed(values: Sequence[float], sizes: Sequence[float], clusters: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Sums of values and sizes by cluster."""
+    """Return the sums of values and of sizes by cluster."""
     sums: dict[str | int, list[float]] = {}
     for k, (value, size, name) in enumerate(zip(values, sizes, clusters or [""] * len(values), strict=True)):
         own = sums.setdefault(name or k, [0.0, 0.0])
@@ -125,7 +125,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def figures(items: Sequence[Item]) -> dict[str, Any]:
-    """All figures of a model from the items of a split, in order, asked to think, to answer at once, or both ways.
+    """Compute all figures of a model from the items of a split, in order, asked to think, to answer at once, or both ways.
 
     Returns {"metrics": name -> Figure as a dict, "by_kind": ..., "by_answer_kind": ..., "examples": [...]}, ready for JSON.
     """
@@ -181,9 +181,9 @@ def sampled_figures(thought: Sequence[Item]) -> dict[str, Figure]:
 
 
 def by_answer_kind(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """Accuracy, and the score of soft metrics, by how answers are compared, if that differs within the split.
+    """Return accuracy, and the score of soft metrics, by answer kind; empty if the split has one kind.
 
-    Where some answers are open, "closed" sums up all that are not, for medical papers report closed accuracy and open recall.
+    If some answers are open, "closed" sums up all others, because medical papers report closed accuracy and open recall.
     """
     kinds = sorted({i.answer_kind for i in items})
     if len(kinds) < 2:
@@ -200,7 +200,7 @@ def _pictures(items: Sequence[Item]) -> list[str]:
 
 
 def _share(items: Sequence[Item], hits: Sequence[float], sizes: Sequence[float] = ()) -> Figure:
-    """A share of what the items hold, clustered by picture."""
+    """Return a share of the items' observations, clustered by picture."""
     return share(hits, sizes, _pictures(items))
 
 
@@ -221,7 +221,7 @@ def _scores(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _examples(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return the first items as examples: the thinking completion, else the direct one, and the direct one beside it."""
+    """Return the first items as examples: the thinking completion if there is one, and the direct one."""
     shown: dict[int, dict[str, Item]] = {}
     for item in items:
         if item.index in shown or len(shown) < EXAMPLES:

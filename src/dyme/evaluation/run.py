@@ -1,8 +1,8 @@
-"""Evaluation: a model is asked each item of a split, and the verifier that training uses judges its answers.
+"""Evaluation: ask a model each item of a split, and judge its answers by the verifier of training.
 
-Accuracy with the instruction to think and with that to answer at once are both reported unless only one was asked for, since a
-small model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do not
-depend on where an evaluation was stopped; all completions of a batch share one pass of its images through the vision tower.
+Accuracy with the instruction to think and accuracy with the instruction to answer at once are both reported, unless one is chosen:
+a small model often does better without thinking. Batches are filled in the order of the items up to a budget of tokens, so they do
+not depend on where an evaluation was stopped; all completions of a batch share one pass of its images through the vision tower.
 Several processes take every n-th item each.
 """
 
@@ -41,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An item with its encoded prompts, one per style that is still wanted."""
+    """An item with its encoded prompts, one per style still to be asked."""
 
     index: int
     sample: Sample
@@ -49,7 +49,7 @@ class Asked:
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest prompt."""
+        """Return the tokens of its longest prompt."""
         return max(len(prompt.token_ids) for prompt in self.prompts.values())
 
 
@@ -74,11 +74,11 @@ def run_evaluation(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """`evaluate`'s figures of the checkpoint `config.model.path`, by all processes of the launch, each of which gets them.
+    """Evaluate the checkpoint `config.model.path` by all processes of the launch, and return `evaluate`'s figures on each.
 
     With a `folder`, items that it holds are not asked again, and new ones are written to it batch by batch. The model is only
-    loaded where there is something to ask; `note` gets what a user should know of how it is read. Raises ModelError where a batch does
-    not fit in the device's memory.
+    loaded if there are items to ask; `note` gets lines for the user on how the model was read. Raises ModelError if a batch does not fit
+    in the device's memory.
     """
     together(lambda: check_config(config))
     launch = state()
@@ -120,7 +120,7 @@ def ask(
     policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
     progress: Progress | None = None, what: str = "completions", done: int = 0,
 ) -> Iterator[list[Item]]:  # fmt: skip
-    """The wanted items, a batch at a time; progress counts completions, `done` of which were there before."""
+    """Yield the wanted items, a batch at a time; progress counts completions, `done` of which existed before."""
     total = done + sum(1 + plan.draws(*key) for key in wanted)
     if progress:
         progress(what, done, total)
@@ -135,7 +135,7 @@ def ask(
 def batches(
     policy: Policy, samples: Sequence[Sample], config: Config, plan: Plan, wanted: Collection[Key]
 ) -> Iterator[list[Asked]]:  # fmt: skip
-    """Items in order, as many at a time as fit in the plan's tokens with one completion each; at least one."""
+    """Yield the items in order, as many at a time as fit in the plan's tokens with one completion each; at least one."""
     instructions = {"think": config.task.think_prompt, "direct": config.task.direct_prompt}
     own = [(k, styles) for k in range(len(samples)) if (styles := [style for style in plan.prompts if (k, style) in wanted])]
 
@@ -162,7 +162,7 @@ def batches(
 
 
 def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rules, plan: Plan) -> list[Item]:
-    """A batch's items: the greedy completions of both styles, then the sampled ones."""
+    """Return a batch's items: the greedy completions of both styles, then the sampled ones."""
     greedy = {
         style: _complete(policy, own, config, style, greedy=True, rows=BATCH_ITEMS)
         for style in plan.prompts
@@ -198,7 +198,7 @@ def answer(policy: Policy, samples: Sequence[Sample], config: Config, instructio
 def _complete(
     policy: Policy, batch: Sequence[Asked], config: Config, style: PromptStyle, *, greedy: bool, rows: int
 ) -> dict[int, tuple[Completion, ...]]:
-    """Completions by place; sampled ones have seeds of their own."""
+    """Return completions by place; each sampled one has its own seed."""
     prompts = [asked.prompts[style] for asked in batch]
     seeds = [hf.seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
     found = hf.sample(policy, prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
@@ -215,7 +215,7 @@ def _thought(index: int, sample: Sample, completion: Completion, rules: Rules) -
 
 
 def _direct(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:
-    """A direct answer counts unless it was cut off; it may open with the marker."""
+    """Return the item of a direct answer, which counts unless it was cut off; it may open with the marker."""
     item = _item(index, sample, completion, "direct")
     if not completion.finished:
         return replace(item, reason="cut off")
@@ -225,7 +225,7 @@ def _direct(index: int, sample: Sample, completion: Completion, rules: Rules) ->
 
 
 def _item(index: int, sample: Sample, completion: Completion, style: PromptStyle) -> Item:
-    """An item that is not judged yet."""
+    """Return an item that is not judged yet."""
     return Item(
         index=index, id=sample.id, prompt=style, question=sample.question, gold=sample.answer, kind=sample.kind,
         answer_kind=sample.answer_kind, completion=completion.text, answer=None, parsed=False, correct=False, score=0.0, reason="",

@@ -1,1 +1,1 @@
-"""From a run folder to one self-contained HTML page; nothing here needs torch, a server or the network."""
+"""One self-contained HTML page from a run folder; nothing here needs torch, a server or the network."""

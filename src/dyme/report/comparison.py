@@ -99,7 +99,7 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every metric's name, the accuracies first."""
+    """Return every metric's name, the accuracies first."""
     return sorted(dict.fromkeys(name for row in rows for name in _metrics(row)), key=rank)
 
 
@@ -117,7 +117,7 @@ def _cells(row: Mapping[str, Any], names: Sequence[str], columns: Sequence[str] 
 
 
 def _summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds for a file that brings no summary; an interval only where there is one seed."""
+    """Return means over seeds, for a file without a summary; with an interval only if there is one seed."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((_method(row), _traces(row)), []).append(row)
@@ -133,7 +133,7 @@ def _summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: Mapping[str, str]) -> list[Plot]:
-    """A bar chart of each accuracy, or of the first metric if there is none."""
+    """Return a bar chart of each accuracy, or of the first metric if there is no accuracy."""
     out = []
     for k, name in enumerate([n for n in names if rank(n) < OTHER] or names[:1]):
         found = [(row, metric) for row in summary if (metric := _metrics(row).get(name)) and metric["value"] is not None]
@@ -145,7 +145,7 @@ def _bars(summary: Sequence[Mapping[str, Any]], names: Sequence[str], palette: M
 
 
 def _shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows with the methods' settings left out of their names, but where they tell two apart."""
+    """Return the rows with the methods' settings left out of their names, except where only the settings distinguish two methods."""
     full = dict.fromkeys(map(_method, rows))
     bare = [label(name.partition("+")[0]) for name in full]
     names = {name: short if bare.count(short) == 1 else name.replace("+", " ") for name, short in zip(full, bare, strict=True)}
@@ -158,7 +158,7 @@ def _label(row: Mapping[str, Any]) -> str:
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], palette: Mapping[str, str]) -> list[Plot]:
-    """Accuracy over prompts for each quality of traces, one line per method: the mean over its seeds."""
+    """Return plots of accuracy over prompts for each trace quality, with one line per method: the mean over its seeds."""
     qualities = list(dict.fromkeys(_traces(row) for row in rows if _traces(row) != _ANY)) or [_ANY]
     out = []
     for k, traces in enumerate(qualities):
@@ -180,7 +180,7 @@ def _curve(method: str, colour: str, rows: Sequence[Mapping[str, Any]]) -> Line 
 
 
 def _link(run: object, results: Path, out: Path) -> str | None:
-    """Address of a run's own page relative to `out`, if there is one below the folder of `results`."""
+    """Return the address of a run's own page relative to `out`, if there is such a page below the folder of `results`, else None."""
     if not isinstance(run, str) or not run or "\0" in run:
         return None
     here, page = results.resolve().parent, (results.parent / run / "report.html").resolve()

@@ -32,7 +32,7 @@ class Tile(NamedTuple):
 def write_page(run: Path, out: Path | None = None) -> Path:
     """Write the page about the run folder `run` to `out` (report.html in the folder) and return its path.
 
-    Works on a run that is still going, or that never rolled out. Raises RunError if `run` is not a run folder.
+    Works on a run that is still training, or that never rolled out. Raises RunError if `run` is not a run folder.
     """
     folder = RunFolder.open(run)
     settings, records, evaluations = folder.settings(), folder.steps(), folder.evaluations()
@@ -65,7 +65,7 @@ def _setting(settings: Mapping[str, Any], section: str, key: str) -> str:
 
 
 def _method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
-    """The method's own name, where the run recorded it."""
+    """Return the method's own name, if the run recorded it, else the name in the settings."""
     recorded = folder.versions().get("method")
     return (
         str(recorded["name"])
@@ -106,7 +106,7 @@ def _tiles(
 
 
 def _best(folder: RunFolder) -> list[Tile]:
-    """The best checkpoint, if it is kept."""
+    """Return a tile for the best checkpoint, if it is kept."""
     best = folder.best()
     return [Tile(f"best {words(best['metric'])}", figure(best["metric"], best["value"]), f"step {best['step']}, kept")] if best else []
 
@@ -133,14 +133,14 @@ def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _breakdown(parts: Mapping[str, Any]) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, dict[str, Any]]]]]:
-    """(name, label) of the metrics of a breakdown, and the metrics of each part."""
+    """Return (name, label) of the metrics of a breakdown, and the metrics of each part."""
     kinds = {kind: m if isinstance(m, Mapping) and "value" not in m else {"accuracy": m} for kind, m in parts.items()}
     names = sorted({name: None for metrics in kinds.values() for name in metrics}, key=rank)
     return [(name, words(name)) for name in names], {kind: [(n, measured(m.get(n))) for n in names] for kind, m in kinds.items()}
 
 
 def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, label, metric) of an evaluation, the accuracies first."""
+    """Return (name, label, metric) of an evaluation, the accuracies first."""
     metrics = row.get("metrics", {})
     return [(name, words(name), measured(metrics[name])) for name in sorted(metrics, key=rank)]
 
@@ -179,7 +179,7 @@ def _plots(
 
 
 def _courses(evaluations: Iterable[Mapping[str, Any]], prompts: Mapping[int, float]) -> list[Plot]:
-    """One figure for each evaluation that was made at more than one step."""
+    """Return one plot for each evaluation that was made after more than one step."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in evaluations:
         rows.setdefault(row["name"], []).append(row)
@@ -204,7 +204,7 @@ def _course(metric: str, points: Sequence[Mapping[str, Any]], prompts: Mapping[i
 
 
 def _figures(records: Sequence[StepRecord], prompts: Mapping[int, float]) -> list[Plot]:
-    """Every figure that the training loop recorded, as it is named there."""
+    """Return a plot of every figure that the training loop recorded, under its name there."""
     names = list(dict.fromkeys(name for r in records for name in r.metrics))[:_MOST_FIGURES]
     x = [prompts[r.step] for r in records]
     series = [Line(name, [r.metrics.get(name, math.nan) for r in records], "c1") for name in names]

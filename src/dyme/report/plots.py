@@ -1,6 +1,6 @@
-"""Small inline SVG figures, drawn by matplotlib's object interface and coloured by the page's style sheet.
+"""Small inline SVG plots, drawn by matplotlib's object interface and coloured by the page's style sheet.
 
-Colours are drawn as placeholders and replaced by CSS variables, so that one figure serves light and dark; text stays text.
+Colours are drawn as placeholders and replaced by CSS variables, so that one plot fits the light and the dark page; text stays text.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Line:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     x: Sequence[float] = ()
-    """Its own x values, where series do not share theirs."""
+    """The series' own x values, if the series of a plot do not share them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure for the page: its SVG, its caption, and a legend of (label, colour)."""
+    """A plot for the page: its SVG, its caption, and a legend of (label, colour)."""
 
     caption: str
     svg: Markup
@@ -57,7 +57,7 @@ class Plot:
 
 
 def lines(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str, percent: bool = False) -> Plot:
-    """Noisy series over a run: the raw values faint, a moving average on top. `x` serves the series without their own."""
+    """Plot noisy series over a run: the raw values faint, a moving average on top. `x` is for series without their own x values."""
     figure, axes = _axes(xlabel, percent)
     for line in series:
         at = line.x or x
@@ -68,7 +68,7 @@ def lines(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *
 
 
 def areas(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str) -> Plot:
-    """Shares that sum to one, stacked: moving averages filled, the raw boundaries faint."""
+    """Plot shares that sum to 1, stacked: moving averages filled, the raw boundaries faint."""
     figure, axes = _axes(xlabel, percent=True)
     x = [x[0] - 0.5, x[0] + 0.5] if len(x) == 1 else x
     stretched = [list(line.y) * (len(x) // len(line.y)) for line in series]
@@ -83,7 +83,7 @@ def areas(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *
 
 
 def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, percent: bool = True) -> Plot:
-    """Few measured points per series, with intervals where known; nothing smoothed."""
+    """Plot a few measured points per series, with intervals if known, without smoothing."""
     figure, axes = _axes(xlabel, percent)
     for line in series:
         axes.plot(line.x, line.y, color=_code(line.colour), linewidth=1.3, marker="o", markersize=3)
@@ -94,7 +94,7 @@ def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, perc
 
 
 def bars(name: str, caption: str, rows: Sequence[tuple[str, str, float, float | None, float | None]], *, percent: bool = True) -> Plot:
-    """Horizontal bars of (label, colour, value, low, high), from top to bottom, with the interval as a whisker."""
+    """Plot horizontal bars of (label, colour, value, low, high), from top to bottom, with the interval as a whisker."""
     figure, axes = _axes("", percent=False, height=0.5 + 0.24 * len(rows))
     places = range(len(rows))
     axes.barh(places, [row[2] for row in rows], color=[_code(row[1]) for row in rows], alpha=0.78, height=0.68)
@@ -159,17 +159,17 @@ def _svg(figure: Figure, name: str, description: str) -> Markup:
     assert view, "matplotlib's SVG has a viewBox"
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<style[^<]*</style>", "", body).replace("xlink:href", "href")
-    body = re.sub(r'\bid="|(?<=href=")#|(?<=url\()#', lambda m: f"{m[0]}{name}-", body)  # ids are unique on the page
+    body = re.sub(r'\bid="|(?<=href=")#|(?<=url\()#', lambda m: f"{m[0]}{name}-", body)  # so that ids are unique on the page
     for variable in _VARIABLES:
         body = body.replace(_code(variable), f"var(--{variable})")
     return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{html.escape(description)}">{body}')
 
 
 def _code(variable: str) -> str:
-    """The placeholder colour of a CSS variable."""
+    """Return the placeholder colour of a CSS variable."""
     return f"#0b{_VARIABLES.index(variable):02x}e7"
 
 
 def colours(names: Sequence[str]) -> Mapping[str, str]:
-    """A colour for each distinct name, in order; beyond the palette's end it starts again."""
+    """Return a colour for each distinct name, in order; after the palette's last colour it starts again."""
     return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(dict.fromkeys(names))}

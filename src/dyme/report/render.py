@@ -1,4 +1,4 @@
-"""Templates, and the few ways in which text, numbers and pictures enter a page. Everything else is escaped by Jinja2."""
+"""Templates, and the functions that put text, numbers and pictures into a page. Jinja2 escapes everything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = 3
 
 
 def render(template: str, out: Path, **values: Any) -> Path:
-    """Fill a template of this folder and write it to `out`; a value that is missing is an error."""
+    """Fill a template of this folder, write it to `out` and return that path; a missing value is an error."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -35,35 +35,35 @@ def render(template: str, out: Path, **values: Any) -> Path:
 
 
 def rank(name: str) -> int:
-    """Place of a metric where metrics are listed: the accuracies first, then pass@k; the others keep their order after them."""
+    """Return the rank of a metric in lists: the accuracies first, then pass@k, then the others in their order."""
     return 0 if name == "think_accuracy" else 1 if name == "direct_accuracy" else 2 if name.startswith("pass_at_") else OTHER
 
 
 def words(name: str) -> str:
-    """A metric's name as shown."""
+    """Return a metric's name as shown."""
     return name.replace("_", " ").replace("/", ": ")
 
 
 def measured(metric: Any) -> dict[str, Any]:
-    """A metric with all its keys; a bare number is one without an interval, and one of no observations has no value."""
+    """Return a metric with all its keys; a bare number becomes a metric without an interval, and one of no observations has no value."""
     found = {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
     return found | ({} if found["n"] != 0 else {"value": None, "low": None, "high": None})
 
 
 def script(name: str) -> tuple[Markup, str]:
-    """A script of this folder, and the source expression that lets it alone run under a content security policy."""
+    """Return a script of this folder, and the source expression of a content security policy that allows only this script."""
     text = _own(name)
     return text, "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
 def script_json(value: Any) -> Markup:
-    """JSON for a script element: no <, > or &, so no tag can begin or end in it, and no U+2028 or U+2029, once line ends in scripts."""
+    """Return JSON for a script element: without <, > and &, so that it holds no tag, and without U+2028 and U+2029, old line ends."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}))
 
 
 def data_uri(file: Path) -> str:
-    """A stored picture as a data URI, as JPEG where its PNG would be heavy."""
+    """Return a stored picture as a data URI, as JPEG if its PNG would be large."""
     content = file.read_bytes()
     if len(content) <= _SMALL_PNG:
         return "data:image/png;base64," + base64.b64encode(content).decode()
@@ -74,7 +74,7 @@ def data_uri(file: Path) -> str:
 
 
 def figure(name: str, value: Any) -> str:
-    """A metric's value as shown: a share as percent, anything else as a number, what is missing as a dash."""
+    """Return a metric's value as shown: a share in percent, another value as a number, a missing value as a dash."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "–" if value is None or isinstance(value, float) else str(value)
     if 0 <= value <= 1 and not name.lower().endswith(_PLAIN):
@@ -83,7 +83,7 @@ def figure(name: str, value: Any) -> str:
 
 
 def interval(name: str, metric: Mapping[str, Any]) -> str:
-    """A metric's 95 % interval as shown, or nothing."""
+    """Return a metric's 95 % interval as shown, "" without one."""
     low, high = metric.get("low"), metric.get("high")
     return "" if low is None or high is None else f"{figure(name, low)} – {figure(name, high)}".replace(" % –", " –")
 

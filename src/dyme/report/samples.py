@@ -17,9 +17,9 @@ _LONGEST, _MOST_FACTS = 4000, 60
 
 
 def choose_steps(pictured: Mapping[int, int]) -> list[int]:
-    """First, last and evenly spaced steps; between them, the nearest ones that kept pictures, if any did.
+    """Return the first, the last and evenly spaced steps; between them, the nearest steps that kept pictures, if any did.
 
-    `pictured` counts, per step, the groups whose picture is in the run folder.
+    `pictured` maps a step to the number of its groups whose picture is in the run folder.
     """
     steps = sorted(pictured)
     if len(steps) <= STEPS:
@@ -32,7 +32,7 @@ def choose_steps(pictured: Mapping[int, int]) -> list[int]:
 
 
 def choose(run: RunFolder) -> dict[str, Any]:
-    """The payload of the page: groups, their pictures, and what there is to filter by."""
+    """Return the data of the page's browser: groups, their pictures, and the values to filter by."""
     pictured: Counter[int] = Counter()
     total = 0
     for row in run.rollouts():
@@ -54,7 +54,7 @@ def choose(run: RunFolder) -> dict[str, Any]:
 
 
 def _rows(run: RunFolder, steps: Sequence[int]) -> list[dict[str, Any]]:
-    """Groups of the chosen steps, those with a picture first, each step up to its share of GROUPS."""
+    """Return groups of the chosen steps, those with a picture first, each step up to its share of GROUPS."""
     found: dict[int, list[dict[str, Any]]] = {step: [] for step in steps}
     for row in run.rollouts():
         if row["step"] in found:
@@ -98,7 +98,7 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 
 def picture(run: RunFolder, name: object) -> str | None:
-    """Data URI of a picture that an evaluation names, by path or key; nothing outside the run's own pictures is ever read."""
+    """Return the data URI of a picture that an evaluation names, by path or key; only the run's own pictures are read."""
     if not isinstance(name, str) or not name or "\0" in name:
         return None
     folder = (run.path / "images").resolve()

@@ -1,4 +1,4 @@
-"""What a run did at each step, added up from its rollouts."""
+"""Totals of each step of a run, computed from its rollouts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StepTotals:
 
     @property
     def groups(self) -> int:
-        """Number of groups."""
+        """Return the number of groups."""
         return self.modes.total()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -43,11 +43,11 @@ class StepTotals:
                 self._put(f"reward/{name}", value)
 
     def mean(self, name: str) -> float:
-        """Mean of a figure over this step; nan if there is none (a failed judge counts neither way)."""
+        """Return the mean of a figure over this step; nan without values (a failed judge is not counted)."""
         return self.sums[name] / self.counts[name] if self.counts[name] else math.nan
 
     def share(self, mode: str) -> float:
-        """Share of the groups in this mode."""
+        """Return the share of the groups in this mode, in [0, 1]."""
         return self.modes[mode] / self.groups if self.groups else math.nan
 
     def _put(self, name: str, value: float | None) -> None:
@@ -57,7 +57,7 @@ class StepTotals:
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> list[StepTotals]:
-    """Totals of each step, in the order of steps."""
+    """Return the totals of each step, in the order of steps."""
     steps: dict[int, StepTotals] = {}
     for row in rows:
         steps.setdefault(row["step"], StepTotals(row["step"])).add(row)
@@ -65,25 +65,25 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> list[StepTotals]:
 
 
 def prompts_seen(records: Sequence[StepRecord], steps: Sequence[StepTotals]) -> dict[int, float]:
-    """Prompts seen by the end of each step: as the records say, else the groups counted up."""
+    """Return the prompts seen by the end of each step: from the records, else by counting the groups."""
     counted = dict(zip((s.step for s in steps), itertools.accumulate(s.groups for s in steps), strict=True))
     return {**counted, **{r.step: r.prompts for r in records}}
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Centred moving average over about a twelfth of the run (shorter at the ends); passes over nan."""
+    """Return a centred moving average over about a twelfth of the run (shorter at the ends); nan values are skipped."""
     half = len(values) // 24
     windows = (values[max(0, k - half) : k + half + 1] for k in range(len(values)))
     return [mean(window) for window in windows]
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of the finite values; nan if there is none."""
+    """Return the mean of the finite values; nan without any."""
     finite = [v for v in values if math.isfinite(v)]
     return sum(finite) / len(finite) if finite else math.nan
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """Means over the first and over the last tenth of a run (at least one step each)."""
+    """Return the means over the first and over the last tenth of a run (at least one step each)."""
     tenth = max(1, len(values) // 10)
     return mean(values[:tenth]), mean(values[-tenth:])

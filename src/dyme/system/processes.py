@@ -147,7 +147,7 @@ def _take_back(place: Path, made: list[Path]) -> None:
 
 
 def _shows(place: Path) -> bool:
-    """Return whether another process's file appears here within PATIENCE; listing its folder bypasses the caches of network file systems."""
+    """Return whether another process's file appears within PATIENCE; listing its folder bypasses the caches of network file systems."""
     until = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):

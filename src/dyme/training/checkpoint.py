@@ -52,9 +52,9 @@ def open_run(
     config: Config, accelerator: Accelerator, samples: Sequence[Sample], resume: bool, method: Method[Any] | None = None,
     validation: Sequence[Sample] = (),
 ) -> RunFolder:  # fmt: skip
-    """Create the run folder, or open it to resume; raises RunError for a folder that cannot be used, or a run that began with other samples.
+    """Create the run folder, or open it to resume; raises RunError for an unusable folder or a run that began with other samples.
 
-    Raises ConfigError for processes without a prompt, that split the model's weights between them, or that do not all
+    Raises ConfigError for processes without a prompt, that split the model's weights among them or do not all
     see the run folder.
     """
     if accelerator.num_processes > config.train.prompts_per_step:
