@@ -45,7 +45,7 @@ def _leaders(study: Study, method: str) -> list[str]:
 
 
 def _tuned(study: Study, method: str, chosen: dict[str, Rates]) -> tuple[tuple[str, float | None], ...]:
-    """Return the method's settings that are learning rates: the recipe's, or, under a grid, the rates chosen for the methods they follow."""
+    """Return the method's settings that are learning rates: the recipe's, or, under a grid, the rates of the methods they follow."""
     found = study.method_of(method)
     if found is None:
         return ()

@@ -1,1 +1,1 @@
-"""Other libraries' trainers, called as they are, on dyme's loop."""
+"""Trainers with the arguments of other libraries' trainers, on dyme's loop."""

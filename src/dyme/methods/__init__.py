@@ -1,8 +1,8 @@
 """Methods: from the verdicts of a group to the branches that the update trains on. The method is the algorithm.
 
-`method.name` in a recipe is a key of METHODS, or stands for a method of the user's ("mine.py:METHOD"); `dyme methods` lists what ships.
-All run through one loop, one verifier and one budget, and nothing outside this folder knows a method's name. Plain Python, no torch. To
-add one, write a file that ends in a `METHOD`, and name it here (docs/methods.md).
+`method.name` in a recipe is a key of METHODS or names a user's method ("mine.py:METHOD"); `dyme methods` lists what ships.
+All methods run through one loop, one verifier and one budget, and nothing outside this folder knows a method's name. Plain Python, no torch. To
+add a method, write a file that ends in a `METHOD`, and name it here (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ METHODS: dict[str, Method[Any]] = {one.name: one for one in (sft.METHOD, grpo.ME
 
 
 def find(name: str, option: str = "method.name") -> Method[Any]:
-    """The method that `name` stands for: one that ships, or one of the user's, which is looked over first.
+    """Return the method of that name: one that ships, or a user's, which is checked first.
 
-    Raises ConfigError for an unknown name, naming the nearest right one, and for what is no method.
+    Raises ConfigError for an unknown name, naming the nearest known name, and for an object that is not a method.
     """
     given = plugins.is_known(name, "methods")
     if name in METHODS and not given:
@@ -42,12 +42,12 @@ def find(name: str, option: str = "method.name") -> Method[Any]:
 
 
 def method_of(config: Config) -> Method[Any]:
-    """The method that a config names. Raises ConfigError as `find` does, and for settings that the method does not have or take."""
+    """Return the method that a config names. Raises ConfigError as `find` does, and for settings that the method does not have or take."""
     method = find(config.method.name)
     method.settings_of(config)
     return method
 
 
 def known_elsewhere(key: str) -> list[str]:
-    """Names of the methods that ship and have a setting `key`: a recipe or a run of several methods may hold it."""
+    """Return names of shipped methods that have a setting `key`: a recipe for several methods may hold it."""
     return [name for name, method in METHODS.items() if hasattr(method.settings, key)]

@@ -47,15 +47,15 @@ def settle_route(
 
 
 def pools_target(route: Route) -> bool:
-    """Whether the target is one of the branches whose advantages come from rewards."""
+    """Return whether the target is one of the branches whose advantages come from rewards."""
     return any(branch.completion is None and is_open(branch) for branch in route.branches)
 
 
 def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
-    """The routes of a method for made-up groups of `sample`: none, one, half and all correct, at the start and at the end of a run; what it
-    remembers of them is tried too.
+    """Return a method's routes for made-up groups of `sample`: none, one, half and all correct, at the start and at the end of a run; its
+    state is updated between them.
 
-    Raises ConfigError as `ask` does, so that a fault shows before anything long.
+    Raises ConfigError as `ask` does, so that a fault shows before long work.
     """
     tried, count, mind = [], config.rollout.num_generations, MethodState(method, config)
     for stage in method.plan(config):
@@ -72,7 +72,7 @@ def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
 
 
 def _made_up(sample: Sample, count: int, correct: int) -> Group:
-    """A group of which the first `correct` completions are right."""
+    """Return a group whose first `correct` completions are right."""
     verdicts = tuple(
         Verdict(
             parsed=True, correct=k < correct, answer=sample.answer, thinking="", score=float(k < correct), reward=float(k < correct),
@@ -84,7 +84,7 @@ def _made_up(sample: Sample, count: int, correct: int) -> Group:
 
 
 def _fault(route: Any, stage: Stage[Any], group: Group) -> str:
-    """What is wrong with a route, or ""."""
+    """Return the fault of a route, or ""."""
     if not isinstance(route, Route):
         return f"is {quoted(route)}, and a Route is needed"
     if route.mode not in typing.get_args(Mode):
@@ -100,7 +100,7 @@ def _fault(route: Any, stage: Stage[Any], group: Group) -> str:
 
 
 def _branch_fault(branch: Branch, stage: Stage[Any], group: Group) -> str:
-    """What is wrong with a branch, or ""."""
+    """Return the fault of a branch, or ""."""
     count = len(group.completions)
     if branch.term not in typing.get_args(Term):
         return f"with the term {branch.term!r}; choose from {', '.join(typing.get_args(Term))}"

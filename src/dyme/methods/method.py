@@ -27,7 +27,7 @@ class NoSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context(Generic[S]):
-    """What a method is given besides the group; the same on all processes except for `place`."""
+    """A method's input besides the group; the same on all processes except for `place`."""
 
     config: Config
     settings: S
@@ -113,7 +113,7 @@ class Method(Generic[S]):
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
         try:
             found = replace(self.settings, **given)  # type: ignore[type-var]
-        except (TypeError, ValueError) as error:  # a class may check in __post_init__ what its settings have to do with each other
+        except (TypeError, ValueError) as error:  # a class may check combinations of its settings in __post_init__
             raise ConfigError(f"method {self.name}: {error}") from error
         settings.check(found, "method")
         return found

@@ -1,4 +1,4 @@
-"""What a method remembers of earlier steps: one value that JSON can hold, alike on all processes, saved in checkpoints.
+"""A method's state between steps: one value that JSON can hold, equal on all processes, saved in checkpoints.
 
 The value goes through JSON after every step, so that a resumed run has the same state as an uninterrupted one.
 """
@@ -18,7 +18,7 @@ from dyme.types import Group, Route
 
 
 class MethodState:
-    """A method at work in a run, with what it remembers; None for a method that remembers nothing."""
+    """A method in a run, with its state; the state is None for a method without one."""
 
     def __init__(self, method: Method[Any], config: Config) -> None:
         self.method = method
@@ -27,26 +27,26 @@ class MethodState:
         self._value = None if first is None else self._held(first, "first_state", lambda: first(self._context.settings))
 
     def context(self, step: int, progress: float) -> Context[Any]:
-        """What the method may know at a step, with what it remembers."""
+        """Return the method's context at a step, with its state."""
         return replace(self._context, step=step, progress=progress, state=self._value)
 
     def learn(self, everyone: Sequence[tuple[Group, Route]], context: Context[Any]) -> None:
-        """Remember a step: its groups and routes over all processes, and the context that they were routed in."""
+        """Update the state by a step's groups and routes over all processes, and the context in which they were routed."""
         following = self.method.next_state
         if following is not None:
             groups, routes, own = [g for g, _ in everyone], [r for _, r in everyone], replace(context, state=self._value)
             self._value = self._held(following, "next_state", lambda: following(groups, routes, own))
 
     def state(self) -> Any:
-        """What a checkpoint holds."""
+        """Return the state, for a checkpoint."""
         return self._value
 
     def restore(self, value: Any) -> None:
-        """Restore the state that a checkpoint holds."""
+        """Restore the state from a checkpoint."""
         self._value = value
 
     def _held(self, function: Any, name: str, work: Callable[[], Any]) -> Any:
-        """What `work` returns, through JSON; ConfigError if that fails."""
+        """Return the result of `work`, passed through JSON; raises ConfigError if that fails."""
         try:
             value = work()
         except Exception as error:

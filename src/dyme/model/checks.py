@@ -52,7 +52,7 @@ def placeholders(policy: Policy) -> list[str]:
 
 
 def _placeholder(sample: Sample, tokens: Sequence[str]) -> tuple[str, str] | None:
-    """The field of a sample that holds one of the tokens, and the token."""
+    """Return the field of a sample that holds one of the tokens, and the token."""
     facts = " ".join(f"{fact.subject} {fact.value}" for fact in sample.facts)
     fields = {
         "question": sample.question,

@@ -92,7 +92,7 @@ def _base(path: str, config: ModelConfig) -> tuple[str, list[Path]]:
 
 
 def _words(processor: Any) -> torch.Tensor:
-    """A few tokens [1, L] of a text."""
+    """Return a few tokens [1, L] of a text."""
     tokenizer = getattr(processor, "tokenizer", processor)
     return torch.tensor([tokenizer("How many are 7 apples and 5 pears? They are 12.", add_special_tokens=False)["input_ids"]])
 
@@ -110,7 +110,7 @@ def declare(folder: Path, dtype: torch.dtype) -> None:
 
 
 def resolve(config: ModelConfig) -> str:
-    """The folder, GGUF file or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable one."""
+    """Return the folder, GGUF file or hub id behind `config.path`; raises ModelError, before torch does any work, for an unusable one."""
     if config.path == "embedded":
         return str(resources.files("dyme.embedded") / "base")
     folder = Path(config.path)
@@ -176,7 +176,7 @@ def _beyond(model: Any, names: Iterable[str]) -> list[str]:
 
 
 def _adapted(folder: Path) -> bool:
-    """Whether a folder holds a LoRA adapter; raises ModelError for one without weights."""
+    """Return whether a folder holds a LoRA adapter; raises ModelError for one without weights."""
     if not (folder / adapters.SETTINGS).exists():
         return False
     if not any(file.stat().st_size for file in folder.glob(adapters.WEIGHTS)):
@@ -219,7 +219,7 @@ def _read(base: str, folders: Sequence[Path], config: ModelConfig, dtype: torch.
 
 
 def _owner(folders: Sequence[Path], base: str, pattern: str) -> str:
-    """The first of the folders with a file like `pattern`, else the base: peft itself saves no tokenizer beside an adapter."""
+    """Return the first of the folders with a file like `pattern`, else the base: peft itself saves no tokenizer beside an adapter."""
     return next((str(folder) for folder in folders if any(folder.glob(pattern))), base)
 
 

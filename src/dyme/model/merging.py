@@ -38,7 +38,7 @@ _HARMLESS = ("peft_version", "revision", "auto_mapping", "_custom_modules")
 
 
 def plain(settings: Mapping[str, Any], names: list[str]) -> bool:
-    """Whether an adapter with these settings and weights is LoRA that can be trained on."""
+    """Return whether an adapter with these settings and weights is LoRA that can be trained on."""
     other = any(settings.get(name) for name in BESIDE) or settings.get("init_lora_weights") not in STARTS
     return settings.get("peft_type") == "LORA" and not other and all(map(_PLAIN.search, names))
 
@@ -83,7 +83,7 @@ def absorb(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mappi
 
 
 def _beside(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Any:
-    """The model with the adapter beside its weights, by peft; raises ModelError where names or kind do not fit."""
+    """Return the model with the adapter beside its weights, by peft; raises ModelError where names or kind do not fit."""
     import peft
     from peft import get_peft_model, set_peft_model_state_dict
 
@@ -103,7 +103,7 @@ def _beside(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapp
 
 
 def _with_trained_rows(ids: torch.Tensor, settings: Mapping[str, Any]) -> torch.Tensor:
-    """The tokens, and some of those whose embedding alone was trained."""
+    """Return the tokens, and some of those whose embedding alone was trained."""
     tokens = settings.get("trainable_token_indices") or settings.get("token_indices") or []
     rows = [row for own in tokens.values() for row in own] if isinstance(tokens, dict) else list(tokens)
     return torch.cat([ids, torch.tensor([rows[:MOST_ROWS]], dtype=ids.dtype)], 1)

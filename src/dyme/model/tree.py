@@ -146,7 +146,7 @@ def _sent(value: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def _held(value: torch.Tensor) -> torch.Tensor:
-    """A tensor without the repetitions of an expanded one: dimensions of stride 0, but for the first, have size 1."""
+    """Return a tensor without the repetitions of an expanded one: dimensions of stride 0, but for the first, have size 1."""
     return value[(slice(None), *(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()[1:]))] if value.ndim else value
 
 

@@ -1,7 +1,7 @@
 """The model card: a README.md beside the weights, with the hub's metadata and the run's figures.
 
-It holds nothing that tells of the machine: no paths, no times, no addresses. Of settings that are text, only those are shown that
-cannot be any of these; figures are those of the very weights beside it.
+It holds nothing about the machine: no paths, no times, no addresses. A setting that is text is shown only if it cannot be one of
+these; the figures were measured on the weights beside the card.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _LABELS = {
 
 
 def about(method: Method[Any]) -> dict[str, Any]:
-    """What a run records of its method, for its card and page: the method's file may be gone by then."""
+    """Return a run's record of its method, for card and page: the method's file may be gone by then."""
     stages = method.stages(method.settings)
     return {"name": method.name, "source": method.source, "rolls_out": any(stage.rolls_out for stage in stages)}
 
 
 def _method(run: RunFolder, config: Config) -> dict[str, Any]:
-    """What the run recorded of its method; of a run that recorded nothing, what is known of its name."""
+    """Return the run's record of its method; without a record, one made from the method's name."""
     name = config.method.name
     known = about(METHODS[name]) if name in METHODS else {"name": label(name), "source": "", "rolls_out": True}
     return {**known, **(run.versions().get("method") or {})}
 
 
 def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str = "") -> Path:
-    """Write the card of a run's model into its folder, with the evaluations that there are of it; an earlier one is replaced.
+    """Write the card of a run's model into its folder, with the evaluations of that model; an earlier card is replaced.
 
     The weights are those after `step` (by default those of the final model) in precision `dtype` (by default the run's).
     """
@@ -75,12 +75,12 @@ def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str =
 
 
 def base_of(path: str, places: Sequence[Path] = (Path(),)) -> str:
-    """The hub id that `path` is, or "": a folder in one of `places`, or no id at all."""
+    """Return `path` if it is a hub id, else "": for a folder in one of `places`, and for a text that is no id."""
     return path if _HUB_ID.fullmatch(path) and not any((place / path).exists() for place in places) else ""
 
 
 def _base(run: RunFolder, config: Config) -> str:
-    """The base of record; of a run that recorded none, what its path is from wherever it may have been trained."""
+    """Return the recorded base; without a record, the hub id in `model.path`, if it is no folder beside or above the run, else ""."""
     recorded = run.versions().get("base")
     return str(recorded) if recorded is not None else base_of(config.model.path, (Path(), *run.path.absolute().parents))
 
@@ -117,7 +117,7 @@ def _local(path: str) -> str:
 
 
 def _figures(evaluations: list[dict[str, Any]], step: int, rounded: str) -> str:
-    """The last evaluation of each split after `step`, with intervals, beside those of the base."""
+    """Return a table of the last evaluation of each split after `step`, with intervals, beside the base's."""
     last = {row["name"]: row for row in evaluations if row["name"] == "base" or row["step"] == step}
     if not last.keys() - {"base"}:
         return "## Figures\n\nNot evaluated."
@@ -162,7 +162,7 @@ def _prompt(config: Config) -> str:
 
 
 def _settings(config: Config) -> str:
-    """TOML of the settings that were changed and may be shown."""
+    """Return TOML of the settings that were changed and may be shown."""
     default, out = Config(), []
     for section in dataclasses.fields(Config):
         own, plain, hints = _tables(section.name, config, default)
@@ -174,7 +174,7 @@ def _settings(config: Config) -> str:
 
 
 def _tables(section: str, config: Config, default: Config) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A section's values, its defaults and its types; those of a method that does not ship are not known, and its name is a place."""
+    """Return a section's values, defaults and types; those of a user's method are unknown, and its name is a path."""
     if section != "method":
         own, plain = (dataclasses.asdict(getattr(c, section)) for c in (config, default))
         return own, plain, typing.get_type_hints(type(getattr(default, section)))
@@ -187,14 +187,14 @@ def _tables(section: str, config: Config, default: Config) -> tuple[dict[str, An
 
 
 def _labelled(value: Any) -> Any:
-    """A value without the folders of a user's files in it."""
+    """Return a value without the folders of the user's files in it."""
     if isinstance(value, tuple):
         return [_labelled(part) for part in value]
     return label(value) if isinstance(value, str) else value
 
 
 def _shown(section: str, key: str, value: Any, hint: Any) -> bool:
-    """Whether a setting may be shown: no text, one of a few words, or a text that is no place; nothing of section run."""
+    """Return whether a setting may be shown: a number, one of a few words, or a text that is no path; never one of section run."""
     if section == "run":
         return False
     if f"{section}.{key}" == "supervision.model":

@@ -1,6 +1,6 @@
 """A plain checkpoint from any that can be read: adapters merged into their base, GGUF files unpacked, weights in another precision.
 
-The written folder is loaded and its logits are compared before it gets its name: it is complete and equal to the model, or there is none.
+The written folder is loaded and its logits are compared before it gets its name: the folder is complete and equals the model, or is absent.
 """
 
 from __future__ import annotations

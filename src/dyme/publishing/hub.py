@@ -41,7 +41,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
 
 
 def _check_base(folder: Path) -> None:
-    """An adapter is of use to those who have its base."""
+    """Raise ModelError for an adapter whose base other people cannot get."""
     settings = folder / "adapter_config.json"
     if not settings.exists():
         return

@@ -1,1 +1,1 @@
-"""What a run leaves behind and shows: its folder, with a documented schema, and the display."""
+"""The records of a run and its output: the run folder, with a documented schema, trackers, and the display."""

@@ -1,6 +1,6 @@
 """Output for the user: a live panel during a run (in a notebook one output that changes, elsewhere plain lines), and tables of results.
 
-On a terminal and in a notebook tables keep to the width. Elsewhere they are Markdown at full width: nothing is gained by cutting a log.
+On a terminal and in a notebook tables fit the width. Elsewhere, as in a log, they are Markdown at full width, with nothing cut off.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Display:
         self.note(f"step {step} evaluation of {n} samples: {', '.join(shown)}{' (best so far)' if best else ''}")
 
     def _panel(self, progress: Progress) -> Group:
-        """Three lines: the bar, the modes, the rest."""
+        """Return three lines: the bar, the modes, the other figures."""
         return Group(progress, Text(self._figures().replace(" | ", "\n", 1) if self._recent else "first step ..."))
 
     def _figures(self) -> str:
@@ -135,10 +135,10 @@ class Display:
 
 
 class Cell:
-    """One output of a notebook's cell, replaced as often as it is shown, which no widget is needed for."""
+    """One output of a notebook's cell, replaced each time it is shown, without a widget."""
 
     EVERY = 0.25
-    """Seconds between two changes at least."""
+    """Shortest time between two changes, in seconds."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -159,16 +159,16 @@ class Cell:
 
 
 class Pace:
-    """Rate and time left of something that is counted, from its own first report on."""
+    """Rate and time left of a count, measured from its first report on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Count from now on, by `clock` in seconds."""
+        """Start now; `clock` returns seconds."""
         self._clock = clock
         self._began: tuple[float, int] | None = None
         self._shown = clock()
 
     def report(self, done: int, total: int) -> str:
-        """ "12.3 a second, 1:05:00 left", or "" until something was done; without the time left if `total` is 0, unknown."""
+        """Return "12.3 a second, 1:05:00 left", or "" until something was done; without the time left if `total` is 0, for unknown."""
         now = self._clock()
         began, before = self._began = self._began or (now, done)
         if done <= before or now <= began:
@@ -178,7 +178,7 @@ class Pace:
         return f"{rate:.3g} a second{left}"
 
     def due(self) -> bool:
-        """Whether it is time for another line; asking resets the wait."""
+        """Return whether another line is due; if it is, the wait starts anew."""
         now = self._clock()
         if now - self._shown < _LINE_EVERY:
             return False
@@ -188,7 +188,7 @@ class Pace:
 
 @contextmanager
 def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and time left for each thing that is counted; where there is no terminal, now and then a line."""
+    """Show a bar with rate and time left for each thing that is counted; without a terminal, a line from time to time."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
     with Progress(*columns, console=display.console, transient=True, disable=not display.console.is_terminal) as bar:
         bars: dict[str, Any] = {}
@@ -211,24 +211,24 @@ def progress_bars(display: Display) -> Iterator[Callable[[str, int, int], None]]
 
 
 def _helper(mean: Mapping[str, float]) -> str:
-    """What helpers of visual supervision did per step, "" without any."""
+    """Return the counts of the helpers' work per step, "" without helpers."""
     counts = [f"{mean[name]:.1f} {word}" for name, word in _HELPED.items() if mean.get(name)]
     return f" | helper: {', '.join(counts)}" if counts else ""
 
 
 def open_console(*, quiet: bool = False) -> Console:
-    """A console for stdout: as wide as the terminal, or wide enough for any table where there is none."""
+    """Return a console for stdout: as wide as the terminal, or, without one, wide enough for any table."""
     console = PlainConsole(quiet=quiet, highlight=False)
     return console if console.is_terminal or console.is_jupyter else PlainConsole(quiet=quiet, highlight=False, width=_PIPED_WIDTH)
 
 
 def new_display() -> Display:
-    """A display on the terminal; quiet in all but the main process."""
+    """Return a display on the terminal; only the main process's shows anything."""
     return Display(open_console(quiet=not is_main()))
 
 
 def show_listing(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table of texts."""
+    """Show a plain table of texts."""
     table = Table(*heads, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
@@ -236,9 +236,9 @@ def show_listing(console: Console, heads: Sequence[str], rows: Sequence[Sequence
 
 
 def show_results(console: Console, results: Mapping[str, Mapping[str, Any]], *, every: bool = False) -> None:
-    """Evaluations side by side, a line per figure with its interval and count; `every` shows the rarer figures too.
+    """Show evaluations side by side, a line per figure with its interval and count; `every` shows the rarer figures too.
 
-    Where the terminal is too narrow for all of them, there are several tables.
+    If the terminal is too narrow for all evaluations, several tables are shown.
     """
     present = list(dict.fromkeys(name for result in results.values() for name in result["metrics"]))
     sampled = [name for name in present if name.startswith("pass_at_")]
@@ -260,7 +260,7 @@ def show_results(console: Console, results: Mapping[str, Mapping[str, Any]], *, 
 
 
 def show_kinds(console: Console, by_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Accuracy by question type."""
+    """Show accuracy by question type."""
     columns = [name for name in ("think_accuracy", "direct_accuracy") if any(name in figures for figures in by_kind.values())]
     table = _boxed(console, "question type", "n", *(_LABELS[name] for name in columns))
     for kind, figures in by_kind.items():
@@ -269,7 +269,7 @@ def show_kinds(console: Console, by_kind: Mapping[str, Mapping[str, Mapping[str,
 
 
 def show_answer_kinds(console: Console, by_answer_kind: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Accuracy, and the score of soft metrics, by how answers are compared."""
+    """Show accuracy, and the score of soft metrics, by answer kind."""
     styles = {style: label for style, label in (("think", "thinking"), ("direct", "direct"))
               if any(f"{style}_accuracy" in figures for figures in by_answer_kind.values())}  # fmt: skip
     table = _boxed(console, "answer kind", "n", *styles.values())
@@ -282,7 +282,7 @@ def show_answer_kinds(console: Console, by_answer_kind: Mapping[str, Mapping[str
 
 
 def show_evaluation(display: Display, model: str, result: Mapping[str, Any], *, every: bool = False) -> None:
-    """The tables of an evaluation."""
+    """Show the tables of an evaluation."""
     show_results(display.console, {model: result}, every=every)
     if result["by_answer_kind"]:
         show_answer_kinds(display.console, result["by_answer_kind"])

@@ -1,4 +1,4 @@
-"""The groups of a run, to look at in Python: rows of rollouts.jsonl with types, which a notebook shows with their pictures."""
+"""The groups of a run, for use in Python: rows of rollouts.jsonl with types, which a notebook shows with their pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CompletionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """What became of one prompt at one step; docs/schema.md describes the fields."""
+    """One prompt at one step, with its completions and its route; docs/schema.md describes the fields."""
 
     step: int
     id: str
@@ -49,11 +49,11 @@ class GroupRow:
     facts: tuple[tuple[str, str], ...]
     completions: tuple[CompletionRow, ...]
     pictures: tuple[Path, ...]
-    """Small copies of its images, of those steps that kept them."""
+    """Small copies of its images, if the step kept them."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any], pictures: tuple[Path, ...]) -> GroupRow:
-        """The row of a line of rollouts.jsonl; fields that this version does not know are left out."""
+        """Return the row of a line of rollouts.jsonl, without fields that this version does not know."""
         known = {field.name for field in fields(CompletionRow)}
         lacking: dict[str, Any] = {"answer": None, "rewards": {}}
         completions = tuple(CompletionRow(**lacking | {k: v for k, v in one.items() if k in known}) for one in row["completions"])
@@ -64,7 +64,7 @@ class GroupRow:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        """Question and completions, one a line."""
+        """Return question and completions, one a line."""
         return "\n".join([self._head(), *(f"    {_mark(one)} {one_line(one.text)}" for one in self.completions)])
 
     def _head(self) -> str:
@@ -84,7 +84,7 @@ class GroupRows(list[GroupRow]):
     """A list of groups."""
 
     def __repr__(self) -> str:
-        """All groups, a blank line between two."""
+        """Return all groups as text, with a blank line between two."""
         return "\n\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
@@ -92,7 +92,7 @@ class GroupRows(list[GroupRow]):
 
 
 def _mark(one: CompletionRow) -> str:
-    """ "right 2.31" or "wrong 0.00": the verdict and the reward."""
+    """Return verdict and reward: "right 2.31" or "wrong 0.00"."""
     return ("right" if one.correct else "wrong") + (f" {one.reward:.2f}" if one.reward is not None else "")
 
 

@@ -1,4 +1,4 @@
-"""Files of JSON lines: written strictly (nan and inf become null), read tolerantly (a half-written last line is passed over)."""
+"""Files of JSON lines: written strictly (nan and inf become null), read tolerantly (a half-written last line is skipped)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dyme.tracking import schema
 
 
 def strict(value: Any) -> Any:
-    """`value` in terms of strict JSON: nan and inf become None, mappings dicts, sequences lists, paths texts."""
+    """Return `value` in the types of strict JSON: nan and inf become None, mappings dicts, sequences lists, paths texts."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Integral):
@@ -32,14 +32,14 @@ def strict(value: Any) -> Any:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """A row as a line of strict JSON (`strict`), ASCII only."""
+    """Return a row as a line of strict JSON (`strict`), ASCII only."""
     return json.dumps(strict(row), allow_nan=False) + "\n"
 
 
 def read_rows(file: Path, shape: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON-lines file that is being written, none if it is absent; a half-written last line is passed over.
+    """Yield the rows of a JSON-lines file, none if it is absent; the last line may be half-written, and is skipped then.
 
-    Raises RunError, naming the line, for one that is not JSON or not of the shape that the file's lines have (`schema.LINES`).
+    Raises RunError, naming the line, for a line that is not JSON or not of the file's `shape` (`schema.LINES`).
     """
     if not file.exists():
         return
@@ -57,7 +57,7 @@ def read_rows(file: Path, shape: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole JSON-lines file or nothing."""
+    """Write a JSON-lines file whole or not at all."""
     with replacing(file) as temporary, temporary.open("w", encoding="ascii", newline="\n") as out:
         out.writelines(map(json_line, rows))
 

@@ -1,4 +1,4 @@
-"""Metrics of a step from its groups and routes: completions, what helpers did, shares of the modes; plain Python."""
+"""Metrics of a step from its groups and routes: completions, the helpers' work, shares of the modes; plain Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dyme.types import NO_VALUE, Group, Route
 
 
 def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over a step's completions; empty for a method that does not roll out."""
+    """Return means over a step's completions; empty for a method that does not roll out."""
     pairs = [(c, v) for g in groups for c, v in zip(g.completions, g.verdicts, strict=True)]
     if not pairs:
         return {}
@@ -30,7 +30,7 @@ def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
-    """Of each of the user's rewards: its mean, and groups that it was left out of, for a lack of a value and for a failure."""
+    """Return for each of the user's rewards its mean, and the groups that it was left out of, for a missing value and for a failure."""
     found: dict[str, list[float]] = {name: [] for g in groups for name in g.left_out}
     for verdict in (v for g in groups for v in g.verdicts):
         for name in verdict.rewards.keys() - set(BUILT_IN_REWARDS):
@@ -46,7 +46,7 @@ def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """What helpers did in a step: groups checked, targets written, groups in trouble, mean score; empty if they did nothing."""
+    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, mean score; empty without their work."""
     scores = [a.score for g in groups for a in g.assessments if a is not None]
     counts = {
         "checked_groups": float(sum(bool(g.assessments) for g in groups)),
@@ -57,6 +57,6 @@ def figures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def mode_shares(routes: Sequence[Route]) -> dict[str, float]:
-    """Share of prompts per mode, in [0, 1]; `mixed` counts prompts that do both."""
+    """Return the share of prompts per mode, in [0, 1]; `mixed` counts prompts that do both."""
     total = max(1, len(routes))
     return {mode: sum(r.mode == mode for r in routes) / total for mode in ("memorize", "explore", "mixed", "skip")}

@@ -1,4 +1,4 @@
-"""Lines for the user of a run: shown, and recorded as events of its folder. Those that come before there is a folder are recorded first."""
+"""Lines for the user of a run: shown, and recorded as events of its folder. Lines from before the folder exists are recorded first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dyme.tracking.run_folder import RunFolder
 
 
 class Notes:
-    """Called with a line, it shows and records the line; only the main process's are active."""
+    """A function that shows and records a line; active in the main process only."""
 
     def __init__(self, display: Display, *, active: bool = True) -> None:
         self._display, self._active = display, active
@@ -25,7 +25,7 @@ class Notes:
             self._run.log_event("note", message=line)
 
     def begin(self, run: RunFolder) -> None:
-        """Record in this run's folder from now on, what came before included."""
+        """Record lines in this run's folder from now on, and the earlier ones too."""
         self._run = run
         for line in self._early if self._active else ():
             run.log_event("note", message=line)

@@ -1,4 +1,4 @@
-"""Where a run is recorded: its folder, the display, and trackers."""
+"""The places that record a run: its folder, the display, and trackers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
     best.json        the best checkpoint, if kept      trackers/          what trackers need to resume their runs
 
 Every line is strict JSON (nan and inf become null) and is flushed as soon as it is written, so a killed run loses at most a
-half-written last line: readers pass over it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
+half-written last line: readers skip it and `truncate` removes it. Only one process may write: its commands hold `lock.hold`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RunFolder:
     def create(cls, path: str | Path, config: Config, extra: Mapping[str, Any] | None = None) -> RunFolder:
         """Create the folder, write config.json and versions.json, and return the run; `extra` (hardware, ...) is added to versions.json.
 
-        Raises RunError if the folder holds anything but what a process left that was killed here, or cannot be made.
+        Raises RunError if the folder holds other files than those of a process that was killed as it began, or cannot be made.
         """
         run = cls(path)
         cls.check_new(run.path)
@@ -75,12 +75,12 @@ class RunFolder:
             raise RunError(f"{run.path}: cannot make the run folder ({error.strerror}); choose another --run.output") from error
         run.clear()
         write_whole(run.path / "versions.json", _pretty({**_versions(), **(extra or {})}))
-        write_whole(run.path / "config.json", _pretty(config.to_dict()))  # the last: with it the folder is a run
+        write_whole(run.path / "config.json", _pretty(config.to_dict()))  # written last: with it the folder is a run
         return run
 
     @staticmethod
     def check_new(path: Path) -> None:
-        """Raise RunError unless a run can begin in `path`: it can be made, or holds but what a run left that was killed as it began."""
+        """Raise RunError unless a run can begin in `path`: it can be made, or holds only the files of a run that was killed as it began."""
         if path.exists() and (not path.is_dir() or any(entry.name not in _BEGINNING for entry in path.iterdir())):
             raise RunError(
                 f"{path} already holds files; choose another --run.output, or continue a run with --resume {path} (in Python resume=True)"
@@ -285,7 +285,7 @@ class RunFolder:
 
     def _keep_images(self, step: int, groups: Sequence[Group]) -> None:
         """Keep images of evenly spaced steps, however long the run: beyond IMAGE_LIMIT, every second such step is given up."""
-        if self._shown is None:  # after a resume: those that the steps so far left
+        if self._shown is None:  # after a resume: the images kept by the steps so far
             rows = ((row["step"], image_name(key)) for row in self.rollouts() for key in row["images"])
             self._shown = [(at, name) for at, name in rows if at < step and (self.path / name).exists()]
         if (step - 1) % self._stride:
@@ -301,12 +301,12 @@ class RunFolder:
 
 
 def image_name(key: str) -> str:
-    """Where `RunFolder.store_image` puts the image with this key, relative to the run folder."""
+    """Return the path, relative to the run folder, to which `RunFolder.store_image` saves the image with this key."""
     return f"images/{hashlib.sha1(key.encode('utf-8', 'surrogatepass'), usedforsecurity=False).hexdigest()}.png"
 
 
 def digest(samples: Iterable[Sample]) -> str:
-    """SHA-256 of all that training on these samples and judging their answers depends on, pictures included."""
+    """Return the SHA-256 of everything in these samples that training and judging depend on, pictures included."""
     found = hashlib.sha256()
     for s in samples:
         known = (s.id, s.question, s.answer, s.answers, s.choices, s.unit, s.kind, s.answer_kind, [image.key for image in s.images])
@@ -355,7 +355,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
 
 
 def _assessment(group: Group, k: int) -> str | None:
-    """ "medium 0.62: one value is wrong", or None if the completion was not assessed."""
+    """Return "medium 0.62: one value is wrong", or None if the completion was not assessed."""
     found = group.assessments[k] if group.assessments else None
     return None if found is None else f"{found.level} {found.score:.2f}: {found.reason}"
 
@@ -379,7 +379,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this file lies in; None for an installed package."""
+    """Return the commit of the checkout that holds this file; None for an installed package."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None

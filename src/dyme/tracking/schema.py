@@ -1,7 +1,7 @@
-"""What the lines of a run folder and of an evaluation hold, checked as they are read: a whole line may still be a wrong one.
+"""The shapes of the lines of a run folder and of an evaluation, checked when they are read: a whole line may still be a wrong one.
 
 A shape is a type; a tuple of shapes, one of which must fit; a list of one shape, for all its elements; or a dict of shapes by name, where
-"*" stands for every name and a name that ends with "?" may be absent or null. Other names are let through: a later version may have
+"*" stands for every name and a name that ends with "?" may be absent or null. Other names are allowed: a later version may have
 written them.
 """
 
@@ -39,7 +39,7 @@ LINES: dict[str, Any] = {
 
 
 def fault(value: Any, shape: Any, name: str = "the line") -> str:
-    """The name of the first part that does not fit, with what it should be; "" if all do."""
+    """Return the name of the first part that does not fit, and its expected shape; "" if all parts fit."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return f"{name} is no object"

@@ -1,7 +1,7 @@
-"""Trackers that other packages bring, through accelerate: TensorBoard, W&B, trackio, and, without a table of samples, what else it knows.
+"""Trackers of other packages, through accelerate: TensorBoard, W&B, trackio, and accelerate's other trackers without a table of samples.
 
-A resumed run continues in the same place, and no step shows twice: TensorBoard drops those that are repeated, and for W&B and trackio
-`trackers/NAME.json` in the run folder keeps which run it is, and the last step that was reported.
+A resumed run continues in the same place, and no step shows twice: TensorBoard drops repeated steps, and for W&B and trackio
+`trackers/NAME.json` in the run folder keeps the service's run and the last step that was reported.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ COLUMNS = ("id", "question", "answer", "mode", "target", "completion", "correct"
 
 
 def reports_of(config: Config, trackers: Sequence[Tracker] | Reports) -> AbstractContextManager[Reports]:
-    """The reports of a run to these trackers, else to those that `run.report_to` names; only the main process has any.
+    """Return the reports of a run to these trackers, else to those that `run.report_to` names; only the main process has trackers.
 
-    Reports that a caller holds already are the caller's to finish. Raises ConfigError for names of trackers that cannot be had.
+    A caller that gives Reports finishes them itself. Raises ConfigError for trackers that are unknown or not installed.
     """
     if isinstance(trackers, Reports):
         return nullcontext(trackers)
@@ -41,7 +41,7 @@ def reports_of(config: Config, trackers: Sequence[Tracker] | Reports) -> Abstrac
 
 
 def trackers_of(config: Config, trackers: Sequence[Tracker] = ()) -> dict[str, Tracker | type[Tracker]]:
-    """These trackers by their names, else those that `run.report_to` names."""
+    """Return these trackers by name, else those that `run.report_to` names."""
     if not is_main():
         return {}
     if trackers:
@@ -52,12 +52,12 @@ def trackers_of(config: Config, trackers: Sequence[Tracker] = ()) -> dict[str, T
 
 
 def project_of(config: Config, variable: str) -> str:
-    """The project that a run belongs to: `run.project`, else the environment variable of the service, else "dyme"."""
+    """Return the project that a run belongs to: `run.project`, else the environment variable of the service, else "dyme"."""
     return config.run.project or os.environ.get(variable) or "dyme"
 
 
 class Service(Tracker):
-    """A tracker of accelerate's, by its name: figures as train/NAME, evaluations as EVALUATION/NAME, and the settings."""
+    """One of accelerate's trackers, by name: logs figures as train/NAME, evaluations as EVALUATION/NAME, and the settings."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,19 +72,19 @@ class Service(Tracker):
         self.made.store_init_configuration(flat(config))
 
     def log_step(self, record: StepRecord) -> None:
-        """Take the figures of a step."""
+        """Log the figures of a step."""
         figures = {"epoch": record.epoch, "prompts": record.prompts, "seconds": record.seconds, **record.metrics}
         self.log({f"train/{name}": value for name, value in figures.items()}, record.step)
 
     def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
-        """Take the values of an evaluation, and the ends of the accuracies' intervals."""
+        """Log the values of an evaluation, and the ends of the accuracies' intervals."""
         figures = {metric: found["value"] for metric, found in result["metrics"].items()}
         for metric in [metric for metric in figures if metric.endswith("_accuracy")]:
             figures |= {f"{metric}_{end}": result["metrics"][metric][end] for end in ("low", "high")}
         self.log({f"{name}/{metric}": value for metric, value in figures.items()}, step)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Hand values of a step to the service."""
+        """Pass values of a step to the service."""
         self.made.log(dict(values), step=step)
 
     def finish(self) -> None:
@@ -99,7 +99,7 @@ class TensorBoard(Service):
         super().__init__("tensorboard")
 
     def start(self, config: Config, run: RunFolder) -> None:
-        """Begin; what a resumed run does anew takes the place of what it did before."""
+        """Start the event files; steps that a resumed run repeats replace the earlier ones."""
         self.made = tracking.TensorBoardTracker("tensorboard", str(run.path), purge_step=len(run.steps()) + 1)
         self.made.start()
         self.made.tracker.add_text("config", f"```json\n{json.dumps(config.to_dict(), indent=1)}\n```")
@@ -119,7 +119,7 @@ class Kept:
     """The record of a service's run in the run folder, `trackers/NAME.json`, by which a resumed run continues it."""
 
     def __init__(self, file: Path, run: Mapping[str, str]) -> None:
-        """Read the file; where there is none yet, keep `run`, what names the service's run."""
+        """Read the file; if there is none yet, keep `run`, which names the service's run."""
         self.file, self.old = file, file.exists()
         """Whether the service's run had begun before."""
         held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if self.old else {"run": dict(run), "last": {}}
@@ -129,16 +129,16 @@ class Kept:
         self.write()
 
     def new(self, kind: str, step: int) -> bool:
-        """Whether a report of this kind was not made yet after `step`."""
+        """Return whether no report of this kind was made after `step` yet."""
         return step > self.last.get(kind, -1)
 
     def reported(self, kind: str, step: int) -> None:
-        """Keep that it was made."""
+        """Record that a report of this kind was made after `step`."""
         self.last[kind] = step
         self.write()
 
     def write(self) -> None:
-        """Write the file."""
+        """Write the record to its file."""
         self.file.parent.mkdir(exist_ok=True)
         write_whole(self.file, json.dumps({"run": self.run, "last": self.last}).encode())
 
@@ -150,19 +150,19 @@ class Hosted(Service):
     module: Any
 
     def log_step(self, record: StepRecord) -> None:
-        """Take the figures of a step that were not reported before."""
+        """Log the figures of a step, unless they were reported before."""
         if self.kept.new("train", record.step):
             super().log_step(record)
             self.kept.reported("train", record.step)
 
     def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
-        """Take an evaluation that was not reported before."""
+        """Log an evaluation, unless it was reported before."""
         if self.kept.new(name, step):
             super().log_evaluation(step, name, result)
             self.kept.reported(name, step)
 
     def log_samples(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
-        """Take a table of samples, the picture in its first column."""
+        """Log a table of samples, with the picture in the first column."""
         if not self.kept.new("samples", step):
             return
         pictures = [picture_of(group.sample) for group in groups]
@@ -174,7 +174,7 @@ class Hosted(Service):
         self.kept.reported("samples", step)
 
     def log_pictures(self, images: Sequence[Any], step: int) -> None:
-        """Take the pictures of a table by themselves, if the service wants them so."""
+        """Log the pictures of a table separately, if the service needs that."""
 
 
 class WandB(Hosted):
@@ -201,12 +201,12 @@ class WandB(Hosted):
         self.made.run.config.update(config.to_dict(), allow_val_change=True)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Hand over values of a step; W&B takes none of steps before the last, such as the best model's."""
+        """Pass on values of a step; W&B rejects values of steps before the last one, such as the best model's."""
         self.highest = max(self.highest, step)
         super().log(values, self.highest)
 
     def log_pictures(self, images: Sequence[Any], step: int) -> None:
-        """Keep the pictures in the run's own files; a table alone would leave them in a folder of W&B's."""
+        """Keep the pictures in the run's own files; a table alone would leave them in W&B's cache folder."""
         self.log({"samples/pictures": list(images)}, step)
 
     def finish(self) -> None:
@@ -240,23 +240,23 @@ class Trackio(Hosted):
         self.kept.write()
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Hand over values with their step, which accelerate before 1.11 leaves out."""
+        """Pass on values with their step, which accelerate before 1.11 leaves out."""
         self.made.tracker.log(dict(values), step=step)
 
 
 def name_of(config: Config) -> str:
-    """The name of a run: `run.run_name`, else its folder as it was given."""
+    """Return the name of a run: `run.run_name`, else its folder as it was given."""
     return config.run.run_name or Path(config.run.output).as_posix()
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """The settings as "section.key": number, switch or text."""
+    """Return the settings as "section.key": number, switch or text."""
     found = {f"{section}.{key}": value for section, table in config.to_dict().items() for key, value in table.items()}
     return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in found.items()}
 
 
 def rows(group: Group, route: Route) -> list[tuple[Any, ...]]:
-    """A group as rows of COLUMNS."""
+    """Return a group as rows of COLUMNS."""
     sample, advantages = group.sample, {branch.completion: branch.advantage for branch in route.branches}
     target = group.target or sample.rationale or ""
     head = (sample.id, sample.question, sample.answer, route.mode, target)
@@ -268,13 +268,13 @@ def rows(group: Group, route: Route) -> list[tuple[Any, ...]]:
 
 
 def cell(value: Any) -> str:
-    """A value as a cell of a Markdown table."""
+    """Return a value as a cell of a Markdown table."""
     text = "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", "<br>")
 
 
 def picture_of(sample: Sample) -> Any:
-    """The first picture of a sample, made small, or None."""
+    """Return a small copy of a sample's first picture, or None."""
     if not sample.images:
         return None
     picture = sample.images[0].load().convert("RGB")

@@ -168,9 +168,9 @@ REFUSED: dict[str, str] = {
 
 
 def changed(args: GRPOConfig) -> dict[str, Any]:
-    """The fields of GRPOConfig that have another value in `args` than their default, as that is once TRL has made it up.
+    """Return the fields of GRPOConfig whose value in `args` differs from their default after TRL's own initialisation.
 
-    Fields that a script's own subclass adds are the script's.
+    Fields that a script's own subclass adds are left out.
     """
     plain = type(args)(output_dir=args.output_dir, use_cpu=args.use_cpu, bf16=args.bf16, fp16=args.fp16)
     own = {field.name: (getattr(args, field.name), getattr(plain, field.name)) for field in dataclasses.fields(GRPOConfig)}
@@ -195,7 +195,7 @@ def check(args: GRPOConfig) -> list[str]:
 
 
 def choice(args: GRPOConfig, name: str, known: Mapping[str, Any]) -> Any:
-    """What the value of a field stands for. Raises ConfigError, naming field and choices, for one that is not known."""
+    """Return the meaning of a field's value. Raises ConfigError, naming field and choices, for one that is not known."""
     value = getattr(args, name)
     word = str(getattr(value, "value", value))
     if word not in known:
@@ -205,7 +205,7 @@ def choice(args: GRPOConfig, name: str, known: Mapping[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How TRL would count: updates in all, and those of an epoch; our steps are rollouts, each with `iterations` updates."""
+    """The budget in TRL's counts: updates in all and in an epoch; dyme's steps are rollouts, each with `iterations` updates."""
 
     prompts: int
     """Prompts of a rollout, over all processes."""
@@ -215,7 +215,7 @@ class Budget:
 
     @property
     def updates(self) -> int:
-        """TRL's max_steps."""
+        """Return the number of updates in all, TRL's max_steps."""
         return self.rollouts * self.iterations
 
 
@@ -268,7 +268,7 @@ def settings_of(args: GRPOConfig, budget: Budget) -> Settings:
 
 
 def _run(args: GRPOConfig, budget: Budget) -> dict[str, Any]:
-    """Settings of the run folder."""
+    """Return the settings of the run folder."""
     saves: dict[str, Callable[[], int]] = {"no": lambda: 0, "steps": lambda: _every(args.save_steps, budget),
                                            "epoch": lambda: budget.rollouts_per_epoch}  # fmt: skip
     return {
@@ -279,6 +279,6 @@ def _run(args: GRPOConfig, budget: Budget) -> dict[str, Any]:
 
 
 def _every(steps: float, budget: Budget) -> int:
-    """Our steps for a number of TRL's, or a share of all."""
+    """Return dyme's steps for a number of TRL's steps, or for a share of all steps."""
     updates = math.ceil(steps * budget.updates) if 0 < steps < 1 else int(steps)
     return math.ceil(updates / budget.iterations)

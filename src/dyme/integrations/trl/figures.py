@@ -9,7 +9,7 @@ from dyme.types import Group
 
 
 def figures(groups: Sequence[Group], names: Sequence[str]) -> dict[str, float]:
-    """A step's or an evaluation's figures under TRL's names, and `correct`, the share of correct completions."""
+    """Return a step's or an evaluation's figures under TRL's names, and `correct`, the share of correct completions."""
     known = completion_figures(groups)
     verdicts = [verdict for group in groups for verdict in group.verdicts]
     totals = [verdict.reward for verdict in verdicts if verdict.reward == verdict.reward]
@@ -32,6 +32,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation, as TRL logs it."""
+    """Return the sample standard deviation, which TRL logs."""
     mean = _mean(values)
     return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The model of a trainer: a hub id or folder to open, or a model that is loaded, with its processor and the adapter that it is to get."""
+"""The model of a trainer: a hub id or folder to open, or a loaded model, with its processor and its new adapter."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ as GRPOConfig says."""
 
 @dataclass
 class Spec:
-    """How the policy is made."""
+    """The parts that the policy is made of."""
 
     model: Any
-    """A model that is loaded, or None."""
+    """A loaded model, or None."""
     processor: Any
     peft: Any
     settings: dict[str, Any]
@@ -40,7 +40,7 @@ class Spec:
     """Variables of the chat template."""
 
     def policy(self, config: Config) -> Policy:
-        """The policy; raises ModelError for a model that cannot be used. A model that was given is trained itself, not a copy."""
+        """Return the policy; raises ModelError for a model that cannot be used. A given model is trained itself, not a copy."""
         if self.model is None:
             plain = dataclasses.replace(config.model, lora_rank=0)
             model, processor = open_checkpoint(plain, read(config), templated=False)
@@ -57,7 +57,7 @@ class Spec:
 
 
 def spec_of(model: Any, processor: Any, peft: Any, args: Any, name: str) -> Spec:
-    """What a trainer's arguments say of the model. Raises ConfigError or ModelError for what cannot be honoured."""
+    """Return the model's Spec from a trainer's arguments. Raises ConfigError or ModelError for arguments that cannot be honoured."""
     loading = dict(args.model_init_kwargs or {})
     if unknown := sorted(set(loading) - set(_LOADING)):
         raise ConfigError(f"GRPOConfig.model_init_kwargs: {unknown[0]} cannot be honoured; dyme knows {', '.join(_LOADING)}")
@@ -78,7 +78,7 @@ def spec_of(model: Any, processor: Any, peft: Any, args: Any, name: str) -> Spec
     if model is not None and processor is None:
         try:
             processor = AutoProcessor.from_pretrained(name, trust_remote_code=settings["trust_remote_code"])
-        except Exception as error:  # whatever files hold
+        except Exception as error:  # files may hold anything
             raise ModelError(f"{name}: has no processor that can be read ({first_line(error)}); give processing_class") from error
     if peft is not None:
         settings["lora_rank"] = _checked(peft).r
@@ -88,7 +88,7 @@ def spec_of(model: Any, processor: Any, peft: Any, args: Any, name: str) -> Spec
 
 
 def _revision(model: str, revision: str) -> str:
-    """The folder of a hub model's revision."""
+    """Return the folder of a hub model's revision."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -98,7 +98,7 @@ def _revision(model: str, revision: str) -> str:
 
 
 def _unwrapped(model: Any, peft: Any) -> Any:
-    """The transformers model in a PeftModel, with its adapter's layers. Raises ModelError for an adapter that cannot be trained on."""
+    """Return the transformers model in a PeftModel, with the adapter's layers. Raises ModelError for an adapter that cannot be trained."""
     if peft is not None:
         raise ModelError("model is a PeftModel and peft_config is given too; merge the first adapter, or leave peft_config out")
     if list(model.peft_config) != ["default"]:
@@ -108,7 +108,7 @@ def _unwrapped(model: Any, peft: Any) -> Any:
 
 
 def _checked(peft: Any) -> Any:
-    """A LoRA of a kind that dyme trains. Raises ConfigError, naming type or field, for another."""
+    """Return peft's config if it is a LoRA that dyme trains. Raises ConfigError, naming type or field, for another."""
     from peft import LoraConfig
 
     if not isinstance(peft, LoraConfig):
@@ -125,7 +125,7 @@ def _checked(peft: Any) -> Any:
 
 
 def _attach(model: Any, peft: Any, config: ModelConfig) -> None:
-    """Freeze the model and put peft's layers in, by the settings that were given; float32, as peft has them."""
+    """Freeze the model and put peft's layers in, by the given settings, in float32, peft's default."""
     from peft import inject_adapter_in_model
 
     peft.base_model_name_or_path = adapters.name_of(config.path, config.path)

@@ -1,4 +1,4 @@
-"""Reward models, by hub id, folder or loaded: sequence classifiers with one output, asked as TRL asks them."""
+"""Reward models, by hub id, folder or loaded model: sequence classifiers with one output, called as TRL calls them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class RewardModel:
     """A reward function: the model's output at the end of prompt and completion, through its own chat template if they are messages."""
 
     def __init__(self, model: Any, tokenizer: Any, loading: Mapping[str, Any], template: Mapping[str, Any]) -> None:
-        """Load what is not loaded. Raises ModelError for a model or tokenizer that cannot be used."""
+        """Load model and tokenizer if they are given by name. Raises ModelError for a model or tokenizer that cannot be used."""
         name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.__name__, self.template = name.rstrip("/").rpartition("/")[2], dict(template)
         try:
             if isinstance(model, str):
                 model = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, **loading)
             self.tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(name)
-        except Exception as error:  # whatever files hold
+        except Exception as error:  # files may hold anything
             raise ModelError(f"reward_funcs: {name} cannot be loaded ({first_line(error)})") from error
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -33,7 +33,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
-        """One number for each completion."""
+        """Return one number for each completion."""
         if isinstance(prompts[0], str):
             texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         else:
@@ -45,7 +45,7 @@ class RewardModel:
 
 
 def with_models(functions: Any, tokenizers: Any, args: Any) -> Any:
-    """Reward functions with RewardModels in place of models and their names. Raises ConfigError for tokenizers that do not fit."""
+    """Return reward functions with RewardModels in place of models and names. Raises ConfigError for tokenizers that do not fit."""
     listed = list(functions) if isinstance(functions, list | tuple) else [functions]
     own = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * (1 if tokenizers is not None else len(listed))
     if len(own) != len(listed):

@@ -51,7 +51,7 @@ class Rewards:
         return _names([self.extra])[0] if self.extra else self.names[self.decider]
 
     def _decider(self, correct: Any) -> tuple[int, Callable[..., Any] | None]:
-        """The place of the reward that decides, or a function that is no reward."""
+        """Return the index of the reward that decides, or a function that is not one of the rewards."""
         if correct is None:
             return 0, None
         if isinstance(correct, bool) or not (isinstance(correct, int | str) or callable(correct)):
@@ -76,7 +76,7 @@ class Rewards:
         asked = [*self.functions, *([self.extra] if self.extra else [])]
         values = self._values(asked, given, len(given["completions"]))
         decides = values[-1] if self.extra else values[self.decider]
-        needed = any(group.sample.rationale for group in groups)  # else nothing depends on it
+        needed = any(group.sample.rationale for group in groups)  # without one, nothing depends on it
         verdicts = []
         for k, text in enumerate(completion.text for group in groups for completion in group.completions):
             own = {name: column[k] for name, column in zip(self.names, values, strict=False)}
@@ -99,7 +99,7 @@ class Rewards:
         )  # fmt: skip
 
     def _arguments(self, groups: Sequence[Group], row: Row, decode: Callable[[Sequence[int]], str], state: Any) -> dict[str, Any]:
-        """What TRL hands to a reward function: prompts, completions, tokens, columns, and its three helpers."""
+        """Return the arguments that TRL passes to a reward function: prompts, completions, tokens, columns, and its three helpers."""
         pairs = [(group.sample, completion) for group in groups for completion in group.completions]
         rows = {group.sample.id: row(group.sample) for group in groups}
         texts = [decode(completion.token_ids) for _, completion in pairs]
@@ -116,7 +116,7 @@ class Rewards:
         return given | {name: [rows[sample.id][name] for sample, _ in pairs] for name in kept}
 
     def _values(self, functions: Sequence[Any], given: dict[str, Any], count: int) -> list[list[float | None]]:
-        """What each function gives; async ones run together."""
+        """Return each function's values; async functions run together."""
         results = [self._call(function, given) for function in functions]
         waiting = [one for one in results if inspect.isawaitable(one)]
 
@@ -135,11 +135,11 @@ class Rewards:
     def _call(self, function: Any, given: dict[str, Any]) -> Any:
         try:
             return function(**given)
-        except Exception as error:  # a user's code
+        except Exception as error:  # the user's code
             raise _told(function, error) from error
 
     def metrics(self) -> dict[str, float]:
-        """Means over all processes of what was given to `log_metric` since the last call."""
+        """Return means over all processes of the values given to `log_metric` since the last call."""
         everyone = gather_object([dict(self.logged)])
         self.logged.clear()
         names = sorted({name for one in everyone for name in one})
@@ -148,7 +148,7 @@ class Rewards:
 
 
 def _run(coroutine: Any) -> list[Any]:
-    """The result of a coroutine, also where an event loop runs already, as in a notebook."""
+    """Return the result of a coroutine, also if an event loop runs already, as in a notebook."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as thread:
@@ -157,7 +157,7 @@ def _run(coroutine: Any) -> list[Any]:
 
 
 def _names(functions: Sequence[Any]) -> list[str]:
-    """Names of functions, as TRL logs them; a second one of a name gets a number."""
+    """Return names of functions, as TRL logs them; a second function of the same name gets a number."""
     seen: dict[str, int] = defaultdict(int)
     out = []
     for function in functions:
@@ -173,7 +173,7 @@ def _told(function: Any, error: BaseException) -> DataError:
 
 
 def _read(function: Any, found: Any, count: int) -> list[float | None]:
-    """A function's numbers, of any kind, as floats; nan is no value, as in TRL. Raises DataError for what is none."""
+    """Return a function's numbers, of any type, as floats; nan becomes None, as in TRL. Raises DataError for a value that is no number."""
     name = _names([function])[0]
     try:
         values = list(found)

@@ -25,13 +25,13 @@ class Rows:
     samples: list[Sample]
 
     def row(self, sample: Sample) -> dict[str, Any]:
-        """The row that a sample was made of, as the data set gives it."""
+        """Return the row that a sample was made of, as the data set gives it."""
         found: dict[str, Any] = self.data[place_of(sample)]
         return found
 
 
 def place_of(sample: Sample) -> int:
-    """The number of the row that a sample was made of, from 0."""
+    """Return the number of the row that a sample was made of, from 0."""
     return int(sample.id.rpartition(":")[2])
 
 
@@ -52,7 +52,7 @@ def read(data: Any, name: str, trace: str | None) -> Rows:
         raise DataError(f"{name} has a column 'tools', which cannot be honoured: completions call no tools; remove the column")
     pictures = next((column for column in PICTURES if column in data.column_names), None)
     plain = data.select_columns(["prompt", *([trace] if trace else []), *([pictures] if pictures else [])])
-    if pictures:  # as they lie there: encoded, which is a tenth of their pixels
+    if pictures:  # as stored: encoded, a tenth of the size of their pixels
         kind = plain.features[pictures]
         whole = Image(decode=False)
         if isinstance(kind, Image):
@@ -78,7 +78,7 @@ def _sample(row: Mapping[str, Any], where: str, trace: str | None, column: str |
 
 
 def _prompt(given: Any, where: str) -> tuple[str | tuple[dict[str, Any], ...], tuple[ImageSource, ...]]:
-    """Plain text, or messages with the pictures that stand in them, which leave their places behind."""
+    """Return plain text or messages, and the pictures in the messages, with a placeholder for each picture."""
     if isinstance(given, str):
         return given, ()
     if not isinstance(given, Sequence) or not given or not all(isinstance(m, Mapping) and "role" in m for m in given):
@@ -86,7 +86,7 @@ def _prompt(given: Any, where: str) -> tuple[str | tuple[dict[str, Any], ...], t
     found: list[Any] = []
     turns = []
     for message in given:
-        turn = {name: value for name, value in message.items() if value is not None}  # datasets fills in what other rows have
+        turn = {name: value for name, value in message.items() if value is not None}  # datasets adds the keys of other rows
         if isinstance(turn.get("content"), Sequence) and not isinstance(turn["content"], str):
             turn["content"] = [_part(part, found) for part in turn["content"]]
         turns.append(turn)
@@ -101,7 +101,7 @@ def _part(part: Mapping[str, Any], found: list[Any]) -> dict[str, Any]:
 
 
 def _pictures(given: Any, where: str) -> tuple[ImageSource, ...]:
-    """One picture or a list of them, as data sets hold them: bytes, a path, or decoded."""
+    """Return pictures from one or a list, in the forms of data sets: bytes, a path, or decoded."""
     try:
         return sources_of([_content(one) for one in (given if isinstance(given, list | tuple) else [given])])
     except DataError as error:
@@ -113,7 +113,7 @@ def _content(picture: Any) -> Any:
 
 
 def _text(value: Any, where: str, column: str | None) -> str:
-    """A trace: text, or the assistant's messages of a column that holds them."""
+    """Return a trace: text, or the text of the assistant's messages in a column of messages."""
     text = value if isinstance(value, str) else texts_of(value) if isinstance(value, Sequence) else ""
     if not text.strip():
         raise DataError(f"{where}: column {column!r} holds no text to memorize ({quoted(value)}); fill it in or remove the row")

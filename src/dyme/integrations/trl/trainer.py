@@ -133,7 +133,7 @@ class DyMETrainer(Host):
         return config
 
     def _switch(self, trace: str | None) -> str:
-        """One line: what decides, and what is memorized."""
+        """Return one line that names the deciding reward and the memorized column."""
         decides = f"a completion is correct if {self.reward.decider_name} gives it {self.reward.threshold:g} or more (correct=, threshold=)"
         if trace:
             return f"{decides}; where none is, column {trace!r} is memorized"
@@ -312,7 +312,7 @@ class DyMETrainer(Host):
         return self.reward.ask(groups, row, policy.decode, self.state)
 
     def _evaluated(self, rows: Rows) -> dict[str, float]:
-        """Means over all completions of an evaluation."""
+        """Return means over all completions of an evaluation."""
         from accelerate.utils import gather_object
 
         policy, launch, count = self._loaded(), state(), self.args.num_generations_eval or self.args.num_generations
@@ -333,7 +333,7 @@ class DyMETrainer(Host):
 
 
 def _held_out(data: Any) -> dict[str, Rows]:
-    """Evaluation sets by name; one alone has the name ""."""
+    """Return evaluation sets by name; a single set has the name ""."""
     if data is None:
         return {}
     if isinstance(data, Mapping):
