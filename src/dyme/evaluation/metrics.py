@@ -159,7 +159,7 @@ def format_figures(thought: Sequence[Item]) -> dict[str, Figure]:
 
 
 def sampled_figures(thought: Sequence[Item]) -> dict[str, Figure]:
-    """pass@1, 2, 4, ... k, format rate and the shares of all-wrong, mixed and all-right prompts, k samples each; n counts prompts."""
+    """Return pass@1, 2, 4, ... k, format rate, and shares of all-wrong, mixed and all-right prompts of k samples; n counts prompts."""
     asked = [i for i in thought if i.sampled]
     drawn = [i.sampled for i in asked if i.sampled]
     if not drawn:

@@ -1,8 +1,8 @@
 """Methods: from the verdicts of a group to the branches that the update trains on. The method is the algorithm.
 
 `method.name` in a recipe is a key of METHODS or names a user's method ("mine.py:METHOD"); `dyme methods` lists what ships.
-All methods run through one loop, one verifier and one budget, and nothing outside this folder knows a method's name. Plain Python, no torch. To
-add a method, write a file that ends in a `METHOD`, and name it here (docs/methods.md).
+All methods run through one loop, one verifier and one budget, and nothing outside this folder knows a method's name. Plain Python,
+no torch. To add a method, write a file that ends in a `METHOD`, and name it here (docs/methods.md).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def advantages(rewards: Sequence[float], objective: ObjectiveConfig, batch_std: 
 
 
 def standard_deviation(values: Sequence[float], kind: str) -> float:
-    """Population or sample standard deviation; 0 for fewer than two values."""
+    """Return the population or sample standard deviation; 0 for fewer than two values."""
     if len(values) < 2:
         return 0.0
     mean = math.fsum(values) / len(values)

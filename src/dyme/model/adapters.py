@@ -99,7 +99,7 @@ def attached(model: Any) -> bool:
 
 
 def rank(model: Any) -> int:
-    """Return rank of the model's adapter, 0 without one."""
+    """Return the rank of the model's adapter, 0 without one."""
     return int(model.peft_config["default"].r) if attached(model) else 0
 
 
@@ -132,7 +132,7 @@ def targets(model: Any, config: ModelConfig) -> str:
 
 
 def base_of(folder: Path) -> str:
-    """Return path or hub id of the model that an adapter was trained on; raises ModelError if its settings do not say."""
+    """Return the path or hub id of the model that an adapter was trained on; raises ModelError if its settings do not say."""
     name = read_settings(folder).get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder}: {SETTINGS} does not say which model it belongs to; fill in base_model_name_or_path")

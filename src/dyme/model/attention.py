@@ -45,8 +45,8 @@ def tree_attention(
 
 
 def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-    """Causal attention of a sequence on itself. On a CPU in pieces, each on the keys before its end: as fast as the causal kernel
-    there, and no more than 1 / `PIECES` of the pairs that a causal mask leaves out is computed or counted.
+    """Return the causal attention of a sequence on itself. On a CPU it is computed in pieces, each on the keys before its end: as fast as
+    the causal kernel there, and at most 1 / `PIECES` of the masked pairs is computed or counted.
     """
     length = query.shape[2]
     size = max(64, -(-length // PIECES)) if query.device.type == "cpu" else length

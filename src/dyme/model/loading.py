@@ -196,7 +196,7 @@ def _gguf(where: Path, files: list[Path]) -> str:
 
 
 def _read(base: str, folders: Sequence[Path], config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """Model and processor, and which weights were found; the processor is that of the first of `folders` that has one, or the base's."""
+    """Return model, processor, and the report of found weights; the processor is that of the first folder that has one, or the base's."""
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if base.endswith(".gguf"):
         place, file = str(Path(base).parent), {"gguf_file": Path(base).name}

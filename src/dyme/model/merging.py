@@ -103,7 +103,7 @@ def _beside(model: Any, folder: Path, settings: Mapping[str, Any], weights: Mapp
 
 
 def _with_trained_rows(ids: torch.Tensor, settings: Mapping[str, Any]) -> torch.Tensor:
-    """Return the tokens, and some of those whose embedding alone was trained."""
+    """Return the tokens, and some of the tokens whose embedding rows were trained alone."""
     tokens = settings.get("trainable_token_indices") or settings.get("token_indices") or []
     rows = [row for own in tokens.values() for row in own] if isinstance(tokens, dict) else list(tokens)
     return torch.cat([ids, torch.tensor([rows[:MOST_ROWS]], dtype=ids.dtype)], 1)
@@ -161,7 +161,7 @@ def _untie(model: Any) -> None:
 
 
 def known(settings: Mapping[str, Any], folder: Path) -> Any:
-    """peft's settings; raises ModelError for a kind or a setting that this peft does not know."""
+    """Return peft's settings; raises ModelError for a kind or a setting that this peft does not know."""
     import peft
     from peft import PeftConfig
 

@@ -1,7 +1,7 @@
-"""Pictures on their way through a checkpoint's processor: each set is read and turned into pixels once, by the content of its pictures.
+"""A cache for the pictures of a checkpoint's processor: each set, known by the content of its pictures, is read and processed once.
 
-A processor works on text and pictures in one call. While `serving` is open in a thread, the image processor in it answers with what it gave
-for the same pictures before, so that another question about them, or another way to ask, costs text only.
+A processor works on text and pictures in one call. While `serving` is open in a thread, the image processor returns there its earlier
+output for the same pictures, so that another question or instruction about them costs only text.
 """
 
 from __future__ import annotations

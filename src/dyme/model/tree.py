@@ -146,7 +146,7 @@ def _sent(value: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def _held(value: torch.Tensor) -> torch.Tensor:
-    """Return a tensor without the repetitions of an expanded one: dimensions of stride 0, but for the first, have size 1."""
+    """Return an expanded tensor without its repetitions: dimensions of stride 0, except for the first, get size 1."""
     return value[(slice(None), *(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()[1:]))] if value.ndim else value
 
 
@@ -182,7 +182,7 @@ def _split(tree: Tree, max_tokens: int) -> Iterator[Tree]:
 
 
 def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_types: dict[str, int] | None = None) -> TreeBatch:
-    """Pack trees side by side, padded on the right with `pad`; unless the layout is "tree", each limb is a row of its own.
+    """Pack trees side by side, padded on the right with `pad`; return the batch; unless the layout is "tree", each limb is a separate row.
 
     `answer_types` gives the value of per-token inputs at the answers' tokens (0 unless named).
     """

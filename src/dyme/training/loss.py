@@ -46,7 +46,7 @@ def count(routes: Sequence[Route], lengths: Sequence[Sequence[int]]) -> Totals:
 
 
 def token_weight(branch: Branch, length: int, siblings: int, totals: Totals, config: ObjectiveConfig, max_length: int) -> float:
-    """Weight of each of a branch's `length` tokens in the loss; `siblings` branches of its prompt share the term.
+    """Return the weight of each of a branch's `length` tokens in the loss; `siblings` branches of its prompt share the term.
 
     grpo: token mean, then mean over siblings and prompts. dr_grpo: the constant `max_length` replaces the length. dapo: mean
     over the term's tokens. `normalize` names the prompts that a term is averaged over.
@@ -60,7 +60,7 @@ def token_weight(branch: Branch, length: int, siblings: int, totals: Totals, con
 
 
 def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: torch.Tensor, temperature: float = 1.0) -> None:
-    """When the loss runs backward, add the size of its gradient to `sums_T` by term: [explored tokens', memorized tokens'].
+    """During the backward pass of the loss, add the size of its gradient to `sums_T` by term: [explored tokens', memorized tokens'].
 
     A token's size is the L1 norm at its logits, |dloss / dlog p| x 2 (1 - p), as log p of token y has the gradient [j = y] - p_j there;
     explored tokens are scored at the sampling `temperature`, which divides it.

@@ -120,7 +120,7 @@ class Updater:
             self.guard.restore(chosen["guard"])
 
     def _pass(self, batches: Sequence[Sequence[Tree]], kind: Layout, old: list[torch.Tensor | None]) -> dict[str, float]:
-        """Forward and backward over all micro-batches, one on the device at a time, then a step; fills `old` at the first pass."""
+        """Run forward and backward over all micro-batches, one on the device at a time, then step; fill `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
         total, gradient_T, apart_T = (torch.zeros(size, device=self.accelerator.device) for size in ((), 2, 2))
