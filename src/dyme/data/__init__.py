@@ -1,1 +1,1 @@
-"""Rows and pictures on their way in: from files, published layouts and the hub to samples."""
+"""Read rows and pictures from files, published layouts and the hub, and return samples."""

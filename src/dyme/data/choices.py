@@ -1,4 +1,4 @@
-"""Options of a multiple-choice question: how a prompt shows them, which one an answer means, and reading them out of a text."""
+"""Options of a multiple-choice question: show them in a prompt, find the one that an answer names, read them from a text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SEVERAL = re.compile(r"[A-Z](?:(?:\s*[,;&/]\s*(?:and\s+)?|\s+and\s+|\s+)[A-Z])+
 
 
 def shown(question: str, choices: Sequence[str]) -> str:
-    """`question` as a prompt shows it: its options below it, one a line, "(A) ..."; unchanged if there are none."""
+    """Return `question` as a prompt shows it, its options below it, one a line, "(A) ..."; unchanged if there are none."""
     lines = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
     return "\n".join([question, "Choices:", *lines]) if lines else question
 
 
 def unlettered(choices: Sequence[str]) -> list[str]:
-    """The options' texts without letters of their own ("A: 40", "(A) 40", "A. 40"), which count only if all have theirs in order."""
+    """Return the options' texts without letters of their own ("A: 40", "(A) 40", "A. 40"), removed only if all have theirs in order."""
     found = [re.match(_LABEL, choice) for choice in choices]
     texts = [choice[match.end() :].strip() for choice, match in zip(choices, found, strict=True) if match]
     ordered = all(match and match[1] == letter for match, letter in zip(found, LETTERS, strict=False))
@@ -30,7 +30,7 @@ def unlettered(choices: Sequence[str]) -> list[str]:
 
 
 def letter_of(answer: str, choices: Sequence[str]) -> str:
-    """The letter, or letters ("C and D"), of the options that `answer` names by letter or by text.
+    """Return the letter, or letters ("C and D"), of the options that `answer` names by letter or by text.
 
     Raises ValueError with the reason if it names none of them, or may mean two.
     """
@@ -52,7 +52,7 @@ def letter_of(answer: str, choices: Sequence[str]) -> str:
 
 
 def split(text: str) -> tuple[str, list[str]]:
-    r"""A question and its options, out of a text that ends in "Choices:\nA: 40\nB: 60" as Geo170K's and MathVerse's do; or all, []."""
+    r"""Return a question and its options from a text that ends in "Choices:\nA: 40\nB: 60" (Geo170K, MathVerse); else the text and []."""
     heads = list(_HEAD.finditer(text))
     if not heads:
         return text.strip(), []

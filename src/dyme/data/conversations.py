@@ -33,12 +33,12 @@ class _Read:
 
 
 def is_conversation(row: Mapping[str, Any]) -> bool:
-    """Whether the question of a row is in turns, or in TRL's prompt."""
+    """Return whether the question of a row is in turns, or in TRL's prompt."""
     return row.get("question") is None and any(row.get(name) is not None for name in TURNS)
 
 
 def unfolded(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """The row with `question`, `images`, and `response` (what the other side said) in place of its turns; and what there is to tell.
+    """Return the row with `question`, `images`, and `response` (what the other side said) in place of its turns; and what there is to tell.
 
     Raises DataError for several questions, for none, and for turns of another shape.
     """

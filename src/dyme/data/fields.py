@@ -47,7 +47,7 @@ _LISTS = ("choices", "answers", "facts", "images")
 
 
 def ours(row: Mapping[str, Any], where: str, marker: str) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`, its other fields beside them, with what was read under another name in `NOTES`.
+    """Return the row in the fields of `jsonl.py`, its other fields beside them, with what was read under another name in `NOTES`.
 
     `marker` parts a rationale from its answer in one text. Raises DataError, which begins with `where`, for what cannot be told.
     """
@@ -76,7 +76,7 @@ def ours(row: Mapping[str, Any], where: str, marker: str) -> dict[str, Any]:
 
 
 def worked(text: str, marker: str) -> tuple[str, str]:
-    r"""A text of steps and answer in two: at <answer> or </think>, the marker, ####, or a last \boxed{}; ("", text) if it has none."""
+    r"""Return a text of steps and answer in two: at <answer> or </think>, the marker, ####, or a last \boxed{}; ("", text) if it has none."""
     before, tag, answer = text.rpartition("<answer>")
     if tag:
         return before.replace("<think>", "").replace("</think>", "").strip(), answer.partition("</answer>")[0].strip()

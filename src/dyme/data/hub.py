@@ -1,6 +1,6 @@
-"""Data sets as the datasets library has them: saved to disk, or ids on the Hugging Face hub; and the splits of folders of parquet files.
+"""Data sets of the datasets library (saved to disk, or ids on the Hugging Face hub), and the splits of folders of parquet files.
 
-Rows are iterated, never held; pictures stay the bytes that they are in the data set and are decoded only where they are checked.
+Rows are iterated, never all in memory; pictures stay encoded bytes and are decoded only where they are checked.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ _SPLITS: dict[str, Split] = {
     "validation": "validation", "val": "validation", "valid": "validation", "dev": "validation",
     "test": "test", "testmini": "test", "eval": "test",
 }  # fmt: skip
-"""Names of splits, Geo170K's and MathVerse's among them -> ours; others are left out, and said to be."""
+"""Published names of splits (also Geo170K's and MathVerse's) -> dyme's; others are left out, with a note."""
 _ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 _SHARD = re.compile(r"[-_.]?\d[\w-]*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One split of a data set: its name there, and how to iterate it."""
+    """One split of a data set: its published name, and a function that iterates its rows."""
 
     name: str
     data: Any
 
 
 def is_id(source: str) -> bool:
-    """Whether `source` reads as a hub id, "owner/name" or "owner/name:configuration", and is no folder here."""
+    """Return whether `source` has the form of a hub id, "owner/name" or "owner/name:configuration", and is not a local folder."""
     return bool(_ID.fullmatch(source)) and not Path(source).exists()
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `folder` was written by the datasets library's save_to_disk."""
+    """Return whether `folder` was written by the datasets library's save_to_disk."""
     return (folder / "dataset_dict.json").is_file() or ((folder / "state.json").is_file() and (folder / "dataset_info.json").is_file())
 
 
 def parquet_files(folder: Path, configuration: str = "") -> dict[str, list[Path]]:
-    """Name of split -> its parquet files, wherever they lie in `folder`: data/train-00000-of-00002.parquet, default/train/0000.parquet.
+    """Return name of split -> its parquet files, anywhere in `folder`: data/train-00000-of-00002.parquet, default/train/0000.parquet.
 
     Raises DataError if there are several configurations and `configuration` names none of them.
     """
@@ -63,10 +63,10 @@ def parquet_files(folder: Path, configuration: str = "") -> dict[str, list[Path]
 
 
 def parts_of(source: str, configuration: str, *, streaming: bool) -> list[Part]:
-    """The splits of a data set that the datasets library reads.
+    """Return the splits of a data set that the datasets library reads.
 
-    With `streaming`, only what is iterated is fetched from the hub; without, it is fetched once into the library's own cache.
-    Raises DataError if the library is missing or cannot load it.
+    With `streaming`, only rows that are iterated are fetched from the hub; without, all are fetched once into the library's cache.
+    Raises DataError if the library is missing or cannot load the data set.
     """
     datasets, folder = _library(), Path(source)
     name, _, own = source.partition(":")
@@ -87,17 +87,17 @@ def parts_of(source: str, configuration: str, *, streaming: bool) -> list[Part]:
 
 
 def split_of(name: str) -> Split | None:
-    """Ours for a split of that name, or None."""
+    """Return dyme's split for a published name, or None."""
     return _SPLITS.get(name)
 
 
 def left_out(name: str) -> str:
-    """What there is to tell of a split of another name."""
+    """Return the note on a split of another name."""
     return f"split {name} is left out: it is neither for training nor for validation nor a test"
 
 
 def rows(part: Part, split: Split, folders: tuple[Path, ...]) -> Iterator[Raw]:
-    """The rows of a split, pictures as {"bytes", "path"}. Raises DataError if its files are broken."""
+    """Yield the rows of a split, pictures as {"bytes", "path"}. Raises DataError if the files are broken."""
     data = part.data if hasattr(part.data, "decode") else part.data.to_iterable_dataset()
     try:
         for number, row in enumerate(data.decode(False), start=1):

@@ -1,4 +1,4 @@
-"""Published layouts: which files of a folder hold which split, and the rows in them, one at a time.
+"""Published layouts: which files of a folder hold which split. Their rows are read one at a time.
 
 A layout says where its annotation files lie, by patterns below the data set's folder. Files are read piece by piece, so that memory
 does not grow with them.
@@ -30,25 +30,25 @@ class Raw:
     """For messages: "train.json, row 12"."""
     row: dict[str, Any]
     name: str
-    """Its id unless it has one."""
+    """Id for a row without one."""
     split: Split
     folders: tuple[Path, ...] = ()
-    """Where its pictures may lie, the likeliest first."""
+    """Folders where its pictures may lie, the likeliest first."""
 
 
 Reader = Callable[[Path, Path], Iterator[tuple[str, dict[str, Any]]]]
 """(annotation file, folder of the data set) -> (position or key, row) of each row; `SPLIT` in a row overrides the file's split."""
 SPLIT = "dyme_split"
 NOTES = "dyme_notes"
-"""In a normalised row: what there is to tell of it, a tuple of texts."""
+"""Key of a normalised row: its notes for the user, a tuple of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where a published data set has its rows."""
+    """The place of the rows of a published data set."""
 
     expects: str
-    """What to find there, for messages: "train.json beside imgs/"."""
+    """The files that it needs, for messages: "train.json beside imgs/"."""
     files: Mapping[Split, tuple[str, ...]]
     """Split -> patterns of its annotation files; the first that matches counts."""
     read: Reader
@@ -56,11 +56,11 @@ class Layout:
     """Whether a file holds rows of several splits."""
 
     def find(self, base: Path) -> dict[Split, list[Path]]:
-        """Each split's files in the folder `base`; none if it is not this layout."""
+        """Return each split's files in the folder `base`; empty if the folder does not have this layout."""
         return {split: files for split, patterns in self.files.items() if (files := _first(base, patterns))}
 
     def rows(self, base: Path, split: Split, file: Path) -> Iterator[Raw]:
-        """The rows of one annotation file. Raises DataError if it is not what its name says."""
+        """Yield the rows of one annotation file. Raises DataError if its content does not fit its name."""
         shown = file.relative_to(base)
         for key, row in self.read(file, base):
             own: Split = row.pop(SPLIT, split)
@@ -70,7 +70,7 @@ class Layout:
 
 
 def read_json(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON file that is one list of them, or one object of them, as they come: ("12", row) or (key, row)."""
+    """Yield the objects of a JSON file, which is a list or an object of objects, as they are read: ("12", row) or (key, row)."""
     for key, row in _elements(file):
         if not isinstance(row, dict):
             raise DataError(f"{file}: entry {key} is not an object; this file is not an annotation file of the data set")
@@ -78,7 +78,7 @@ def read_json(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[
 
 
 def read_lines(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON-lines file, ("12", row) for line 12."""
+    """Yield the objects of a JSON-lines file, ("12", row) for line 12."""
     with file.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
@@ -89,7 +89,7 @@ def read_lines(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict
 
 
 def read_text(file: Path) -> str | None:
-    """A small file beside the rows, or None where there is none."""
+    """Return a small file beside the rows, or None where there is none."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, UnicodeDecodeError):
@@ -141,7 +141,7 @@ class _Window:
         return bool(block)
 
     def sign(self) -> str:
-        """The next character that is no white space, taken; "" at the end, which is an error of the file."""
+        """Return the next character that is not white space, and move past it; "" at the end of the file, where the file is faulty."""
         while True:
             found = _INK.search(self.text, self.position)
             if found:
@@ -152,7 +152,7 @@ class _Window:
                 raise self.broken("it ends too early")
 
     def value(self) -> Any:
-        """The next value, taken; a number at the window's edge might go on, so the window is moved first."""
+        """Return the next value, and move past it; a number may continue beyond the window's edge, so the window is moved first."""
         self.sign()
         self.position -= 1
         while True:

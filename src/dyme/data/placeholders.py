@@ -19,7 +19,7 @@ WITHIN = 'rows hold <image> within a text, which is written as "the image", or a
 
 
 def in_words(row: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], list[str]]:
-    """The row without places of pictures in question, rationale and choices, and which of the notes above are due.
+    """Return the row without places of pictures in question, rationale and choices, and which of the notes above are due.
 
     Raises DataError for a place in the question of a row without pictures, and for one of a picture that the row does not have.
     """

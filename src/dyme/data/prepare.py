@@ -80,7 +80,7 @@ class Report:
 
 
 def default_folder(config: TaskConfig, source: str, limit: int = 0, split: Split | None = None) -> Path:
-    """Where `source` is prepared unless another folder is named; the same source and settings give the same folder."""
+    """Return where `source` is prepared unless another folder is named; the same source and settings give the same folder."""
     return Path(config.prepared) / f"{config.name}-{_digest(_key(config, source, limit, split))[:8]}"
 
 
@@ -129,7 +129,7 @@ def prepare(
 
 
 def read_manifest(folder: Path) -> tuple[str, Report]:
-    """The task that a folder was prepared for, and what it holds. Raises DataError if its manifest cannot be read."""
+    """Return the task that a folder was prepared for, and what it holds. Raises DataError if its manifest cannot be read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         report = manifest["report"]
@@ -164,7 +164,7 @@ class _Preparation:
                 progress("rows", done, total)
 
     def full(self, split: Split) -> bool:
-        """Whether a split has all the rows that are wanted; those of a batch on its way are not counted yet."""
+        """Return whether a split has all the rows that are wanted; those of a batch on its way are not counted yet."""
         return bool(self.limit) and self.report.rows.get(split, 0) >= self.limit
 
     def _normalised(self, raw: Raw) -> dict[str, Any] | None:
@@ -294,7 +294,7 @@ class _Preparation:
 
 
 def normalised(published: Published, row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """A published row in the fields of `jsonl.py`. Raises DataError if it cannot be used, or if a task about pictures gets none."""
+    """Return a published row in the fields of `jsonl.py`. Raises DataError if it cannot be used, or if a task about pictures gets none."""
     out = published.normalise(row, where, config)
     pictures = _pictures(out)
     if published.pictures and not pictures and not published.direct:

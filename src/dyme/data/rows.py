@@ -26,11 +26,11 @@ from dyme.types import AnswerKind, Fact, Sample
 Normaliser = Callable[[dict[str, Any], str], dict[str, Any]]
 """(row in another data set's fields, place to name in messages) -> row in the fields of `jsonl.py`."""
 MANIFEST = "prepared.json"
-"""The file that says what a folder was prepared from (`prepare.py`)."""
+"""The file that names the source of a prepared folder (`prepare.py`)."""
 FIELDS = (
     "id", "question", "answer", "image", "images", "rationale", "facts", "choices", "answers", "answer_kind", "unit", "kind",
 )  # fmt: skip
-"""What a row may have; other fields are ignored."""
+"""The fields that a row may have; others are ignored."""
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 EXAMPLE = '{"question": "...", "answer": "...", "image": "images/1.png"}'
 _PICTURE_NAME = re.compile(r"image|img|pic|photo|figure|file|path|screenshot", re.IGNORECASE)
@@ -39,13 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedPicture(DataError):
-    """A row holds a picture itself rather than the name of its file; `loading` prepares such files."""
+    """Error: a row holds a picture itself rather than the name of its file; the caller then prepares the file."""
 
 
 def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
-    """All rows of a file, in order; pictures are named, not opened. JSON lines are what is checked most closely (`row_files`: the others).
+    """Return all rows of a file as samples, in order; pictures are named, not opened. JSON lines are checked most closely.
 
-    `normalise` is for rows in another data set's fields; those of a folder that `dyme prepare` made have been through it.
+    `normalise` is for rows in another data set's fields; rows of a folder that `dyme prepare` made are normalised already.
 
     Raises DataError, one line that names file and line, for a file that cannot be read, has no rows or is not UTF-8, and for
     a row that is not a JSON object, lacks question or answer, has a field of the wrong type, names a picture in a field that is
@@ -74,12 +74,12 @@ def read_rows(path: Path, normalise: Normaliser | None = None) -> list[Sample]:
 
 
 def notes_of(counts: Mapping[str, int]) -> list[str]:
-    """What there is to tell of rows, each with how many rows it is true of."""
+    """Return notes on rows for the user, each with the number of rows that it is about."""
     return [f"{count} {note}" if note in (AROUND, WITHIN) else f"{note} ({count} rows)" for note, count in counts.items()]
 
 
 def _rows_in(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each row of a file with its line or number, and with its place for messages."""
+    """Yield each row of a file with its line or number, and its place for messages."""
     try:
         if (form := format_of(path)) != "lines":
             for key, row in READERS[form](path, path.parent):
@@ -97,16 +97,16 @@ def _rows_in(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _from_here(path: Path) -> str:
-    """Where a relative path was looked for, for messages."""
+    """Return the folder in which a relative path was looked for, for messages."""
     return "" if path.is_absolute() else f" from the working directory {Path.cwd()}"
 
 
 def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) -> list[Sample]:
-    """Samples of a split, at most `config.<split>_size` of them (0: all), in the file's order, every picture checked.
+    """Return the samples of a split, at most `config.<split>_size` of them (0: all), in the file's order, every picture checked.
 
     Without `task.validation`, and without validation.jsonl beside a prepared training file, the training file's last tenth (at
     least one row) is the validation split and is left out of training; keep rows about one picture together there, so that the
-    splits share at most one (`dyme prepare` shares none).
+    splits share at most one picture (`dyme prepare` shares none).
     Raises DataError for what `read_rows` refuses, for a split without a file, and for pictures that cannot be used.
     """
     size = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}[split]
@@ -129,26 +129,26 @@ def load(config: TaskConfig, split: Split, normalise: Normaliser | None = None) 
 
 
 def has_validation(config: TaskConfig) -> bool:
-    """Whether there are rows for validation: a file of them, or a training file whose last tenth serves."""
+    """Return whether there are rows for validation: a file of them, or a training file whose last tenth is used."""
     file = Path(config.train)
     return bool(config.validation or _beside(config.train)) or (bool(config.train) and not is_prepared(file))
 
 
 def _beside(train: str) -> str:
-    """The validation rows that were prepared with the training file, or ""."""
+    """Return the file of validation rows that were prepared with the training file, or ""."""
     file = Path(train).with_name("validation.jsonl") if train else Path()
     return str(file) if is_prepared(file) and file.is_file() else ""
 
 
 def is_prepared(file: Path) -> bool:
-    """Whether `file` lies in a folder that `dyme prepare` made: its rows need no normaliser, its pictures have been decoded once."""
+    """Return whether `file` lies in a folder that `dyme prepare` made: its rows need no normaliser, its pictures have been decoded once."""
     return (file.parent / MANIFEST).is_file()
 
 
 def check_images(rows: Sequence[Sample], *, decode: bool = True) -> None:
-    """Look at every picture file that `rows` name, once each, and raise DataError for the first bad one, counting the others.
+    """Check every picture file that `rows` name, once each, and raise DataError for the first bad one, with the number of others.
 
-    Without `decode` a file only has to be there, and not to be empty.
+    Without `decode` a file only has to exist and not be empty.
     """
     files = list(dict.fromkeys(image for row in rows for image in row.images if isinstance(image, ImageFile)))
     with ThreadPoolExecutor(min(CHECK_THREADS, os.cpu_count() or 1)) as pool:
@@ -159,7 +159,7 @@ def check_images(rows: Sequence[Sample], *, decode: bool = True) -> None:
 
 
 def fault_of(image: ImageFile, *, decode: bool = True) -> DataError | None:
-    """What is wrong with a picture file, or None."""
+    """Return the fault of a picture file, or None."""
     try:
         image.check() if decode else image.find()
     except DataError as error:
@@ -168,7 +168,7 @@ def fault_of(image: ImageFile, *, decode: bool = True) -> DataError | None:
 
 
 def _part(rows: list[Sample], split: Split, file: str) -> list[Sample]:
-    """The first nine tenths for training, the last tenth for validation."""
+    """Return the first nine tenths of the rows for training, the last tenth for validation."""
     held_out = max(1, len(rows) // 10)
     if held_out == len(rows):
         raise DataError(f"{file}: one row cannot be both training and validation data; add rows or set task.validation")
@@ -194,19 +194,19 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def check_named(row: Mapping[str, Any], where: str) -> None:
-    """Raise DataError for a row without a picture that has one in a field of another name: it would be asked about no picture."""
+    """Raise DataError for a row whose picture is in a field of another name, since its question would be asked without a picture."""
     if row.get("image") is not None or row.get("images") is not None:
         return
     for name, value in row.items():
         one = value[0] if isinstance(value, list) and value else value
-        stored = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # as the datasets library has it
+        stored = isinstance(one, dict) and {"bytes", "path"} <= one.keys()  # the datasets library's form
         loaded = stored or isinstance(one, Picture)
         if name not in FIELDS and (loaded or (isinstance(one, str) and embedded.NAME.search(one) and _PICTURE_NAME.search(name))):
             raise DataError(f"{where}: has no image, but its field {quoted(name)} looks like one; name that field image, or remove it")
 
 
 def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sample:
-    """The sample that `row` describes; its pictures lie in `folder`, and `name` is its id unless it has one.
+    """Return the sample that `row` describes; its pictures lie in `folder`, and `name` is its id unless it has one.
 
     Raises DataError, one line that begins with `where`, for what `read_rows` refuses of a row.
     """
@@ -237,7 +237,7 @@ def sample_of(row: Mapping[str, Any], folder: Path, where: str, name: str) -> Sa
 
 
 def _answer_kind(row: Mapping[str, Any], where: str, choices: list[str], answers: list[str]) -> AnswerKind:
-    """The row's own, or the one that its choices or answers ask for."""
+    """Return the answer kind that the row names, else the one that follows from its choices or answers."""
     implied: AnswerKind = "choice" if choices else "vqa" if answers else "auto"
     kind = row.get("answer_kind", implied)
     if kind not in KINDS:
@@ -265,7 +265,7 @@ def _answer(value: object, where: str, kind: AnswerKind, choices: list[str]) -> 
 
 
 def _texts(value: object, where: str) -> list[str]:
-    """A list of texts or numbers, as texts; for choices at most one a letter."""
+    """Return a list of texts or numbers as texts; of choices at most one for each letter."""
     if not isinstance(value, list):
         raise DataError(f"{where} is {_noun(value)}; write a list of texts")
     if where.endswith("choices") and value and not 2 <= len(value) <= len(options.LETTERS):
@@ -274,7 +274,7 @@ def _texts(value: object, where: str) -> list[str]:
 
 
 def checked_text(value: object, where: str, *, empty: bool = False) -> str:
-    """Text without surrounding white space. Raises DataError for another type, half a character, and, unless it may be `empty`, no text."""
+    """Return text without surrounding white space. Raises DataError for another type, a lone surrogate, and, unless `empty`, no text."""
     if not isinstance(value, str):
         raise DataError(f"{where} is {_noun(value)}; write text in quotes")
     if not value.strip() and not empty:
@@ -285,7 +285,7 @@ def checked_text(value: object, where: str, *, empty: bool = False) -> str:
 
 
 def _scalar(value: object, where: str) -> str:
-    """Text or a finite number as text; true and false are neither, as no one answers a question with them."""
+    """Return text or a finite number as text; true and false are refused, as they answer no question."""
     if isinstance(value, str):
         return checked_text(value, where)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -300,7 +300,7 @@ def _noun(value: object) -> str:
 
 
 def _images(row: Mapping[str, Any], folder: Path, label: str, where: str) -> tuple[ImageFile, ...]:
-    """The files that a row names. Raises EmbeddedPicture for a picture that stands in the row itself."""
+    """Return the picture files that a row names. Raises EmbeddedPicture for a picture within the row itself."""
     if "image" in row and "images" in row:
         raise DataError(f"{where}: has both image and images; keep one of them")
     names = row.get("images", [row["image"]] if "image" in row else [])
@@ -321,7 +321,7 @@ def _images(row: Mapping[str, Any], folder: Path, label: str, where: str) -> tup
 
 
 def _listed(row: Mapping[str, Any]) -> str:
-    """The names of a row's fields, for messages, the first twenty."""
+    """Return the names of a row's first twenty fields, for messages."""
     names = [quoted(name) for name in row]
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"
 

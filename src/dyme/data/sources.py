@@ -1,4 +1,4 @@
-"""What a path or hub id turns out to be: one of the layouts that a task's data set is published in, or a data set of the hub."""
+"""Open a path or hub id as a source of rows: a folder in one of the layouts of a task's data set, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from dyme.data.rows import MANIFEST
 from dyme.errors import DataError
 
 FILE = Layout(expects="a file of rows", files={}, read=read_file)
-"""What a single file is, whichever format it has."""
+"""The layout of a single file, whichever format it has."""
 Full = Callable[[Split], bool]
-"""Whether a split has all the rows that are wanted."""
+"""Function that returns whether a split has all the rows that are wanted."""
 
 
 class Source(Protocol):
-    """Rows to prepare."""
+    """A source of rows to prepare."""
 
     shown: str
     """Its name, for messages."""
     expects: str
-    """What the task's data set looks like, for messages."""
+    """Description of the layout of the task's data set, for messages."""
     notes: list[str]
-    """What of it is left out."""
+    """Notes on the parts of it that are left out."""
 
     @property
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Annotation files with their sizes and times; empty for the hub, whose id must do."""
+        """Return the annotation files with their sizes and times; empty for the hub, where the id identifies the data."""
         ...
 
     @property
     def splits(self) -> set[Split]:
-        """The splits that it has rows of."""
+        """Return the splits of which it has rows."""
         ...
 
     def count(self) -> int:
-        """How many rows there are, for a progress bar; 0: not known beforehand."""
+        """Return the number of rows, for a progress bar; 0 if it is not known beforehand."""
         ...
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
-        """Its rows in order, those of full splits left out; `streaming` fetches no more than that from the hub."""
+        """Yield its rows in order, without those of full splits; with `streaming` only these are fetched from the hub."""
         ...
 
 
@@ -74,7 +74,7 @@ class Folder:
         return set(SPLITS) if self.layout.mixed else set(self.files)
 
     def has_pictures(self, published: Published, config: TaskConfig) -> bool:
-        """Whether the picture of the first row that can be used is there."""
+        """Return whether the picture of the first row that can be used exists."""
         for raw in self.rows(lambda split: False, streaming=True):
             try:
                 named = published.normalise(raw.row, raw.where, config)
@@ -85,7 +85,7 @@ class Folder:
         return False
 
     def count(self) -> int:
-        """See `Source`; the annotation files are read once more for it, which pictures outweigh by far."""
+        """See `Source`; the annotation files are read once more for it, which costs little compared with the pictures."""
         return sum(1 for files in self.files.values() for file in files for _ in self.layout.read(file, self.base))
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
@@ -120,7 +120,7 @@ class Parquet:
         return {split for name in self.files if (split := hub.split_of(name))}
 
     def count(self) -> int:
-        """See `Source`; the files know it."""
+        """See `Source`; the files' metadata hold it."""
         return sum(count_rows(file) for name, files in self.files.items() if hub.split_of(name) for file in files)
 
     def rows(self, full: Full, *, streaming: bool) -> Iterator[Raw]:
@@ -140,7 +140,7 @@ class Parquet:
 
 @dataclass(slots=True, kw_only=True)
 class Loaded:
-    """What the datasets library loads: a hub id, or what its save_to_disk wrote."""
+    """A data set that the datasets library loads: a hub id, or a folder that its save_to_disk wrote."""
 
     shown: str
     expects: str
@@ -178,9 +178,9 @@ class Loaded:
 
 
 def open_source(published: Published, config: TaskConfig, source: str) -> Source:
-    """The source that `source` names: a folder, a file, or a hub id. Relative paths start at the working directory.
+    """Return the source that `source` names: a folder, a file, or a hub id. Relative paths start at the working directory.
 
-    Raises DataError, one line that says what was expected there, if it is neither.
+    Raises DataError, one line that says what was expected, if it is none of these.
     """
     layouts = (*published.layouts, ROWS, IMAGE_FOLDER)
     expects = f"expected {'; or '.join(layout.expects for layout in layouts)}; or parquet files, or a hub id"
@@ -188,7 +188,7 @@ def open_source(published: Published, config: TaskConfig, source: str) -> Source
         return Loaded(shown=source, expects=expects, configuration=published.configurations.get(source.partition(":")[0], ""))
     folder = Path(os.path.abspath(source))  # noqa: PTH100  (rows name pictures from here, wherever the working directory is later)
     if folder.is_file():
-        format_of(folder)  # or the error that says what it is
+        format_of(folder)  # raises an error that names the format
         files = {split_named(folder): [folder]}
         return Folder(shown=source, expects=expects, layout=FILE, base=folder.parent, files=files)
     if not folder.is_dir():
@@ -213,9 +213,9 @@ def open_source(published: Published, config: TaskConfig, source: str) -> Source
 
 
 def _find(layouts: Sequence[Layout], folder: Path, task: str) -> tuple[Layout, Path, dict[Split, list[Path]]] | None:
-    """The layout that a folder has, or the one folder in it, as archives have one of their own; with the files.
+    """Return the layout of a folder, or of the only folder in it (archives often have one), with that folder and its files.
 
-    Raises DataError if several folders in it could be meant, or only such as are prepared already.
+    Raises DataError if several folders in it fit, or only prepared ones.
     """
     for layout in layouts:
         if files := layout.find(folder):
@@ -231,7 +231,7 @@ def _find(layouts: Sequence[Layout], folder: Path, task: str) -> tuple[Layout, P
 
 
 def _told(folder: Path, base: Path) -> list[str]:
-    """A note that the rows lie in a folder of the one that was named, which may be another data set's."""
+    """Return a note that the rows lie in a folder within the named one, which may belong to another data set."""
     return [] if base == folder else [f"the rows are those of the folder {base.relative_to(folder)} in {folder}"]
 
 

@@ -1,4 +1,4 @@
-"""A task's samples from wherever its settings name them: single files, a prepared folder, a published folder, or a hub id."""
+"""Load a task's samples from the source that its settings name: single files, a prepared folder, a published folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _log = logging.getLogger(__name__)
 
 
 def loader(published: Published) -> Callable[[TaskConfig, Split], list[Sample]]:
-    """The `load` of a task whose data set is `published`."""
+    """Return the `load` of a task whose data set is `published`."""
     return partial(load, published)
 
 
 def load(published: Published, config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split, every picture checked.
+    """Return the samples of a split, every picture checked.
 
-    task.train, task.validation and task.test name single files or folders, in our fields or in the data set's; task.path gives those
-    that are not named. What task.path names, parquet files and files with pictures in their rows are prepared once, and the log says
-    what that gave and dropped. Raises DataError as `rows.load` and `prepare.prepare` do.
+    task.train, task.validation and task.test name single files or folders, in dyme's fields or the data set's; task.path gives
+    those that are not named. The source that task.path names, parquet files and files with pictures in their rows are prepared once;
+    the log says how many rows were kept and dropped. Raises DataError as `rows.load` and `prepare.prepare` do.
     """
     named = _as_files(published, with_path(published, config), split)
 
@@ -44,7 +44,7 @@ def load(published: Published, config: TaskConfig, split: Split) -> list[Sample]
 
 
 def with_path(published: Published, config: TaskConfig) -> TaskConfig:
-    """`config` with the files that task.path stands for; those that are named already stay. A path to a file is one of a split."""
+    """Return `config` with the files that task.path stands for; files that are named already stay. A file as path is one split's."""
     if not config.path or (config.train and config.validation and config.test):
         return config
     path = Path(config.path)
@@ -56,20 +56,20 @@ def with_path(published: Published, config: TaskConfig) -> TaskConfig:
     return replace(
         config,
         train=config.train or found["train"],
-        validation=config.validation or ("" if config.train else found["validation"]),  # another data set's would not do
+        validation=config.validation or ("" if config.train else found["validation"]),  # another data set's do not fit
         test=config.test or found["test"],
     )
 
 
 def _as_files(published: Published, config: TaskConfig, split: Split, *, every: bool = False) -> TaskConfig:
-    """`config` with what it names for `split` prepared where it is a folder or a parquet file, or in any case (`every`)."""
+    """Return `config` with its source for `split` prepared if it is a folder or a parquet file, or in any case (`every`)."""
     name: Split = split if getattr(config, split) or split == "test" else "train"
     source = getattr(config, name)
     path = Path(source)
     try:
         if not source or rows.is_prepared(path) or not (path.is_dir() or (path.is_file() and (every or format_of(path) == "parquet"))):
             return config
-    except (OSError, ValueError):  # which `rows` tells
+    except (OSError, ValueError):  # which `rows` reports
         return config
     folder = _folder(published, config, source, name)
     file = _file(folder, name) or next((file for one in SPLITS if (file := _file(folder, one))), None)
@@ -79,7 +79,7 @@ def _as_files(published: Published, config: TaskConfig, split: Split, *, every: 
 
 
 def _folder(published: Published, config: TaskConfig, source: str, split: Split | None = None) -> Path:
-    """The prepared folder of `source`, made now if it is not there; `split` is that of rows whose source names none."""
+    """Return the prepared folder of `source`, made now if missing; `split` is that of rows whose source names none."""
     folder = Path(source)
     if (folder / rows.MANIFEST).is_file():
         task, _ = prepare.read_manifest(folder)
@@ -101,7 +101,7 @@ def _folder(published: Published, config: TaskConfig, source: str, split: Split 
 
 
 def _with(config: TaskConfig, split: Split, file: str) -> TaskConfig:
-    """`config` with `file` for a split."""
+    """Return `config` with `file` for a split."""
     if split == "train":
         return replace(config, train=file)
     return replace(config, validation=file) if split == "validation" else replace(config, test=file)

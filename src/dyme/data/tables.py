@@ -17,16 +17,16 @@ _DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212+"
 
 
 def is_blank(cell: str) -> bool:
-    """Whether a cell says that there is no value: empty, nan, inf, n/a, a dash; "Na" may be sodium."""
+    """Return whether a cell says that there is no value: empty, nan, inf, n/a, a dash; "Na" is not blank, as it may be sodium."""
     text = cell.strip()
     return text.strip(_DASHES).casefold() in _BLANKS and text != "Na"
 
 
 def facts(header: Sequence[str], body: Sequence[Sequence[str]], *, heading: bool = True) -> tuple[Fact, ...]:
-    """The cells of a table; cells without a value (`is_blank`) are no facts.
+    """Return the cells of a table as facts; cells without a value (`is_blank`) give no facts.
 
     With `heading`, a row that is labelled by a number takes the first column's heading with it ("Stem 3"). Leading columns of
-    words only, which describe the row, are part of its label. No header: [].
+    words only, which describe the row, are part of its label. A table without headings has `header` [].
     """
     if not body:
         return ()
@@ -45,7 +45,7 @@ def facts(header: Sequence[str], body: Sequence[Sequence[str]], *, heading: bool
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds headings: text or years where the others have values, or an empty corner."""
+    """Return whether the first row holds headings: text or years where the others have values, or an empty corner."""
     if len(rows) < 2:
         return False
     cells, below = rows[0][1:], [cell for row in rows[1:] for cell in row[1:]]

@@ -50,7 +50,7 @@ def unambiguous(pairs: Iterable[tuple[Text, str]]) -> list[tuple[Text, str]]:
 
 
 def faithful(values: Sequence[tuple[Text, str]], across: bool) -> set[int]:
-    """The id() of those of `values`, each with its series, that stand where the others of the series say that they should.
+    """Return the id() of those of `values`, each with its series, that stand where the others of the series say that they should.
 
     Bars and lines put a value at a height, or a distance, in proportion to it; where most values of a series do, one that does not was
     read wrongly, as "2.38" for 12.38. Stacked bars and tables have no such proportion, and all of theirs are kept.
@@ -71,7 +71,7 @@ def faithful(values: Sequence[tuple[Text, str]], across: bool) -> set[int]:
 
 
 def shifted(places: Sequence[tuple[Text, float]]) -> set[int]:
-    """The id() of values that stand beside the middle of their labels, x of each, where most stand right over it: a first digit is missing.
+    """Return the id() of values that stand beside the middle of their labels, x of each, where most stand right over it: a first digit is missing.
 
     Empty where most do not, as in groups of bars.
     """
@@ -85,7 +85,7 @@ def shifted(places: Sequence[tuple[Text, float]]) -> set[int]:
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can name a value: neither a sentence nor what is said about the chart's source."""
+    """Return whether `text` can name a value: neither a sentence nor what is said about the chart's source."""
     return len(text) <= LONGEST_NAME and not _ABOUT.search(text) and not (text.endswith(".") and text.count(" ") > 3)
 
 

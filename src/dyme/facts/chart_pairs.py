@@ -51,11 +51,11 @@ class _Axis:
     across: bool
 
     def at(self, text: Text) -> float:
-        """Where `text` lies along this axis."""
+        """Return where `text` lies along this axis."""
         return text.x if self.across else text.y
 
     def before(self, text: Text) -> bool:
-        """Whether `text` lies on the side where this axis has its values."""
+        """Return whether `text` lies on the side where this axis has its values."""
         edge = mean(label.y for label in self.labels) if self.across else min(label.x for label in self.labels)
         return text.y < edge if self.across else text.x > edge
 
@@ -65,7 +65,7 @@ class _Axis:
         return min((max(edge - v.bottom, 0.0) for v in values if self.before(v)), default=math.inf)
 
     def slot(self, text: Text) -> tuple[Text, float] | None:
-        """The label in whose slot `text` lies and how near it is (1: centred, 0: at the border); slots end midway between labels."""
+        """Return the label in whose slot `text` lies and how near it is (1: centred, 0: at the border); slots end midway between labels."""
         label = min(self.labels, key=lambda candidate: abs(self.at(candidate) - self.at(text)))
         away = abs(self.at(label) - self.at(text))
         half = min(abs(self.at(label) - self.at(other)) for other in self.labels if other is not label) / 2
@@ -73,7 +73,7 @@ class _Axis:
 
 
 def chart_facts(texts: Iterable[Text]) -> tuple[Fact, ...]:
-    """All facts of a chart, table or document, pairs first, each once; every text read is the subject or the value of at least one.
+    """Return all facts of a chart, table or document, pairs first, each once; every text read is the subject or the value of at least one.
 
     A pair is Fact(label, value), or Fact("series label", value) where a legend or a table's head tells series apart; the other
     facts have one of `ROLES` as their subject.

@@ -77,12 +77,12 @@ class Text:
 
     @property
     def turned(self) -> bool:
-        """Whether it is written along the vertical."""
+        """Return whether it is written along the vertical."""
         return len(self.text) > 2 and self.height > 1.5 * self.width
 
 
 def is_value(text: str) -> bool:
-    """Whether `text` is one number, perhaps with a currency, a percent sign or a unit such as "million"."""
+    """Return whether `text` is one number, perhaps with a currency, a percent sign or a unit such as "million"."""
     return _VALUE.fullmatch(text) is not None
 
 
@@ -94,7 +94,7 @@ def named_value(text: str) -> tuple[str, str] | None:
 
 
 def bare_number(text: str) -> str | None:
-    """The number of a value, without its unit ("$7.5 million": "$7.5"); None if `text` is no value."""
+    """Return the number of a value, without its unit ("$7.5 million": "$7.5"); None if `text` is no value."""
     found = _VALUE.fullmatch(text)
     return found[1] if found else None
 
@@ -150,12 +150,12 @@ def joined_lines(texts: list[Text]) -> list[Text]:
 
 
 def is_words(t: Text) -> bool:
-    """Whether `t` is upright and no value."""
+    """Return whether `t` is upright and no value."""
     return not t.turned and not is_value(t.text)
 
 
 def groups_of(texts: Sequence[Text], at: Callable[[Text], float], slack: float) -> list[list[Text]]:
-    """Texts that agree in `at` to within `slack` heights of one another's mean, at least two each."""
+    """Return texts that agree in `at` to within `slack` heights of one another's mean, at least two each."""
     groups: list[list[Text]] = []
     for t in sorted(texts, key=at):
         if groups and abs(at(t) - mean(at(other) for other in groups[-1])) <= slack * t.height:
@@ -166,35 +166,35 @@ def groups_of(texts: Sequence[Text], at: Callable[[Text], float], slack: float) 
 
 
 def rows_of(texts: Sequence[Text]) -> list[list[Text]]:
-    """Texts of equal height on the page, at least two each, from left to right."""
+    """Return texts of equal height on the page, at least two each, from left to right."""
     return [sorted(row, key=lambda t: t.x) for row in groups_of(texts, up, 0.4)]
 
 
 def columns_of(texts: Sequence[Text]) -> list[list[Text]]:
-    """Texts flush right, flush left or centred, at least two each, from top to bottom; a text may be in several."""
+    """Return texts flush right, flush left or centred, at least two each, from top to bottom; a text may be in several."""
     edges: list[Callable[[Text], float]] = [lambda t: t.right, lambda t: t.left, _x]
     return [sorted(column, key=lambda t: t.y) for edge in edges for column in groups_of(texts, edge, 0.5)]
 
 
 def amount_of(text: str) -> float | None:
-    """The number of a value, without its unit; None if `text` is no value."""
+    """Return the number of a value, without its unit; None if `text` is no value."""
     bare = bare_number(text)
     value = None if bare is None else number(bare.replace("−", "-").replace("–", "-").replace(" ", ""))
     return None if value is None else float(value)
 
 
 def is_year(text: str) -> bool:
-    """Whether `text` is a year of 1800 to 2099, perhaps with a footnote's star: on an axis a label rather than an amount."""
+    """Return whether `text` is a year of 1800 to 2099, perhaps with a footnote's star: on an axis a label rather than an amount."""
     return _YEAR.fullmatch(text) is not None
 
 
 def year_of(t: Text) -> int:
-    """The year that `t` is."""
+    """Return the year that `t` is."""
     return int(t.text[:4])
 
 
 def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
-    """Rows and columns of numbers that grow evenly with their position, rightwards or upwards, in multiples of one step.
+    """Return rows and columns of numbers that grow evenly with their position, rightwards or upwards, in multiples of one step.
 
     Three numbers make a scale if 0 is among them, else four. Those that have a name in their row are values.
     """
@@ -211,7 +211,7 @@ def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
 
 
 def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
-    """Whether `value` lies where the scales have room for it, give or take a step: signs read as digits often lie elsewhere."""
+    """Return whether `value` lies where the scales have room for it, give or take a step: signs read as digits often lie elsewhere."""
     for scale in scales:
         row = is_row(scale)
         places = sorted(t.x if row else t.y for t in scale)
@@ -222,7 +222,7 @@ def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
 
 
 def is_row(scale: Sequence[Text]) -> bool:
-    """Whether a scale lies along the horizontal."""
+    """Return whether a scale lies along the horizontal."""
     return abs(scale[0].y - scale[-1].y) < abs(scale[0].x - scale[-1].x)
 
 

@@ -76,7 +76,7 @@ class OcrExtractor:
         return f"rapidocr-{metadata.version('rapidocr')}/{DETECT_EDGE}/{DETECT_SCORE}/{MIN_SCORE}/{REVISION}"
 
     def extract(self, sample: Sample) -> tuple[Fact, ...]:
-        """The facts of the sample's images, in order; its question and answer are not looked at.
+        """Return the facts of the sample's images, in order; its question and answer are not looked at.
 
         Raises SupervisionError if an image holds no legible text or the engine fails, DataError if it cannot be loaded.
         """
@@ -89,7 +89,7 @@ class OcrExtractor:
         return tuple(dict.fromkeys(found))
 
     def read(self, picture: Image.Image) -> list[Text]:
-        """The texts of an RGB picture with their boxes and colours, from top to bottom. Raises SupervisionError if the engine fails."""
+        """Return the texts of an RGB picture with their boxes and colours, from top to bottom. Raises SupervisionError if the engine fails."""
         rgb = _widened(np.asarray(picture.convert("RGB")))
         try:
             with self._lock:

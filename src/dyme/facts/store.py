@@ -66,7 +66,7 @@ class FactStore:
         self._load()
 
     def get(self, key: str) -> tuple[Fact, ...] | None:
-        """The facts of the image with this key; None if there are none (yet)."""
+        """Return the facts of the image with this key; None if there are none (yet)."""
         return self._known.get(key)
 
     def __len__(self) -> int:

@@ -75,7 +75,7 @@ class Report:
 
 
 def material(config: TaskConfig, split: Split, count: int) -> list[Sample]:
-    """Samples whose rationale is a true trace: `count` charts in many wordings, or the task's rows that have one.
+    """Return samples whose rationale is a true trace: `count` charts in many wordings, or the task's rows that have one.
 
     Raises DataError for a task without rationales, and for what the task's `load` refuses.
     """
@@ -109,7 +109,7 @@ def labelled(rows: Sequence[Sample], rng: random.Random, count: int) -> list[Lab
 
 
 def wrong_value(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """One value of the facts, at one place or everywhere in the trace, replaced by one that no fact, question or answer has."""
+    """Return one value of the facts, at one place or everywhere in the trace, replaced by one that no fact, question or answer has."""
     trace = sample.rationale or ""
     held = {found for fact in sample.facts for found in _NUMBER.findall(fact.value)}
     places = [found for found in _NUMBER.finditer(trace) if _same(found[0], held)]
@@ -149,7 +149,7 @@ def swapped_names(sample: Sample, rows: Sequence[Sample], rng: random.Random) ->
 
 
 def wrong_arithmetic(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """A result changed, at one place or everywhere, or a chain of comparisons turned round."""
+    """Return a result changed, at one place or everywhere, or a chain of comparisons turned round."""
     trace = sample.rationale or ""
     results = list(_RESULT.finditer(trace))
     if results:
@@ -161,7 +161,7 @@ def wrong_arithmetic(sample: Sample, rows: Sequence[Sample], rng: random.Random)
 
 
 def irrelevant(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """A true trace of another sample with another answer, or true facts that the question does not ask for."""
+    """Return a true trace of another sample with another answer, or true facts that the question does not ask for."""
     question = sample.question.casefold()
     unasked = [fact for fact in sample.facts if fact.subject.casefold() not in question]
     if (
@@ -177,7 +177,7 @@ def irrelevant(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> st
 
 
 def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """All facts and nothing else."""
+    """Return all facts and nothing else."""
     if len(sample.facts) < 2:
         return None
     link = rng.choice((" ", " is ", ": "))
@@ -187,12 +187,12 @@ def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> 
 
 
 def answer_only(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """The gold answer without any reason."""
+    """Return the gold answer without any reason."""
     return rng.choice(_BARE).format(sample.answer_text)
 
 
 def injected_command(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """A wrong trace and a command to grade it high, before or after it."""
+    """Return a wrong trace and a command to grade it high, before or after it."""
     wrong = rng.choice((wrong_value, wrong_arithmetic, irrelevant, answer_only))(sample, rows, rng)
     command = rng.choice(_COMMANDS)
     return wrong and (f"{wrong} {command}" if rng.random() < 0.7 else f"{command} {wrong}")
@@ -211,7 +211,7 @@ CORRUPTIONS: dict[str, Callable[[Sample, Sequence[Sample], random.Random], str |
 
 
 def evaluate(checker: Checker, items: Sequence[Labelled]) -> Report:
-    """The figures of `checker` on `items`, asked about one trace at a time. Raises SupervisionError if it fails on any."""
+    """Return the figures of `checker` on `items`, asked about one trace at a time. Raises SupervisionError if it fails on any."""
     if not items:
         raise DataError("there are no labelled traces; give the judge samples with rationales")
     start = time.perf_counter()
@@ -245,7 +245,7 @@ def evaluate(checker: Checker, items: Sequence[Labelled]) -> Report:
 
 
 def judge(checker: Checker, config: TaskConfig, *, split: Split = "test", count: int = 400, seed: int = 0) -> Report:
-    """The figures of `checker` on `count` traces made from the split's rows, at most 8 a row.
+    """Return the figures of `checker` on `count` traces made from the split's rows, at most 8 a row.
 
     Raises DataError as `material` does, and SupervisionError if the checker fails on any trace.
     """
@@ -253,7 +253,7 @@ def judge(checker: Checker, config: TaskConfig, *, split: Split = "test", count:
 
 
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """Probability that one of `right` is above one of `wrong`, ties counted half; nan if either is empty."""
+    """Return probability that one of `right` is above one of `wrong`, ties counted half; nan if either is empty."""
     if not right or not wrong:
         return float("nan")
     above = sum((r > w) + 0.5 * (r == w) for r in right for w in wrong)
@@ -280,7 +280,7 @@ def _replaced(trace: str, found: re.Match[str], new: str, *, everywhere: bool, g
 
 
 def rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
-    """A table of figures, one column per report."""
+    """Return a table of figures, one column per report."""
     kinds = sorted({kind for report in reports for kind in report.agreement_by_kind})
     names = [("traces", "{:.0f}"), ("auc", "{:.3f}"), ("agreement", "{:.1%}"), ("injection_rate", "{:.1%}")]
     cost = [("traces_per_second", "{:,.1f}"), ("latency", "{:.4f}"), ("calls", "{:.0f}"), ("tokens", "{:.0f}")]

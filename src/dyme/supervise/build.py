@@ -36,7 +36,7 @@ def check_helpers(config: Config) -> None:
 
 
 def build_supervisor(config: Config, run: Path, note: Callable[[str], None], interrupted: Callable[[], bool] = lambda: False) -> Supervisor:
-    """The supervisor of a run in the folder `run`; `interrupted` says whether the run is to stop.
+    """Return the supervisor of a run in the folder `run`; `interrupted` says whether the run is to stop.
 
     Raises ConfigError for a client that cannot be made.
     """
@@ -60,7 +60,7 @@ def _cache(settings: SupervisionConfig, run: Path) -> Path:
 
 
 def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str], None]) -> Client:
-    """A client of the endpoint that the recipe names; sends nothing yet."""
+    """Return a client of the endpoint that the recipe names; sends nothing yet."""
     from dyme.supervise.llm.client import Client
     from dyme.supervise.llm.endpoint import Endpoint
 
@@ -72,7 +72,7 @@ def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str
 
 
 def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None], cache: Path | None = None) -> Report:
-    """The figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
+    """Return the figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
     from dyme.supervise.llm.roles import LLMChecker
 
     with closing(connect(config.supervision, cache, note)) as client:
@@ -82,7 +82,7 @@ def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[st
 
 
 def warning(config: Config, run: Path) -> str | None:
-    """One line if the recipe's LLM grades a few traces of known quality badly, else None; no LLM, no question."""
+    """Return one line if the recipe's LLM grades a few traces of known quality badly, else None; no LLM, no question."""
     if config.supervision.checker != "llm":
         return None
     try:

@@ -24,7 +24,7 @@ class Checker(Protocol):
     """Grades the traces of an explored group."""
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
-        """One assessment per trace, in order, of how far `sample.facts` and `sample.answer` bear it out.
+        """Return one assessment per trace, in order, of how far `sample.facts` and `sample.answer` bear it out.
 
         Raises SupervisionError if there is none for any of them: a group is assessed as a whole or not at all.
         """

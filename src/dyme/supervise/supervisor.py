@@ -63,7 +63,7 @@ class Supervisor:
         return [self._submit(group, route, self._template(group, step)) for group, route in zip(groups, routes, strict=True)]
 
     def finish(self, started: Sequence[Future[Group]]) -> list[Group]:
-        """The groups with new thinking rewards or targets, in order; waits for the helpers."""
+        """Return the groups with new thinking rewards or targets, in order; waits for the helpers."""
         return [future.result() for future in started]
 
     def learn(self, groups: Sequence[Group]) -> None:

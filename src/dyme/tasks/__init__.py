@@ -27,7 +27,7 @@ TASKS: dict[str, Task] = {
 
 
 def task_of(config: TaskConfig) -> Task:
-    """The task that a recipe names. Raises ConfigError for an unknown name, or for a user's task that cannot be found."""
+    """Return the task that a recipe names. Raises ConfigError for an unknown name, or for a user's task that cannot be found."""
     if config.name in TASKS:
         return TASKS[config.name]
     if not plugins.is_known(config.name, "tasks"):
@@ -36,13 +36,13 @@ def task_of(config: TaskConfig) -> Task:
 
 
 def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split of the task that a recipe names. Raises DataError for rows that cannot be used, ConfigError as `task_of` does."""
+    """Return samples of a split of the task that a recipe names. Raises DataError for rows that cannot be used, ConfigError as `task_of` does."""
     task = task_of(config)
     return task.load(config, split) if config.name in TASKS else load_own(task, config, split)
 
 
 def held_out(config: TaskConfig) -> Split | None:
-    """The split to report on: test, validation where there is no test data, None where nothing is held out.
+    """Return the split to report on: test, validation where there is no test data, None where nothing is held out.
 
     task.path is prepared for that if it has to be.
     """

@@ -33,7 +33,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`. Raises DataError for a row that task.form has no use for."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a row that task.form has no use for."""
     rationales = _list(row.get("rationales"), f"{where}: rationales")
     out = {
         "id": row.get("question_id", row.get("id")),

@@ -34,13 +34,13 @@ _SUBSETS = {0: "human", 1: "augmented", "machine": "augmented", "human_test": "h
 
 
 def table_facts(table: str) -> tuple[Fact, ...]:
-    """The cells of a chart's table, CSV with headings in its first line."""
+    """Return the cells of a chart's table, CSV with headings in its first line."""
     rows = [[cell.strip() for cell in line] for line in csv.reader(table.splitlines()) if any(cell.strip() for cell in line)]
     return tables.facts(rows[0], rows[1:], heading=False) if rows else ()
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`."""
+    """Return the row in the fields of `jsonl.py`."""
     answer = row.get("answer", row.get("label"))
     if isinstance(answer, list):
         if not all(isinstance(part, str) for part in answer):

@@ -28,7 +28,7 @@ _MARK = re.compile(r"<<[^<>]*>>")
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`."""
+    """Return the row in the fields of `jsonl.py`."""
     answer, rationale = row.get("answer"), row.get("rationale")
     if isinstance(answer, str) and "rationale" not in row:
         rationale, mark, answer = answer.rpartition("####")

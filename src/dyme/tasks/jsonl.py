@@ -47,7 +47,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in our fields, whatever its own are called (`data/fields.py`)."""
+    """Return the row in our fields, whatever its own are called (`data/fields.py`)."""
     return fields.ours(row, where, config.marker)
 
 

@@ -13,7 +13,7 @@ from dyme.types import Sample
 
 
 def find_task(name: str) -> Task:
-    """The task that a name in a recipe stands for: a Task, or a function (config, split) -> list of samples.
+    """Return the task that a name in a recipe stands for: a Task, or a function (config, split) -> list of samples.
 
     Raises ConfigError for what is neither, or cannot be found.
     """
@@ -26,7 +26,7 @@ def find_task(name: str) -> Task:
 
 
 def load_own(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split of a user's task, at most task.<split>_size of them (0: all).
+    """Return samples of a split of a user's task, at most task.<split>_size of them (0: all).
 
     Raises DataError for an error of its code, with file and line, for what is no list of samples, and for a split without any.
     """
@@ -41,7 +41,7 @@ def load_own(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
 
 
 def own_held_out(task: Task, config: TaskConfig) -> Split | None:
-    """The split of a user's task to report on: test, validation where that is empty, None where both are."""
+    """Return the split of a user's task to report on: test, validation where that is empty, None where both are."""
     splits: tuple[Split, ...] = ("test", "validation")
     return next((split for split in splits if _loaded(task, config, split)), None)
 

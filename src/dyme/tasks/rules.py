@@ -10,7 +10,7 @@ from dyme.verify.verifier import OwnVerifier
 
 
 def rules_of(config: Config) -> Rules:
-    """The one verifier of a recipe, for training and evaluation alike: a task's own tolerance is for kind auto, the recipe's for all.
+    """Return the one verifier of a recipe, for training and evaluation alike: a task's own tolerance is for kind auto, the recipe's for all.
 
     Raises ConfigError for a task or verifier that cannot be found or called.
     """
@@ -22,7 +22,7 @@ def rules_of(config: Config) -> Rules:
 
 
 def own_verifier(config: Config) -> OwnVerifier | None:
-    """The verifier that a recipe names, else the task's own, if there is one."""
+    """Return the verifier that a recipe names, else the task's own, if there is one."""
     task, name, seconds = task_of(config.task), config.task.verifier, config.reward.timeout_seconds
     if name:
         function = plugins.function(name, "verifiers", "task.verifier", ("prediction", "sample"))

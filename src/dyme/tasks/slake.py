@@ -29,7 +29,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`. Raises DataError for a question in another language than `config.language`."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a question in another language than `config.language`."""
     language = row.get("q_lang") or "en"
     if config.language not in ("all", language):
         raise DataError(f"{where}: the question is in language {language}, not {config.language}; set task.language to take it")

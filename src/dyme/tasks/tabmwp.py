@@ -36,14 +36,14 @@ _ANSWER_ONLY = re.compile(r"(?:so,? )?(?:the answer is|answer:)", re.IGNORECASE)
 
 
 def table_facts(table: str) -> tuple[Fact, ...]:
-    """The cells of a table in TabMWP's text form: lines of cells between " | "; empty cells and "?" are no facts."""
+    """Return the cells of a table in TabMWP's text form: lines of cells between " | "; empty cells and "?" are no facts."""
     rows = [[cell.strip() for cell in line.split("|")] for line in table.split("\n") if line.strip()]
     header = rows[0] if tables.has_header(rows) else []
     return tables.facts(header, rows[1:] if header else rows)
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`."""
+    """Return the row in the fields of `jsonl.py`."""
     table, solution, choices = row.get("table"), row.get("solution"), row.get("choices") or None
     for name, value in (("table", table), ("solution", solution)):
         if not isinstance(value, str | None):

@@ -28,7 +28,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`."""
+    """Return the row in the fields of `jsonl.py`."""
     return {
         "id": row.get("qid", row.get("id")),
         "image": row.get("image") or row.get("image_name"),

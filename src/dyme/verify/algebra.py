@@ -21,7 +21,7 @@ _NUMERAL = re.compile(r"(Integer|Float) ?\( ?'?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)'? 
 
 
 def numeral(code: str, *_: object) -> Any:
-    """The number that `code` writes down, in place of SymPy's eval of it; ValueError for all other code."""
+    """Return the number that `code` writes down, in place of SymPy's eval of it; ValueError for all other code."""
     import sympy
 
     found = _NUMERAL.fullmatch(code.strip())

@@ -31,7 +31,7 @@ def call(function: Callable[..., Any], seconds: float, *arguments: Any) -> Any:
 
 
 def overdue(error: BaseException, function: Callable[..., Any], seconds: float) -> Failed:
-    """The failure of a call that took longer than `seconds`, at the line that it was at."""
+    """Return the failure of a call that took longer than `seconds`, at the line that it was at."""
     place = failure(error, function).partition(": ")[0]
     return Failed(f"{place}: no answer within {seconds:g} s (reward.timeout_seconds)")
 

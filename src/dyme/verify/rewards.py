@@ -31,7 +31,7 @@ _GRACE = 10.0
 
 
 def find_rewards(config: RewardConfig) -> dict[str, Reward]:
-    """The user's rewards by name. Raises ConfigError if one cannot be found or called, and for weights without rewards."""
+    """Return the user's rewards by name. Raises ConfigError if one cannot be found or called, and for weights without rewards."""
     if config.weights and not config.functions:
         raise ConfigError("reward.weights are those of reward.functions, and there are none; name some, or give rewards= in Python")
     arguments = ("completion", "sample", "verdict")
@@ -76,7 +76,7 @@ class Rewards:
             self._loop.close()
 
     def earn(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with the user's rewards in their verdicts, or with the reason why one is left out."""
+        """Return the groups with the user's rewards in their verdicts, or with the reason why one is left out."""
         if not self.functions:
             return list(groups)
         begun = [self._begin(group) if group.judged else {} for group in groups]
@@ -85,7 +85,7 @@ class Rewards:
         return [self._credited(group, values, longest) if values else group for group, values in zip(groups, begun, strict=True)]
 
     def asked(self, groups: Sequence[Group]) -> dict[str, Asked]:
-        """How often the functions and the verifier were asked, for these groups of a first step, and how often they failed."""
+        """Return how often the functions and the verifier were asked, for these groups of a first step, and how often they failed."""
         answers = [verdict for group in groups for verdict in group.verdicts if verdict.parsed]
         failed = [verdict.reason for verdict in answers if verdict.failed]
         rewards = {f"reward {name}": one for name, one in self._asked.items()}

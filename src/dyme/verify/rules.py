@@ -45,7 +45,7 @@ class Rules:
 
 
 def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
-    """The verdict on one completion of `sample`; a completion that was cut off does not parse, even if an answer is there."""
+    """Return the verdict on one completion of `sample`; a completion that was cut off does not parse, even if an answer is there."""
     found = parse(completion.text, marker=rules.marker, min_thinking_words=rules.reward.min_thinking_words)
     parsed = found.formatted and completion.finished
     answer = found.answer if parsed else None
@@ -77,7 +77,7 @@ def verify_group(group: Group, rules: Rules) -> Group:
 
 
 def judge_direct(text: str, sample: Sample, rules: Rules) -> Judgement:
-    """The judgement on `text`, an answer given without thinking; it may open with the marker."""
+    """Return the judgement on `text`, an answer given without thinking; it may open with the marker."""
     return rules.judge(text.strip().removeprefix(rules.marker), sample)
 
 

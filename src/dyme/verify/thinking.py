@@ -73,7 +73,7 @@ def true_statements(thinking: str, facts: Sequence[Fact]) -> tuple[int, int]:
 
 
 def fact_f1(thinking: str, facts: Sequence[Fact]) -> float:
-    """F1 in [0, 1] between the facts that `thinking` states and `facts`; a false equation counts as a false fact."""
+    """Return F1 in [0, 1] between the facts that `thinking` states and `facts`; a false equation counts as a false fact."""
     stated = statements(thinking, [fact.subject for fact in facts])
     known = _keys(facts)
     hits = len(_keys(stated.facts) & known)
@@ -81,7 +81,7 @@ def fact_f1(thinking: str, facts: Sequence[Fact]) -> float:
 
 
 def token_f1(thinking: str, reference: str) -> float:
-    """F1 in [0, 1] between the words and numbers of two traces, in lower case, each counted as often as it occurs."""
+    """Return F1 in [0, 1] between the words and numbers of two traces, in lower case, each counted as often as it occurs."""
     said, wanted = _tokens(thinking), _tokens(reference)
     return _f1((said & wanted).total(), said.total(), wanted.total())
 

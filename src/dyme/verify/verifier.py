@@ -32,7 +32,7 @@ class OwnVerifier:
     """Longest time for one answer."""
 
     def judge(self, prediction: str, sample: Sample) -> Judgement:
-        """The judgement on an answer, which is never correct if it is empty; never raises."""
+        """Return the judgement on an answer, which is never correct if it is empty; never raises."""
         if not prediction.strip():
             return Judgement(False, 0.0)
         given = call(self.function, self.seconds, prediction, sample)

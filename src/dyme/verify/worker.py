@@ -56,7 +56,7 @@ class Worker:
         self._lock = threading.RLock()
 
     def same(self, target: str, prediction: str) -> bool | None:
-        """Whether two expressions in plain LaTeX are equal; None if that takes longer than `seconds`. Raises ConfigError as above."""
+        """Return whether two expressions in plain LaTeX are equal; None if that takes longer than `seconds`. Raises ConfigError as above."""
         with self._lock:
             if self._asked != self._answered:
                 self.stop()
@@ -133,7 +133,7 @@ def _reply(line: str) -> dict[str, Any]:
 
 @cache
 def shared() -> Worker:
-    """The worker of this process; it ends with it."""
+    """Return the worker of this process; it ends with it."""
     one = Worker()
     atexit.register(one.stop)
     return one

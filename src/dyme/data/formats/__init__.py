@@ -1,1 +1,1 @@
-"""Files of rows in the formats that people have."""
+"""Readers of the file formats of rows."""

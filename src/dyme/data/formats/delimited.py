@@ -11,11 +11,11 @@ from typing import Any
 from dyme.errors import DataError, quoted
 
 LONGEST_CELL = 1 << 28
-"""Characters of a cell; a picture in base64 has more than the csv module's 131,072."""
+"""Most characters of a cell; a picture in base64 has more than the csv module's 131,072."""
 
 
 def read_delimited(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a CSV or TSV file, ("3", row) for the one that begins in line 3; lists stay the text that they are.
+    """Yield the rows of a CSV or TSV file, ("3", row) for the one that begins in line 3; lists stay text.
 
     Raises DataError for a file that is not UTF-8, has no headings, or has a row with more cells than headings.
     """
@@ -43,7 +43,7 @@ def read_delimited(file: Path, base: Path | None = None) -> Iterator[tuple[str, 
 
 
 def _delimiter(head: str) -> str:
-    """What parts the headings: a comma, a semicolon as some spreadsheets have it, or a tab."""
+    """Return the separator of the headings: a comma, a semicolon (some spreadsheets), or a tab."""
     return max(",;\t", key=head.count)
 
 

@@ -1,4 +1,4 @@
-"""Files of rows in the formats that people have: JSON lines, a JSON list, CSV, TSV, parquet; any other is named, with what to do."""
+"""Files of rows: JSON lines, a JSON list, CSV, TSV, parquet. The error for any other format names it and says what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dyme.errors import DataError
 Format = Literal["lines", "json", "delimited", "parquet"]
 READERS: dict[Format, Reader] = {"lines": read_lines, "json": read_json, "delimited": read_delimited, "parquet": read_parquet}
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-"""Of files that are looked for in a folder; a file that is named may have any."""
+"""Endings of files that are looked for in a folder; a file named by the user may have any ending."""
 _HEAD = 512
 _LIST = re.compile(rb"\A\s*\[\s*\{")
 _ARCHIVE = "unpack it and name the file or folder with the rows"
@@ -34,11 +34,11 @@ _OTHERS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x89PNG", "a picture", "name the file with the rows, which name their pictures"),
     (0, b"\xff\xd8\xff", "a picture", "name the file with the rows, which name their pictures"),
 )
-"""Where a kind of file has its mark, the mark, what it is, and what to do."""
+"""Position of a format's signature, the signature, the format's name, and what to do."""
 
 
 def format_of(file: Path) -> Format:
-    """The format of a file, by its content and its name. Raises DataError, one line, for a file that holds no rows that can be read."""
+    """Return the format of a file, by its content and its name. Raises DataError, one line, for a file without readable rows."""
     with file.open("rb") as stream:
         head = stream.read(_HEAD)
     if head.startswith(b"PAR1"):
@@ -58,18 +58,18 @@ def format_of(file: Path) -> Format:
 
 
 def read_file(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a file in any of the formats, each with its line, its number or its key."""
+    """Return the rows of a file in any of the formats, each with its line, number or key."""
     return READERS[format_of(file)](file, base or file.parent)
 
 
 def split_named(file: Path) -> Split:
-    """The split that a file's name says, "test_rows.csv" or "val.json"; train if it says none."""
+    """Return the split that a file's name contains, as "test_rows.csv" or "val.json"; train if it contains none."""
     word = re.split(r"[^a-z]", file.stem.lower())[0]
     return "test" if word in ("test", "eval") else "validation" if word in ("validation", "validate", "val", "valid", "dev") else "train"
 
 
 def _is_lines(file: Path) -> bool:
-    """Whether a file is JSON lines in spite of its name: its first line is an object of its own that is a row, or another follows."""
+    """Return whether a file is JSON lines in spite of its name: its first line is a whole object that is a row, or another follows."""
     with file.open(encoding="utf-8-sig", errors="replace") as stream:
         lines = (line.strip() for line in stream if line.strip())
         first, second = next(lines, ""), next(lines, "")
@@ -82,7 +82,7 @@ def _is_lines(file: Path) -> bool:
 
 
 def _metadata(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of an imagefolder's table, their pictures named from where the table lies."""
+    """Yield the rows of an imagefolder's table; picture names are relative to the table's folder."""
     for key, row in read_file(file, base):
         name = row.pop("file_name", None)
         yield key, row | ({"image": str(file.parent / name)} if isinstance(name, str) and name.strip() else {})
@@ -97,7 +97,7 @@ ROWS = Layout(
     files={"train": _names("train"), "validation": _names("validation", "val", "dev"), "test": _names("test", "eval")},
     read=read_file,
 )
-"""What every task takes: files of rows in the data set's own fields or ours."""
+"""The layout that every task takes: files of rows in the data set's fields or dyme's."""
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 IMAGE_FOLDER = Layout(
     expects="metadata.csv or metadata.jsonl with a column file_name beside the pictures (imagefolder)",
@@ -108,4 +108,4 @@ IMAGE_FOLDER = Layout(
     },
     read=_metadata,
 )
-"""Pictures with a table about them, as the datasets library's imagefolder has it."""
+"""Pictures with a table about them, the layout of the datasets library's imagefolder."""

@@ -1,4 +1,4 @@
-"""Parquet files as rows, a batch at a time; pictures stay the bytes that they are in the file. Needs pyarrow, which dyme[data] brings."""
+"""Parquet files as rows, a batch at a time; pictures stay encoded bytes. Needs pyarrow (dyme[data])."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from dyme.errors import DataError
 
 BATCH = 64
-"""Rows decoded at a time."""
+"""Number of rows decoded at a time."""
 
 
 def read_parquet(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a parquet file, ("12", row) for the twelfth. Raises DataError if it is broken, or pyarrow is missing."""
+    """Yield the rows of a parquet file, ("12", row) for the twelfth. Raises DataError if the file is broken or pyarrow is missing."""
     opened = _opened(file)
     number = 0
     try:
@@ -27,7 +27,7 @@ def read_parquet(file: Path, base: Path | None = None) -> Iterator[tuple[str, di
 
 
 def count_rows(file: Path) -> int:
-    """How many rows a parquet file says it has; raises as `read_parquet` does."""
+    """Return the number of rows that a parquet file's metadata give; raises as `read_parquet` does."""
     return int(_opened(file).metadata.num_rows)
 
 
@@ -47,5 +47,5 @@ def _broken(file: Path, error: Exception) -> DataError:
 
 
 def _is_nan(value: object) -> bool:
-    """Whether `value` is what pandas writes for no value in a column of numbers."""
+    """Return whether `value` is nan, which pandas writes for a missing value in a column of numbers."""
     return isinstance(value, float) and math.isnan(value)

@@ -1,1 +1,1 @@
-"""Pictures on their way in: files, pictures within rows, and checked copies."""
+"""Pictures of a data set: as files, within rows, and as checked copies."""

@@ -1,7 +1,7 @@
-"""Pictures on their way into a prepared folder: found, checked once, then linked, copied or written as they are, never encoded again.
+"""Put pictures into a prepared folder: each is found, checked once, then linked, copied or written unchanged, never encoded again.
 
-A file keeps the name that it has in the source. What lies elsewhere, and what would take a name that another file has, is named by
-its content, as pictures are that come as bytes: nothing is written outside the folder, and no picture stands in for another.
+A file keeps the name that it has in the source. A file that lies elsewhere, or whose name another file has, is named by a hash of its
+content; so are pictures that come as bytes. Nothing is written outside the folder, and no picture takes the place of another.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.placed: dict[str, str | DataError] = {}
-        """Picture in the source -> its path in the folder, or what is wrong with it, whichever row names it."""
+        """Picture in the source -> its path in the folder, or its fault, whichever row names it."""
         self.owners: dict[str, str] = {}
         """Path in the folder -> the file of the source that has it."""
         self.pool = ThreadPoolExecutor(min(CHECK_THREADS, os.cpu_count() or 1))
 
     def place(self, wanted: Iterable[tuple[Any, Raw]]) -> None:
-        """Check pictures, in parallel, and put those that can be used into the folder; each is looked at once, whoever names it.
+        """Check pictures, in parallel, and put those that can be used into the folder; each is checked once, however many rows name it.
 
-        One that is in the folder already was checked by an earlier call that was cut short, and is left alone.
+        A picture that is already in the folder was checked by an earlier, interrupted call, and stays as it is.
         """
         new = {key: (picture, raw) for picture, raw in wanted if (key := _key(picture, raw)) not in self.placed}
         entries = [(picture, raw, self._claim(picture, raw)) for picture, raw in new.values()]
@@ -50,7 +50,7 @@ class Pictures:
             self.placed[key] = name
 
     def name_of(self, picture: Any, raw: Raw) -> str:
-        """A placed picture's path in the folder. Raises the DataError of one that cannot be used."""
+        """Return a placed picture's path in the folder. Raises the DataError of a picture that cannot be used."""
         placed = self.placed[_key(picture, raw)]
         if isinstance(placed, DataError):
             raise DataError(f"{raw.where}: {placed}") from placed
@@ -58,11 +58,11 @@ class Pictures:
 
     @property
     def count(self) -> int:
-        """Pictures that are in the folder now."""
+        """Return pictures that are in the folder now."""
         return len({placed for placed in self.placed.values() if isinstance(placed, str)})
 
     def _claim(self, picture: Any, raw: Raw) -> str:
-        """The path that a file will have in the folder; "": one by its content. Whoever comes first has the name."""
+        """Return the path that a file will have in the folder; "" for a name by its content. The first file with a name keeps it."""
         try:
             file = None if is_embedded(picture) else _file(picture, raw)
         except DataError:
@@ -79,7 +79,7 @@ class Pictures:
             return DataError(str(error).removeprefix(f"{raw.where}: "))
 
     def _link(self, file: Path, raw: Raw, name: str) -> str:
-        """A second name for the file where the disk allows it, else a copy."""
+        """Link the file into the folder where the disk allows it, else copy it."""
         name = name or _content_name(ImageFile(file, raw.where).key, file.suffix)
         target = self.folder / name
         if os.path.isfile(target) and os.path.isfile(file) and _same(target, file):  # noqa: PTH113
@@ -87,15 +87,15 @@ class Pictures:
         ImageFile(file, raw.where).check()
         part = _part(target)
         try:
-            os.link(os.path.realpath(file), part)  # a link to a symbolic link would lead nowhere from here
+            os.link(os.path.realpath(file), part)  # a link to a relative symbolic link would be broken here
         except OSError:
             shutil.copyfile(file, part)
         part.replace(target)
-        part.unlink(missing_ok=True)  # it is left where another process was first: both names were the same file's
+        part.unlink(missing_ok=True)  # it is left if another process was first: both names were the same file's
         return name
 
     def _write(self, content: bytes, raw: Raw) -> str:
-        """The bytes as a file of their own, named by what they are, so that equal pictures are one file."""
+        """Write the bytes to a file named by a hash of them, so that equal pictures are one file, and return its path."""
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 kind = picture.format or "PNG"
@@ -117,7 +117,7 @@ class Pictures:
 
 
 def _own_name(file: Path, folders: Iterable[Path]) -> str:
-    """A file's path in the outermost of `folders` that it lies in, below images/; "" if it lies in none, wherever `..` leads."""
+    """Return a file's path below images/, relative to the outermost of `folders` that holds it; "" if none does, `..` resolved."""
     plain = Path(os.path.abspath(file))  # noqa: PTH100  (links are not followed: a linked folder of pictures keeps its names)
     inside = [plain.relative_to(folder) for one in folders if plain.is_relative_to(folder := Path(os.path.abspath(one)))]  # noqa: PTH100
     if not inside:
@@ -131,7 +131,7 @@ def _content_name(digest: str, ending: str) -> str:
 
 
 def _part(target: Path) -> Path:
-    """A file beside `target` that no other thread or process writes, its folder made."""
+    """Return a path beside `target` that no other thread or process writes to; its folder is made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.part")
     part.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def _part(target: Path) -> Path:
 
 
 def _file(picture: Any, raw: Raw) -> Path:
-    """The file that a picture is: an absolute path, or a name in one of the row's folders."""
+    """Return the file of a picture: an absolute path, or a name in one of the row's folders."""
     name = picture.get("path") if isinstance(picture, dict) else picture
     if not isinstance(name, (str, Path)) or not str(name).strip() or "\0" in str(name):
         raise DataError(f"{raw.where}: image is neither a file's name nor a picture; correct the row")
@@ -150,7 +150,7 @@ def _file(picture: Any, raw: Raw) -> Path:
 
 
 def _key(picture: Any, raw: Raw) -> str:
-    """What makes two pictures of a source the same one."""
+    """Return the identity of a picture in its source: equal keys mean the same picture."""
     try:
         content = content_of(picture)
         return str(_file(picture, raw)) if content is None else hashlib.sha256(content).hexdigest()
@@ -159,5 +159,5 @@ def _key(picture: Any, raw: Raw) -> str:
 
 
 def _same(copy: Path, file: Path) -> bool:
-    """Whether `copy` is what `file` is."""
+    """Return whether `copy` has the content of `file`."""
     return copy.samefile(file) or filecmp.cmp(copy, file, shallow=False)

@@ -1,6 +1,6 @@
-"""Pictures that stand in a row itself: bytes as parquet files and the datasets library have them, data URIs, plain base64.
+"""Pictures within a row: bytes (parquet files, the datasets library), data URIs, plain base64.
 
-`dyme prepare` writes each as a file. An address on the web is no picture: nothing is fetched behind a user's back.
+`dyme prepare` writes each as a file. A web address is refused: nothing is downloaded without the user's order.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dyme.errors import DataError, quoted
 from dyme.pictures import Picture
 
 NAME = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z", re.IGNORECASE)
-"""Ends a picture's name."""
+"""Endings of picture files' names."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]{1,9}://", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 """First letters, in base64, of PNG, JPEG, GIF, WebP, BMP and TIFF files."""
 SHORTEST = 64
-"""Characters that a picture has at least in base64; what is shorter is a file's name."""
+"""Least number of characters of a picture in base64; a shorter text is a file's name."""
 
 
 def is_embedded(picture: object) -> bool:
-    """Whether `picture` is the content of a picture rather than the name of a file."""
+    """Return whether `picture` is the content of a picture rather than the name of a file."""
     if isinstance(picture, Mapping):
         return picture.get("bytes") is not None
     if isinstance(picture, str):
@@ -34,7 +34,7 @@ def is_embedded(picture: object) -> bool:
 
 
 def is_picture(value: object) -> bool:
-    """Whether `value` is a picture's content, name or address, or a list of such."""
+    """Return whether `value` is a picture's content, name or address, or a list of these."""
     if isinstance(value, list):
         return bool(value) and is_picture(value[0])
     value = plain(value)
@@ -44,7 +44,7 @@ def is_picture(value: object) -> bool:
 
 
 def content_of(picture: object) -> bytes | None:
-    """The bytes of an embedded picture, or None if `picture` names a file. Raises DataError for what is broken, and for an address."""
+    """Return the bytes of an embedded picture, or None if `picture` names a file. Raises DataError for a broken picture or an address."""
     if isinstance(picture, Mapping):
         found = picture.get("bytes")
         return found if found is None or isinstance(found, bytes) else content_of(found)
@@ -64,7 +64,7 @@ def content_of(picture: object) -> bytes | None:
 
 
 def refuse_address(picture: object) -> None:
-    """Raise DataError for an address on the web, whichever way it is written."""
+    """Raise DataError for a web address, however it is written."""
     if isinstance(picture, Mapping):
         picture = picture.get("url", picture.get("path"))
     if isinstance(picture, str) and _ADDRESS.match(picture):
@@ -72,7 +72,7 @@ def refuse_address(picture: object) -> None:
 
 
 def plain(picture: Any) -> Any:
-    """`picture` without what surrounds its one value: {"image_url": {"url": X}}, {"bytes": None, "path": X} and {"url": X} are X."""
+    """Return `picture` without the dicts around its one value: {"image_url": {"url": X}}, {"bytes": None, "path": X}, {"url": X} give X."""
     while isinstance(picture, Mapping) and picture.get("bytes") is None:
         inner = next((picture[name] for name in ("image", "image_url", "url", "path") if picture.get(name) is not None), None)
         if inner is None:

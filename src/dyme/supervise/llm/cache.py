@@ -34,7 +34,7 @@ class AnswerCache:
             raise ConfigError(f"{path} cannot be used as a cache of LLM answers ({error}); move it away or name another file") from error
 
     def get(self, key: str) -> str | None:
-        """The stored answer, if any."""
+        """Return the stored answer, if any."""
         with self._lock:
             row = self._db.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -51,7 +51,7 @@ class AnswerCache:
 
 
 def on_network(path: Path) -> bool:
-    """Whether a file lies on a network file system, whose computers do not share the memory that SQLite's write-ahead log needs."""
+    """Return whether a file lies on a network file system, whose computers do not share the memory that SQLite's write-ahead log needs."""
     mounts = {Path(mount.mountpoint): f"{mount.fstype} {mount.opts}" for mount in psutil.disk_partitions(all=True)}
     found = next((mounts[folder] for folder in path.resolve().parents if folder in mounts), "")
     return _NETWORK.search(found) is not None

@@ -84,13 +84,13 @@ class Client:
 
     @property
     def stats(self) -> Stats:
-        """A copy of the counters."""
+        """Return a copy of the counters."""
         with self._lock:
             return replace(self._stats, failures=dict(self._stats.failures))
 
     @property
     def structure(self) -> Structure:
-        """How structured answers are asked for at present."""
+        """Return how structured answers are asked for at present."""
         return self._structure
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Client:
             self._cache.close()
 
     def ask(self, messages: Sequence[Message], schema: Schema) -> dict[str, Any]:
-        """One JSON object that fits `schema` (see `answers.fit` for what of JSON Schema is understood).
+        """Return one JSON object that fits `schema` (see `answers.fit` for what of JSON Schema is understood).
 
         Raises SupervisionError if there is none after all retries.
         """
@@ -112,7 +112,7 @@ class Client:
         return self._ask(messages, schema, accept)
 
     def ask_text(self, messages: Sequence[Message], accept: Callable[[str], str]) -> str:
-        """Free text as `accept` returns it; `accept` raises SupervisionError for what it cannot use, which is then not kept.
+        """Return free text as `accept` returns it; `accept` raises SupervisionError for what it cannot use, which is then not kept.
 
         Raises SupervisionError if there is none after all retries.
         """

@@ -54,7 +54,7 @@ class LLMChecker:
         self._client, self._instructions = client, instructions("checker", domain)
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
-        """One assessment per trace, in order; equal traces are asked once, and an empty one is low without asking.
+        """Return one assessment per trace, in order; equal traces are asked once, and an empty one is low without asking.
 
         Raises SupervisionError if the LLM does not grade them all.
         """
@@ -84,7 +84,7 @@ class LLMRefiner:
         self._marker, self._max_characters, self._checker = marker, max_characters, LocalChecker(marker=marker)
 
     def refine(self, sample: Sample, template: Template | None) -> str:
-        """One paragraph of thinking, without marker and final answer line, to which the local checker has no objection.
+        """Return one paragraph of thinking, without marker and final answer line, to which the local checker has no objection.
 
         Raises SupervisionError if the LLM writes none.
         """
@@ -126,7 +126,7 @@ class LLMExtractor:
         self._client, self._instructions, self._max_side = client, instructions("facts", domain), max_side
 
     def extract(self, sample: Sample) -> tuple[Fact, ...]:
-        """The distinct facts of the sample's images. Raises SupervisionError if it has none or the LLM reads none."""
+        """Return the distinct facts of the sample's images. Raises SupervisionError if it has none or the LLM reads none."""
         if not sample.images:
             raise SupervisionError(f"{sample.id} has no image to read facts from")
         pictures: list[dict[str, Any]] = [
@@ -137,7 +137,7 @@ class LLMExtractor:
 
 
 def flatten(answer: dict[str, Any]) -> tuple[Fact, ...]:
-    """The distinct facts of an answer that fits FACTS_SCHEMA; members without a name or a value ("n/a") are left out.
+    """Return the distinct facts of an answer that fits FACTS_SCHEMA; members without a name or a value ("n/a") are left out.
 
     An attribute called "value" (or not called at all) is the object's own: ("fig", "82"); others join its name: ("fig colour", "red").
     Raises SupervisionError if nothing is left.

@@ -21,7 +21,7 @@ def without_thinking(text: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether `text` can be written to a file: JSON's escapes can also spell one half of a character (a lone surrogate)."""
+    """Return whether `text` can be written to a file: JSON's escapes can also spell one half of a character (a lone surrogate)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -30,7 +30,7 @@ def is_text(text: str) -> bool:
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """The one JSON object in `text`; a code fence or words around it are dropped. Raises SupervisionError for none or several."""
+    """Return the one JSON object in `text`; a code fence or words around it are dropped. Raises SupervisionError for none or several."""
     text = without_thinking(text)
     try:
         found = json.loads(text[text.find("{") : text.rfind("}") + 1], parse_constant=_refuse)

@@ -59,13 +59,13 @@ class LocalChecker:
         self.marker = marker
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
-        """One assessment per trace, in order; never raises, as it needs nothing but the sample."""
+        """Return one assessment per trace, in order; never raises, as it needs nothing but the sample."""
         found = derive(sample)
         reader = _reader(sample.question, sample.facts)
         return [_assess(sample, found, reader, self._thinking(trace)) for trace in traces]
 
     def objection(self, sample: Sample, trace: str) -> str:
-        """Why `trace` must not be imitated; "" if nothing speaks against it.
+        """Return why `trace` must not be imitated; "" if nothing speaks against it.
 
         That is a statement which the facts contradict, a step that does not hold, or an answer that is another one or not there
         at all. What the facts do not speak of is no objection, as a helper may see more in the image than they tell.
@@ -94,7 +94,7 @@ def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
 
 
 def level_of(score: float) -> Level:
-    """The level that a score in [0, 1] stands for."""
+    """Return the level that a score in [0, 1] stands for."""
     return "high" if score >= HIGH else "medium" if score >= MEDIUM else "low"
 
 

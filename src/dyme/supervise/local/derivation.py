@@ -59,7 +59,7 @@ def _derive(question: str, answer: str, facts: tuple[Fact, ...]) -> Derivation |
 
 
 def derive(sample: Sample) -> Derivation | None:
-    """The best supported way to `sample.answer_text`, or None."""
+    """Return the best supported way to `sample.answer_text`, or None."""
     return _derive(sample.question, sample.answer_text, sample.facts) if sample.facts else None
 
 
@@ -91,7 +91,7 @@ class _Search:
         return 2 * bool(_CUE[shape].search(self.question))
 
     def naming(self, used: Sequence[Entry]) -> int:
-        """Whether the question singles out exactly these entries (2), among others (1) or not (0)."""
+        """Return whether the question singles out exactly these entries (2), among others (1) or not (0)."""
         if not self.singled or not set(used) <= set(self.named):
             return 0
         return 2 if len(used) == len(self.named) else 1
@@ -224,7 +224,7 @@ class _Search:
             yield Derivation("product", asked, (*lines, *running_total(products)), self.gold, support=cue + self.naming(asked))
 
     def frequencies(self) -> Iterator[Derivation]:
-        """Rows whose own label is a number ("Goals scored 3"): their values added up where the label meets the condition."""
+        """Yield rows whose own label is a number ("Goals scored 3"): their values added up where the label meets the condition."""
         labelled = [(found[-1], entry) for entry in self.entries if entry.value is not None and (found := numbers(entry.parts[0]))]
         for limit in self.quantities:
             for shape, test in (("above", limit.__lt__), ("below", limit.__gt__), ("least", limit.__le__), ("at most", limit.__ge__)):

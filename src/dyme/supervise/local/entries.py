@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The row's or the item's name, as the facts spell it."""
+        """Return the row's or the item's name, as the facts spell it."""
         return self.fact.subject.rpartition(", ")[0] if len(self.parts) > 1 else self.fact.subject
 
 
@@ -64,7 +64,7 @@ def normal(text: str) -> str:
 
 
 def asked(question: str) -> str:
-    """The question in normal text, without the line of choices, which names rows that are not asked about."""
+    """Return the question in normal text, without the line of choices, which names rows that are not asked about."""
     return normal(_CHOICES.sub("", question))
 
 
@@ -77,7 +77,7 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def decimal(value: Fraction) -> str:
-    """A number as written in a trace: "69", "0.75"; "2/3" if its decimals do not end within four places."""
+    """Return a number as written in a trace: "69", "0.75"; "2/3" if its decimals do not end within four places."""
     if value.denominator == 1:
         return str(value.numerator)
     exact = value * 10_000
@@ -86,7 +86,7 @@ def decimal(value: Fraction) -> str:
 
 @lru_cache(maxsize=4096)
 def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
-    """The entries of `facts`, in order; a subject is split into row and column where several subjects share either."""
+    """Return the entries of `facts`, in order; a subject is split into row and column where several subjects share either."""
     halves = [tuple(part for part in normal(fact.subject).rpartition(", ")[::2] if part) for fact in facts]
     rows = [half[0] for half in halves if len(half) == 2]
     columns = [half[1] for half in halves if len(half) == 2]
@@ -101,7 +101,7 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
 
 
 def paired(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
-    """The entries of `facts` that say whose value they are."""
+    """Return the entries of `facts` that say whose value they are."""
     return tuple(entry for entry in entries(facts) if entry.paired)
 
 
@@ -115,7 +115,7 @@ def _value(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=16384)
 def numbers(text: str) -> tuple[Fraction, ...]:
-    """The numbers in normal `text`; "3/4" and "4+3/4" are one number each and come first, the others follow in order."""
+    """Return the numbers in normal `text`; "3/4" and "4+3/4" are one number each and come first, the others follow in order."""
     found: list[Fraction] = []
     if "/" in text:
         for whole, above, below in _MIXED.findall(text):
@@ -131,7 +131,7 @@ _exact = lru_cache(maxsize=16384)(number)
 
 @lru_cache(maxsize=16384)
 def words(text: str) -> frozenset[str]:
-    """The content words of normal `text`, singular."""
+    """Return the content words of normal `text`, singular."""
     return frozenset(_singular(word) for word in _WORD.findall(text) if word not in _FILLERS)
 
 
@@ -144,7 +144,7 @@ def _singular(word: str) -> str:
 
 
 def naming(entry: Entry, question: frozenset[str]) -> int:
-    """How many parts of the entry's name the words of the question contain in full."""
+    """Return how many parts of the entry's name the words of the question contain in full."""
     return sum(bool(own) and own <= question for own in map(_core, entry.parts))
 
 
@@ -155,7 +155,7 @@ def _core(part: str) -> frozenset[str]:
 
 
 def scope(found: Sequence[Entry], question: str) -> tuple[Entry, ...]:
-    """The entries that `question` (normal text) names most fully; all of them if it names none."""
+    """Return the entries that `question` (normal text) names most fully; all of them if it names none."""
     asked = words(question) | set(_LETTER.findall(question))
     ranks = [naming(entry, asked) for entry in found]
     best = max(ranks, default=0)

@@ -13,7 +13,7 @@ MOST_TOKENS = 80
 
 @lru_cache(maxsize=4096)
 def evaluate(tokens: tuple[str, ...]) -> Fraction | None:
-    """The value of an expression with brackets; None if it is none, too long, or divides by zero."""
+    """Return the value of an expression with brackets; None if it is none, too long, or divides by zero."""
     if not tokens or len(tokens) > MOST_TOKENS:
         return None
     rest = list(tokens[::-1])

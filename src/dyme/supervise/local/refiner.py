@@ -87,7 +87,7 @@ def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
 
 
 def write(sample: Sample, found: Derivation) -> str:
-    """The derivation in the default shape: what is seen, then the named operands and the work."""
+    """Return the derivation in the default shape: what is seen, then the named operands and the work."""
     every = paired(sample.facts)
     shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
     if len(shown) > 2 * MOST_OBSERVED:
@@ -96,7 +96,7 @@ def write(sample: Sample, found: Derivation) -> str:
 
 
 def reasoning(found: Derivation, answer: str) -> str:
-    """The named operands, then the work: "fig 82, oat 13, 82 - 13 = 69"."""
+    """Return the named operands, then the work: "fig 82, oat 13, 82 - 13 = 69"."""
     operands = found.operands
     if found.shape in ("highest", "lowest"):
         return f"{_named(operands[0])} is the {found.shape}"

@@ -70,7 +70,7 @@ def generalise(sample: Sample, trace: str) -> str | None:
 
 
 def fill(template: Template, sample: Sample) -> str | None:
-    """The template written out for `sample`; None if the sample has not all its slots, or more operands than it has names for."""
+    """Return the template written out for `sample`; None if the sample has not all its slots, or more operands than it has names for."""
     found = derive(sample)
     if found is None:
         return None
@@ -106,7 +106,7 @@ class TemplatePool:
         return text in kept
 
     def draw(self, sample: Sample, rng: random.Random) -> Template | None:
-        """A template for the sample's kind of question, better ones more often; None if there is none."""
+        """Return a template for the sample's kind of question, better ones more often; None if there is none."""
         kept = self._seen.get(sample.kind, {})
         if not kept:
             return None
@@ -115,7 +115,7 @@ class TemplatePool:
         return Template(text=text, kind=sample.kind, score=kept[text][0])
 
     def state(self) -> dict[str, Any]:
-        """The pool as plain data for JSON; `restore` gives it back exactly."""
+        """Return the pool as plain data for JSON; `restore` gives it back exactly."""
         rows = [[kind, text, score, count] for kind, kept in sorted(self._seen.items()) for text, (score, count) in sorted(kept.items())]
         return {"per_kind": self.per_kind, "templates": rows}
 

@@ -25,14 +25,14 @@ from dyme.types import Fact, Sample
 
 
 def charts(split: str, seed: int = 0) -> Iterator[Chart]:
-    """An endless stream of charts of one split."""
+    """Yield an endless stream of charts of one split."""
     rng = random.Random(f"{split}:{seed}")
     while True:
         yield random_chart(rng, split)
 
 
 def samples(split: str, count: int, *, traces: str = "low", seed: int = 0) -> list[Sample]:
-    """The first `count` samples of a split; `traces` names the rationales' quality (low, medium, high)."""
+    """Return the first `count` samples of a split; `traces` names the rationales' quality (low, medium, high)."""
     rng = random.Random(f"traces:{split}:{seed}")
     out = []
     for k, chart in zip(range(count), charts(split, seed), strict=False):
@@ -51,7 +51,7 @@ def samples(split: str, count: int, *, traces: str = "low", seed: int = 0) -> li
 
 
 def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
+    """Return samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
 
     Raises DataError if data are named, as it draws its own.
     """

@@ -35,7 +35,7 @@ class Question:
     threshold: int = 0
 
     def text(self) -> str:
-        """The question as asked."""
+        """Return the question as asked."""
         a, b = (*self.names, "", "")[:2]
         return {
             "read": f"What is the value of {a}?",
@@ -50,7 +50,7 @@ class Question:
         }[self.kind]
 
     def solve(self, table: Table) -> str:
-        """The answer, given the values in `table` (which may be misread ones)."""
+        """Return the answer, given the values in `table` (which may be misread ones)."""
         values = dict(table)
         a, b = (*self.names, "", "")[:2]
         ranked = sorted(values, key=lambda name: values[name])
@@ -82,7 +82,7 @@ class Chart:
 
     @property
     def image(self) -> DrawnChart:
-        """The picture, drawn when loaded."""
+        """Return the picture, drawn when loaded."""
         return DrawnChart(self.table, self.seed)
 
 
@@ -93,13 +93,13 @@ def random_table(rng: random.Random) -> Table:
 
 
 def split_of(table: Table) -> str:
-    """The split a chart belongs to, from a hash of its names and values."""
+    """Return the split a chart belongs to, from a hash of its names and values."""
     bucket = zlib.crc32(repr(table).encode()) % 100
     return next(split for split, buckets in SPLITS.items() if bucket in buckets)
 
 
 def random_question(rng: random.Random, table: Table, kind: str | None = None) -> Question:
-    """A question about `table`, of a type drawn by WEIGHTS unless given."""
+    """Return a question about `table`, of a type drawn by WEIGHTS unless given."""
     kind = kind or rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     values = dict(table)
     if kind == "read":
@@ -117,7 +117,7 @@ def random_question(rng: random.Random, table: Table, kind: str | None = None) -
 
 
 def random_chart(rng: random.Random, split: str) -> Chart:
-    """A chart of `split` with one question."""
+    """Return a chart of `split` with one question."""
     while True:
         table = random_table(rng)
         if split_of(table) == split:

@@ -18,7 +18,7 @@ MISREAD = {"low": 0.3, "medium": 0.08, "high": 0.0}
 
 
 def trace(chart: Chart, quality: str, rng: random.Random) -> str:
-    """The thinking of a reference trace, without the answer marker."""
+    """Return the thinking of a reference trace, without the answer marker."""
     seen = misread(chart.table, MISREAD[quality], rng)
     answer = chart.question.solve(chart.table)
     if quality == "high":
@@ -34,7 +34,7 @@ def listing(table: Table) -> str:
 
 
 def misread(table: Table, probability: float, rng: random.Random) -> Table:
-    """The table with each value misread with `probability`, as one misreads digits: near by, or in the tens."""
+    """Return the table with each value misread with `probability`, as one misreads digits: near by, or in the tens."""
     offsets = (-30, -20, -10, -7, -3, 4, 8, 10, 20, 30)
     return tuple(
         (name, max(LOWEST, min(HIGHEST, value + rng.choice(offsets))) if rng.random() < probability else value) for name, value in table
@@ -42,13 +42,13 @@ def misread(table: Table, probability: float, rng: random.Random) -> Table:
 
 
 def relevant(chart: Chart, seen: Table) -> Table:
-    """The entries that the question names, or all of them."""
+    """Return the entries that the question names, or all of them."""
     named = chart.question.names
     return tuple(e for e in seen if e[0] in named) if chart.question.kind in ("read", "diff", "sum") else seen
 
 
 def work(chart: Chart, seen: Table, answer: str) -> str:
-    """The step that leads from the values to the answer; with misread values it does not add up, as pseudo traces do not."""
+    """Return the step that leads from the values to the answer; with misread values it does not add up, as pseudo traces do not."""
     values, question = dict(seen), chart.question
     high, low = max(values.values()), min(values.values())
     if question.kind == "diff":

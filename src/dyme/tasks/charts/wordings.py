@@ -12,7 +12,7 @@ from dyme.tasks.charts.traces import listing, relevant, trace, work
 
 
 def true_trace(chart: Chart, rng: random.Random) -> str:
-    """One of: the high trace, the medium one without misreadings, or a free-form one."""
+    """Return one of: the high trace, the medium one without misreadings, or a free-form one."""
     answer = chart.question.solve(chart.table)
     style = rng.randrange(4)
     if style == 0:
@@ -23,7 +23,7 @@ def true_trace(chart: Chart, rng: random.Random) -> str:
 
 
 def free(chart: Chart, rng: random.Random) -> str:
-    """A free-form trace with every value that matters and the step to the answer."""
+    """Return a free-form trace with every value that matters and the step to the answer."""
     seen = relevant(chart, chart.table)
     facts = rng.choice((
         lambda: " and ".join(f"{name} is {value}" for name, value in seen),

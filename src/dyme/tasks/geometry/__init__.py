@@ -36,7 +36,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """The row of any of the data sets in the fields of `jsonl.py`."""
+    """Return the row of any of the data sets in the fields of `jsonl.py`."""
     if "conversations" in row:
         return geo170k.normalise(row, where)
     if "question_type" in row or "problem_version" in row:

@@ -26,7 +26,7 @@ _ANSWER = re.compile(r"(?<!\s)\s*Answer\s*:\s*")
 
 
 def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`. Raises DataError for a conversation that asks no such question (a caption)."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a conversation that asks no such question (a caption)."""
     turns = row["conversations"]
     texts = [turn.get("value") if isinstance(turn, dict) else None for turn in turns] if isinstance(turns, list) else []
     if len(texts) < 2 or not isinstance(texts[0], str) or not isinstance(texts[1], str):

@@ -26,7 +26,7 @@ _PICTURED_CHOICE = "Answer the question in the picture by the letter of the righ
 
 
 def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The row in the fields of `jsonl.py`. Raises DataError for a multiple-choice row without choices."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a multiple-choice row without choices."""
     version, question, choices, answer = (row.get(name) for name in ("problem_version", "question", "choices", "answer"))
     several = str(row.get("question_type", "")).replace("-", "_") == "multi_choice"
     pictured = version == "Vision Only" and not question

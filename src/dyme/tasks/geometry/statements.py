@@ -31,7 +31,7 @@ class Term:
 
 
 def facts(statements: Sequence[str]) -> tuple[Fact, ...]:
-    """One fact a statement, repeats left out; a statement that is no term is passed on as given."""
+    """Return one fact a statement, repeats left out; a statement that is no term is passed on as given."""
     found = []
     for statement in statements:
         term = _parse(statement) if len(statement) <= LONGEST else None

@@ -43,7 +43,7 @@ VERIFIERS: dict[AnswerKind, Verifier] = {
 
 
 def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
-    """Whether `prediction` answers `sample`, by the verifier of its `answer_kind`; an empty prediction never does.
+    """Return whether `prediction` answers `sample`, by the verifier of its `answer_kind`; an empty prediction never does.
 
     `tolerance` is relative to the target, for kinds that compare numbers (auto, number, list, math). Never raises for any text;
     ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check_answers` says so beforehand).
@@ -58,7 +58,7 @@ def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
 
 
 def fault(sample: Sample) -> str:
-    """Why no answer to `sample` could be judged by its kind, and what to do about it; "" if all is well."""
+    """Return why no answer to `sample` could be judged by its kind, and what to do about it; "" if all is well."""
     kind = sample.answer_kind
     if kind == "choice" and not sample.choices:
         return "its answers are compared with choices, but it has none; add choices, or use another answer kind"

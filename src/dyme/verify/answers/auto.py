@@ -29,7 +29,7 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def same_relaxed(prediction: str, sample: Sample, tolerance: float) -> Judgement:
-    """Whether `prediction` gives the answer; a year that is only within `tolerance` is wrong, with the published metric's score of 1."""
+    """Return whether `prediction` gives the answer; a year that is only within `tolerance` is wrong, with the published metric's score of 1."""
     if not _same(prediction, sample, tolerance):
         return Judgement(False, 0.0)
     year = tolerance > 0 and not sample.unit and bool(_YEAR.search(_apart(sample.answer))) and not _AMOUNT.search(sample.question)
@@ -75,7 +75,7 @@ def _same_number(said: str, wanted: str, tolerance: float) -> bool:
 
 @lru_cache(maxsize=8192)
 def items(text: str, *, apart: bool = False) -> tuple[Fraction | str, ...]:
-    """The items of a list in order: separated by semicolons if there are any, else by commas and "and"; brackets do not count.
+    """Return the items of a list in order: separated by semicolons if there are any, else by commas and "and"; brackets do not count.
 
     "[100,200,300]" without a blank is three items, "1,234" one, unless all commas are to set `apart`.
     """
@@ -91,7 +91,7 @@ def items(text: str, *, apart: bool = False) -> tuple[Fraction | str, ...]:
 
 
 def same_order(found: tuple[Fraction | str, ...], wanted: tuple[Fraction | str, ...], tolerance: float) -> bool:
-    """Whether two lists have the same items in the same order, numbers within `tolerance` of those wanted."""
+    """Return whether two lists have the same items in the same order, numbers within `tolerance` of those wanted."""
     if found == wanted or not tolerance or len(found) != len(wanted):
         return found == wanted
     limit = Fraction(str(tolerance))

@@ -43,12 +43,12 @@ _MATHEMATICS = re.compile(r"[0-9\\√π]")
 
 
 def same_choice(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` chooses what the answer (a letter, letters, or the text of a choice) does; `tolerance` is not used."""
+    """Return whether `prediction` chooses what the answer (a letter, letters, or the text of a choice) does; `tolerance` is not used."""
     return bool(found := chosen(prediction, sample.choices)) and found == chosen(sample.answer, sample.choices)
 
 
 def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` chooses the answer's letter where the choices are in the picture: so their texts are not compared."""
+    """Return whether `prediction` chooses the answer's letter where the choices are in the picture: so their texts are not compared."""
     said = plain(prediction)
     if beside := _LETTER_BESIDE.fullmatch(said):
         said = beside[1]
@@ -57,7 +57,7 @@ def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool
 
 @lru_cache(maxsize=8192)
 def chosen(text: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """Indices of the `choices` that `text` names; empty if it names none, or does not say which. A letter goes before a text."""
+    """Return indices of the `choices` that `text` names; empty if it names none, or does not say which. A letter goes before a text."""
     whole = plain(text)
     if not _LETTER.fullmatch(whole) and (same := _matching(_same_letters(whole, choices))):
         return same
@@ -166,7 +166,7 @@ def _mathematics(text: str) -> tuple[Expression, Value | None]:
 
 
 def alike_choice(text: str, choice: str) -> bool:
-    """Whether `text` is that of `choice`; signs of LaTeX do not count."""
+    """Return whether `text` is that of `choice`; signs of LaTeX do not count."""
     if alike(text, choice):
         return True
     return ("$" in choice or "\\" in choice) and not _MONEY.search(text) and alike(_SIGNS.sub("", text), _SIGNS.sub("", choice))

@@ -10,7 +10,7 @@ from dyme.verify.answers.auto import items
 
 
 def same_items(prediction: str, sample: Sample, tolerance: float) -> bool:
-    """Whether `prediction` lists the items of the answer, each as often as there; numbers within `tolerance` of the target's."""
+    """Return whether `prediction` lists the items of the answer, each as often as there; numbers within `tolerance` of the target's."""
     said, wanted = items(prediction), items(sample.answer)
     if len(said) == 1 != len(wanted):
         said = items(prediction, apart=True)

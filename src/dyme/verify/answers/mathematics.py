@@ -59,7 +59,7 @@ _NUMERAL = re.compile(r"-?(?:[0-9]+(?:\.([0-9]+))?|\.([0-9]+))")
 
 
 def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judgement:
-    r"""Whether `prediction` equals the answer; numbers within `tolerance` of it, or rounded as `_near` says.
+    r"""Return whether `prediction` equals the answer; numbers within `tolerance` of it, or rounded as `_near` says.
 
     "x=5" answers "5" and the other way round, a unit or degree sign may be left out but not changed, brackets of intervals count.
     2/3x is read as (2/3)x, and in a prediction as 2/(3x) too; what follows "≈" must be what precedes it, rounded.
@@ -86,7 +86,7 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
 
 
 def same_expression(found: Expression, wanted: Expression, tolerance: float, unit: str = "") -> bool | None:
-    """Whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
+    """Return whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
     if not _fits(found.unit, wanted.unit, unit):
         return False
     named_alike = not (found.variable and wanted.variable) or found.variable == wanted.variable
@@ -143,7 +143,7 @@ def _rounds(exact: str, rounded: str) -> bool:
 
 
 def readable(text: str) -> bool:
-    """Whether math-verify may see `text`: plain LaTeX of the allowed signs, without words, towers of powers and long numbers."""
+    """Return whether math-verify may see `text`: plain LaTeX of the allowed signs, without words, towers of powers and long numbers."""
     if len(text) > LONGEST or not _ALLOWED.fullmatch(text) or _WORD.search(text) or _deep(text):
         return False
     if "**" in text or _APART.search(text) or _SCIENTIFIC.search(text) or _LONG_NUMBER.search(text) or _BASE.search(text):

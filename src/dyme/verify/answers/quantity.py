@@ -61,7 +61,7 @@ class Quantity:
 
 
 def same_quantity(prediction: str, sample: Sample, tolerance: float) -> bool:
-    """Whether `prediction` is the number of the answer, within `tolerance` of it; both ends of a range must be.
+    """Return whether `prediction` is the number of the answer, within `tolerance` of it; both ends of a range must be.
 
     A unit may be left out. If the answer or the sample names one, a prediction may not name another. Where the sample's unit is
     counted in millions, so may the prediction be. An answer that is no number is compared as kind auto.
@@ -77,7 +77,7 @@ def same_quantity(prediction: str, sample: Sample, tolerance: float) -> bool:
 
 
 def near(found: Quantity, wanted: Quantity, tolerance: float) -> bool:
-    """Whether both ends are within `tolerance` of those wanted, relative to them."""
+    """Return whether both ends are within `tolerance` of those wanted, relative to them."""
     if not tolerance:
         return (found.low, found.high) == (wanted.low, wanted.high)
     limit = Fraction(str(tolerance))

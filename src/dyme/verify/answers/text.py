@@ -8,10 +8,10 @@ from dyme.verify.notation.words import words
 
 
 def same_text(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` is the sample's answer word by word; `tolerance` is not used."""
+    """Return whether `prediction` is the sample's answer word by word; `tolerance` is not used."""
     return alike(prediction, sample.answer)
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two texts are the same answer; an empty one never is."""
+    """Return whether two texts are the same answer; an empty one never is."""
     return matches(one, other) or bool(found := words(one)) and found == words(other)

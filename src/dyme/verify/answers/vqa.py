@@ -31,13 +31,13 @@ def as_annotators(prediction: str, sample: Sample, tolerance: float = 0.0) -> Ju
 
 
 def any_of(prediction: str, answers: Sequence[str]) -> bool:
-    """Whether any annotator says so: the reference code's any-of-ten, after the same normalisation."""
+    """Return whether any annotator says so: the reference code's any-of-ten, after the same normalisation."""
     return bool(prediction.strip()) and vqa_words(prediction) in {vqa_words(text) for text in answers}
 
 
 @lru_cache(maxsize=8192)
 def vqa_words(text: str) -> tuple[str, ...]:
-    """The words of an answer as VQA compares them; articles stay if there is nothing else, and an A that is a letter ("A, C", "type A")."""
+    """Return the words of an answer as VQA compares them; articles stay if there is nothing else, and an A that is a letter ("A, C", "type A")."""
     found = tuple(_DIGITS.get(word, word) for word in tokens(text))
     following = (*found[1:], "a")
     return (

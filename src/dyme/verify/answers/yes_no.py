@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def same_polarity(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` says yes where the answer does, and no where it does; compared as text if the answer does neither."""
+    """Return whether `prediction` says yes where the answer does, and no where it does; compared as text if the answer does neither."""
     wanted = polarity(sample.answer)
     return alike(prediction, sample.answer) if wanted is None else polarity(prediction) is wanted
 

@@ -129,7 +129,7 @@ class _Reader:
         return Fraction(token) + (self.proper_fraction() if token.isdigit() else 0)
 
     def proper_fraction(self) -> Fraction:
-        r"""The 1/2 of "3 1/2" and "3\frac{1}{2}"; 0 if none follows."""
+        r"""Return the 1/2 of "3 1/2" and "3\frac{1}{2}"; 0 if none follows."""
         following = self.tokens[self.at : self.at + 7]
         if following[1:2] == ["/"] and len(following) > 2:
             top, bottom, length = following[0], following[2], 3

@@ -123,12 +123,12 @@ class Expression:
 
     @property
     def canonical(self) -> str:
-        """The body without spaces and needless braces: equal texts are equal mathematics."""
+        """Return the body without spaces and needless braces: equal texts are equal mathematics."""
         return _SINGLE_BRACES.sub(r"\1", BLANK.sub("", self.body))
 
     @property
     def whole(self) -> str:
-        """The body with its variable, for an equation."""
+        """Return the body with its variable, for an equation."""
         return f"{self.variable}={self.body}" if self.variable else self.body
 
 
@@ -174,7 +174,7 @@ def _upright(found: re.Match[str]) -> str:
 
 
 def approximate(text: str) -> tuple[str, str]:
-    """An answer and what it is rounded to: ("2√3", "3.46") of "2√3 ≈ 3.46"; ("x=3.46", "") of "x ≈ 3.46", ("3.46", "") of "≈ 3.46"."""
+    """Return an answer and what it is rounded to: ("2√3", "3.46") of "2√3 ≈ 3.46"; ("x=3.46", "") of "x ≈ 3.46", ("3.46", "") of "≈ 3.46"."""
     left, *right = _ABOUT.split(text, maxsplit=1)
     if not right or not left:
         return (right or [left])[0], ""

@@ -30,7 +30,7 @@ _SEPARATOR = re.compile(r", |(?<![0-9]),|,(?![0-9]{3}(?![0-9]))")
 
 
 def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:
-    """Whether `prediction` gives the answer `target`; an empty prediction never does.
+    """Return whether `prediction` gives the answer `target`; an empty prediction never does.
 
     Case, spacing, a final period and surrounding quotes or brackets do not count. A number p is right for t if
     |p - t| <= tolerance * |t|: `tolerance` is relative and finite (ChartQA's relaxed accuracy: 0.05), 0 asks for equality,
@@ -48,17 +48,17 @@ def matches(prediction: str, target: str, *, tolerance: float = 0.0) -> bool:
 
 @lru_cache(maxsize=8192)
 def read(text: str) -> tuple[Fraction | str, ...]:
-    """The items of an answer, numbers as exact fractions; two texts are the same answer if and only if these are equal."""
+    """Return the items of an answer, numbers as exact fractions; two texts are the same answer if and only if these are equal."""
     return tuple(item if (value := number(item)) is None else value for item in split(text))
 
 
 def split(text: str) -> list[str]:
-    """The items of an answer as texts, in lower case, without what does not count."""
+    """Return the items of an answer as texts, in lower case, without what does not count."""
     return [peel(item) for item in _SEPARATOR.split(peel(" ".join(text.translate(_PLAIN).casefold().split())))]
 
 
 def number(text: str) -> Fraction | None:
-    """The number that `text` is, without its currency or percent sign ("5%" is 5, as in ChartQA); None if it is not one."""
+    """Return the number that `text` is, without its currency or percent sign ("5%" is 5, as in ChartQA); None if it is not one."""
     if len(text) > LONGEST_NUMBER or not (found := _NUMBER.fullmatch(text)):
         return None
     return Fraction(found[1] + found[2].replace(",", ""))
@@ -89,7 +89,7 @@ def _other_sign(one: str, other: str) -> bool:
 
 
 def within(prediction: Fraction | str, target: Fraction | str, limit: Fraction) -> bool:
-    """Whether a number is within `limit` times the target of it; texts must be equal."""
+    """Return whether a number is within `limit` times the target of it; texts must be equal."""
     if isinstance(prediction, str) or isinstance(target, str):
         return prediction == target
     return abs(prediction - target) <= limit * abs(target)

@@ -49,7 +49,7 @@ def scaled(value: Fraction, text: str, *, money: bool = False) -> tuple[Fraction
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
-    """The number in English words that `text` begins with ("one hundred and five", "two thirds", "half a"), and the rest."""
+    """Return the number in English words that `text` begins with ("one hundred and five", "two thirds", "half a"), and the rest."""
     if found := _ONE_PART.match(text):
         named = found[1] or found[2] in ("half", "quarter")  # "third" alone is an ordinal
         return (Fraction(1, _PARTS[found[2]]), text[found.end() :]) if named else None
@@ -68,7 +68,7 @@ def spelled(text: str) -> tuple[Fraction, str] | None:
 
 
 def and_part(text: str) -> tuple[Fraction, str]:
-    """The half of " and a half", and what follows it; 0 if `text` does not begin with one."""
+    """Return the half of " and a half", and what follows it; 0 if `text` does not begin with one."""
     if not (found := _AND_PART.match(text)):
         return Fraction(0), text
     return Fraction(3 if found[1] else 1, _part(found[2])), text[found.end() :]

@@ -125,5 +125,5 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def lists_letters(token: str) -> bool:
-    """Whether an A before this token is a letter among others ("A, C", "A and C"), not an article."""
+    """Return whether an A before this token is a letter among others ("A, C", "A and C"), not an article."""
     return (len(token) == 1 and token.isalpha()) or token in ("and", "or")
