@@ -4,7 +4,7 @@ r"""Rows that are conversations, as question, answer and pictures: TRL's prompt 
     {"image": "till.png", "conversations": [{"from": "human", "value": "<image>\nWhat does it cost?"}, {"from": "gpt", "value": "3.20"}]}
     {"messages": [{"role": "user", "content": [{"type": "image", "image": "till.png"}, {"type": "text", "text": "What ...?"}]}, ...]}
 
-One question and one answer each: a row is one prompt. What the system message says is left out; model.system_prompt holds it.
+A row has one question and one answer, since it is one prompt. The system message is left out; model.system_prompt holds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEFT_OUT = "a system message is left out; set model.system_prompt to it"
 
 @dataclass(slots=True)
 class _Read:
-    """What the turns of a row say."""
+    """The texts and pictures found in the turns of a row."""
 
     questions: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
@@ -33,12 +33,12 @@ class _Read:
 
 
 def is_conversation(row: Mapping[str, Any]) -> bool:
-    """Return whether the question of a row is in turns, or in TRL's prompt."""
+    """Return whether the question of a row is in turns or in TRL's prompt."""
     return row.get("question") is None and any(row.get(name) is not None for name in TURNS)
 
 
 def unfolded(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the row with `question`, `images`, and `response` (what the other side said) in place of its turns; and what there is to tell.
+    """Return the row with `question`, `images` and `response` (the assistant's text) in place of its turns, and notes for the user.
 
     Raises DataError for several questions, for none, and for turns of another shape.
     """
@@ -61,7 +61,7 @@ def unfolded(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[s
 
 
 def _read(value: object, found: _Read, side: str, where: str) -> None:
-    """Add what `value` says, a text of `side` or a list of turns."""
+    """Add the content of `value`, a text of `side` or a list of turns, to `found`."""
     if value is None:
         return
     if isinstance(value, str):
@@ -82,7 +82,7 @@ def _read(value: object, found: _Read, side: str, where: str) -> None:
 
 
 def _text(content: object, found: _Read, where: str) -> str:
-    """The words of a turn; its pictures are added to those found."""
+    """Return the words of a turn; its pictures are added to `found`."""
     if isinstance(content, str):
         return content.strip()
     if not isinstance(content, Sequence) or isinstance(content, bytes):

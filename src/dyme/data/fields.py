@@ -1,6 +1,6 @@
 """Fields of a user's rows under their usual names, converted to the fields of `jsonl.py`; each renaming is reported.
 
-Nothing is guessed where two readings are possible: such a row is an error that names the field to write.
+Nothing is guessed where two readings are possible: such a row raises an error that names the field to write.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "images": ("file_names", "image_paths", "img_paths"),
     "image": ("file_name", "image_path", "img_path", "image_file", "image_name", "img_name", "imgname", "img", "picture", "image_url"),
 }  # fmt: skip
-"""Our field -> names that mean it, the surest first."""
+"""Field of dyme -> other names that are read for it, the surest first."""
 _MEANT = {other: name for name, others in OTHER_NAMES.items() for other in others}
 _KNOWN = frozenset((*FIELDS, *conversations.TURNS, "completion", *_MEANT))
 _INDEX = ("answer_index", "answer_idx", "correct_choice_idx", "correct_index", "correct_option_index")
@@ -47,9 +47,9 @@ _LISTS = ("choices", "answers", "facts", "images")
 
 
 def ours(row: Mapping[str, Any], where: str, marker: str) -> dict[str, Any]:
-    """Return the row in the fields of `jsonl.py`, its other fields beside them, with what was read under another name in `NOTES`.
+    """Return the row in the fields of `jsonl.py` and its other fields; `NOTES` lists the fields that were read under another name.
 
-    `marker` parts a rationale from its answer in one text. Raises DataError, which begins with `where`, for what cannot be told.
+    `marker` separates a rationale from its answer in one text. Raises DataError, which begins with `where`, for an ambiguous row.
     """
     given, notes = _plain_names(row)
     if conversations.is_conversation(given):
@@ -76,7 +76,7 @@ def ours(row: Mapping[str, Any], where: str, marker: str) -> dict[str, Any]:
 
 
 def worked(text: str, marker: str) -> tuple[str, str]:
-    r"""Return a text of steps and answer in two: at <answer> or </think>, the marker, ####, or a last \boxed{}; ("", text) if it has none."""
+    r"""Return the steps and the answer of a text, split at <answer> or </think>, the marker, #### or a last \boxed{}; else ("", text)."""
     before, tag, answer = text.rpartition("<answer>")
     if tag:
         return before.replace("<think>", "").replace("</think>", "").strip(), answer.partition("</answer>")[0].strip()
@@ -95,7 +95,7 @@ def worked(text: str, marker: str) -> tuple[str, str]:
 
 
 def _plain_names(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The row with "Question " as "question", unless there is one."""
+    """Return the row with names such as "Question " as "question", unless the row has one, and notes on these."""
     out: dict[str, Any] = {}
     notes = []
     for name, value in row.items():
@@ -109,7 +109,7 @@ def _plain_names(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with columns A, B, C ... or option_a, option_b ... as choices, and image_1, image_2 ... as images."""
+    """Return the row with columns A, B, C ... or option_a, option_b ... as choices, and image_1, image_2 ... as images."""
     taken = any(row.get(name) is not None for name in ("choices", *OTHER_NAMES["choices"]))
     lettered = {letter: name for name in row if (letter := _option(str(name)))}
     values = [row[lettered[letter]] if letter in lettered else None for letter in LETTERS]
@@ -129,7 +129,7 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lists(out: dict[str, Any], used: dict[str, str], where: str) -> None:
-    """Lists that are written as text are read, as CSV and some data sets of the hub have them; choices of other shapes too."""
+    """Read lists that are written as text (CSV, some data sets of the hub), and choices of other shapes."""
     for name in _LISTS:
         value = out.get(name)
         if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
@@ -160,7 +160,7 @@ def _literal(text: str, where: str) -> Any:
 
 
 def _choices(value: object) -> list[Any] | None:
-    """Choices from a list of texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": ...}], "A. one\nB. two"."""
+    """Return choices of a list of texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": ...}], "A. one\nB. two"."""
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         return list(value["text"])
     if isinstance(value, Mapping):
@@ -175,7 +175,7 @@ def _choices(value: object) -> list[Any] | None:
 
 
 def _answer(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any], where: str, marker: str) -> None:
-    """The answer alone, where it was read with its steps, or as the number of a choice."""
+    """Reduce the answer to itself where it was read with its steps or as the number of a choice."""
     if "answer" not in out and "choices" in out and (name := next((one for one in _INDEX if given.get(one) is not None), None)):
         index = given[name]
         if isinstance(index, bool) or not isinstance(index, (int, str)) or str(index) not in map(str, range(len(out["choices"]))):
@@ -188,7 +188,7 @@ def _answer(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any],
 
 
 def _rationale(out: dict[str, Any], used: dict[str, str], marker: str) -> None:
-    """A rationale that was read under another name, without the answer behind it; no text: none."""
+    """Take the answer off the end of a rationale that was read under another name; an empty rationale is removed."""
     if used.get("rationale", "rationale") == "rationale":
         return
     value = out["rationale"]
@@ -201,7 +201,7 @@ def _rationale(out: dict[str, Any], used: dict[str, str], marker: str) -> None:
 
 
 def _pictures(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any]) -> None:
-    """Pictures as names or contents, a list of them as images; a column that holds the picture which `image` only names is preferred."""
+    """Read pictures as names or contents, a list as images; a column that holds the picture comes before one that names it."""
     if isinstance(out.get("image"), str) and isinstance(given.get("decoded_image"), Mapping):
         out["image"], used["image"] = given["decoded_image"], "decoded_image"
     for name in ("image", "images"):
@@ -213,7 +213,7 @@ def _pictures(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any
 
 
 def _unread(given: Mapping[str, Any], out: Mapping[str, Any], used: Iterable[str]) -> list[str]:
-    """Notes on fields that look like ours and are not read."""
+    """Return notes on fields that look like dyme's and are not read."""
     notes = []
     for field, value in given.items():
         if field in used or field in FIELDS or value is None or (isinstance(value, str | list) and not value):
@@ -232,26 +232,26 @@ def _plain(field: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _option(field: str) -> str:
-    """The letter of the option that a column holds, or ""."""
+    """Return the letter of the option that a column holds, or ""."""
     found = _OPTION.fullmatch(field)
     return (found[1] or found[2]).upper() if found and (found[1] or field.isupper()) else ""
 
 
 @lru_cache(maxsize=1024)
 def _picture_number(field: str) -> int:
-    """Which of several pictures a column holds, counted from 1, or 0."""
+    """Return the number, from 1, of the picture that a column holds, or 0 for another column."""
     found = _IMAGE.fullmatch(field)
     return int(found[1]) if found else 0
 
 
 @lru_cache(maxsize=1024)
 def _nearest(field: str) -> str:
-    """Our field that `field` may be a slip of, or ""."""
+    """Return the field of dyme of which `field` may be a misspelling, or ""."""
     return next(iter(difflib.get_close_matches(field.casefold(), FIELDS, n=1, cutoff=0.85)), "")
 
 
 def _without_blank_facts(out: dict[str, Any]) -> list[str]:
-    """Take facts without a value ("nan", "n/a", "-", null, NaN) out of the row, and say so."""
+    """Remove facts without a value ("nan", "n/a", "-", null, NaN) from the row, and return a note on it."""
     facts = out.get("facts")
     if not isinstance(facts, (dict, list)):
         return []

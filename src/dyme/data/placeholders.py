@@ -1,7 +1,7 @@
-"""Places of pictures within texts, <image> as LLaVA's data sets have them and <image1> or <image 1> as others do, in words.
+"""Placeholders of pictures in texts, <image> (LLaVA's data sets), <image1> or <image 1> (others), replaced by words.
 
-Pictures precede a question whatever its text says, and a model's processor would take <image> for one picture more. So a place before
-or after a question is left out, and one within a text is named: "the image", or "image 2" where a row has several.
+Pictures precede a question whatever its text says, and a model's processor would take <image> for one picture more. So a
+placeholder before or after a question is left out, and one within a text becomes "the image", or "image 2" where a row has several.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ WITHIN = 'rows hold <image> within a text, which is written as "the image", or a
 
 
 def in_words(row: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], list[str]]:
-    """Return the row without places of pictures in question, rationale and choices, and which of the notes above are due.
+    """Return the row without placeholders of pictures in question, rationale and choices, and those of the notes above that apply.
 
-    Raises DataError for a place in the question of a row without pictures, and for one of a picture that the row does not have.
+    Raises DataError for a placeholder in the question of a row without pictures, and for one of a picture that the row does not have.
     """
     several = row.get("images")
     count = len(several) if isinstance(several, list) else int(bool(row.get("image")))
@@ -54,7 +54,7 @@ def in_words(row: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], lis
 
 
 def _end(text: str) -> int:
-    """Where `text` ends without the places behind it: <image>, or numbered ones on lines of their own."""
+    """Return the end index of `text` without the placeholders behind it: <image>, or numbered ones on separate lines."""
     places = [*_PLACE.finditer(text)]
     end = len(text.rstrip())
     for k in range(len(places) - 1, -1, -1):
@@ -68,7 +68,7 @@ def _end(text: str) -> int:
 
 
 def _named(text: str, count: int) -> str:
-    """`text` with each place as words that fit its sentence; places without a number are counted."""
+    """Return `text` with each placeholder as words that fit its sentence; placeholders without a number are counted."""
     running = 0
 
     def words(match: re.Match[str]) -> str:

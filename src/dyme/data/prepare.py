@@ -1,13 +1,13 @@
-"""From a published data set to a folder that trains: `dyme prepare`, and task.path where it names no prepared folder.
+"""Convert a published data set to a folder to train on: `dyme prepare`, and task.path where it names no prepared folder.
 
-    train.jsonl  validation.jsonl  test.jsonl   rows in the fields of `jsonl.py`, those of them that the source has
-    images/                                     their pictures, each decoded once to see that it can be
-    prepared.json                               the source, its fingerprint, and what was dropped and why
+    train.jsonl  validation.jsonl  test.jsonl   rows in the fields of `jsonl.py` that the source has
+    images/                                     their pictures, each decoded once as a check
+    prepared.json                               the source, its fingerprint, and the dropped rows with reasons
 
-Rows that cannot be used are left out and counted by reason; what the others have beside the fields of `jsonl.py` is left out too. A
-source without a validation split gives the last tenth of its training pictures (of its rows where it has no pictures) to one, with
-all rows about them, so that no picture is in both. What an earlier call finished is not done again: pictures that are there are left
-alone, and with the manifest there nothing is read.
+Rows that cannot be used are left out and counted by reason; fields other than those of `jsonl.py` are left out too. If a source has no
+validation split, the last tenth of its training pictures, with all rows about them, becomes one (the last tenth of its rows if it has no
+pictures), so that no picture is in both. Work that an earlier call finished is not repeated: pictures that exist are kept, and if the
+manifest exists nothing is read.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from dyme.verify.answers import fault
 from dyme.verify.format import parse
 
 MARK = "preparing"
-"""In a folder that is being prepared, or was when a call was cut short: the next one goes on."""
+"""File in a folder that is being prepared, or whose preparation was interrupted: the next call continues it."""
 VERSION = 3
-"""Of what is written; folders of another version are prepared again."""
+"""Version of the folder's format; folders of another version are prepared again."""
 BATCH = 64
-"""Rows whose pictures are checked at a time."""
+"""Number of rows whose pictures are checked at a time."""
 EXAMPLES = 3
-"""Rows named for each reason."""
+"""Number of rows named for each reason."""
 LONGEST = 500
-"""Characters of what is said about each of them."""
+"""Most characters of the message about each of them."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -56,31 +56,31 @@ class Dropped:
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
-    """Messages about the first of them."""
+    """Messages about the first of these rows."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a prepared folder holds."""
+    """The report on a prepared folder: its rows and the dropped ones."""
 
     folder: Path
     rows: dict[Split, int]
     images: int = 0
     facts: int = 0
-    """Rows with facts."""
+    """Number of rows with facts."""
     rationales: int = 0
-    """Rows with a rationale."""
+    """Number of rows with a rationale."""
     kinds: dict[str, int] = field(default_factory=dict)
-    """Rows of each answer kind."""
+    """Number of rows of each answer kind."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """What else there is to know: splits left out or made."""
+    """Further notes: splits left out or made."""
     already: bool = False
-    """Whether it was there before this call."""
+    """Whether the folder was prepared before this call."""
 
 
 def default_folder(config: TaskConfig, source: str, limit: int = 0, split: Split | None = None) -> Path:
-    """Return where `source` is prepared unless another folder is named; the same source and settings give the same folder."""
+    """Return the folder where `source` is prepared unless another is named; the same source and settings give the same folder."""
     return Path(config.prepared) / f"{config.name}-{_digest(_key(config, source, limit, split))[:8]}"
 
 
@@ -94,12 +94,14 @@ def prepare(
     split: Split | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Prepare `source` for task `config.name` in `folder`, at most `limit` rows a split (0: all), unless that is done already.
+    """Prepare `source` for task `config.name` in `folder`, at most `limit` rows a split (0: all), and return the report.
 
-    `split` is the one that the rows of a source with a single split are for.
+    A folder that is prepared already is kept.
 
-    Raises DataError for a source that is not what the task publishes or of which no row can be used, and for a folder that holds
-    something else.
+    `split` is the split of the rows of a source that has a single one.
+
+    Raises DataError for a source that does not fit the task's layouts or of which no row can be used, and for a folder with other
+    content.
     """
     folder = folder or default_folder(config, source, limit, split)
     opened = open_source(published, config, source)
@@ -107,11 +109,11 @@ def prepare(
     if found := _earlier(folder, key, fingerprint):
         return found
     with lock.hold(folder, wait=True), at(folder):
-        if found := _earlier(folder, key, fingerprint):  # by the process that was waited for
+        if found := _earlier(folder, key, fingerprint):  # by the process that this one waited for
             return found
         (folder / MARK).touch()
         (folder / MANIFEST).unlink(missing_ok=True)
-        for part in folder.rglob("*.part"):  # of a process that was killed: there is no other now
+        for part in folder.rglob("*.part"):  # left by a process that was killed: no other runs now
             part.unlink()
         work = _Preparation(published, config, folder, limit)
         try:
@@ -129,7 +131,7 @@ def prepare(
 
 
 def read_manifest(folder: Path) -> tuple[str, Report]:
-    """Return the task that a folder was prepared for, and what it holds. Raises DataError if its manifest cannot be read."""
+    """Return the task that a folder was prepared for, and its report. Raises DataError if its manifest cannot be read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         report = manifest["report"]
@@ -164,11 +166,11 @@ class _Preparation:
                 progress("rows", done, total)
 
     def full(self, split: Split) -> bool:
-        """Return whether a split has all the rows that are wanted; those of a batch on its way are not counted yet."""
+        """Return whether a split has all the rows that are wanted; rows of an unfinished batch are not counted yet."""
         return bool(self.limit) and self.report.rows.get(split, 0) >= self.limit
 
     def _normalised(self, raw: Raw) -> dict[str, Any] | None:
-        """The row in our fields, checked but for its pictures, or None if it is dropped."""
+        """Return the row in dyme's fields, checked except for its pictures, or None if it is dropped."""
         try:
             given = normalised(self.published, raw.row, raw.where, self.config)
             notes = [*given.pop(NOTES, ())]
@@ -188,7 +190,7 @@ class _Preparation:
         return known | {"id": sample.id, "answer_kind": sample.answer_kind}
 
     def _check(self, sample: Sample, raw: Raw) -> None:
-        """Raise DataError for a row that `verify.rules` or `supervise.target` would refuse, which then would stop any run.
+        """Raise DataError for a row that `verify.rules` or `supervise.target` would refuse, since it would stop any run.
 
         A test row's rationale is not trained on, so it may hold the marker.
         """
@@ -228,7 +230,7 @@ class _Preparation:
             entry.examples.append(message if len(message) <= LONGEST else f"{message[:LONGEST]} ...")
 
     def finish(self, source: Source) -> Report:
-        """Put the files in their places, the validation split made if there is none."""
+        """Move the files to their places, make a validation split if there is none, and return the report."""
         report = self.report
         if not report.rows:
             reasons = "; ".join(f"{one.count} rows: {reason}" for reason, one in report.dropped.items())
@@ -253,9 +255,9 @@ class _Preparation:
         return report
 
     def _split_off(self, file: Path) -> dict[Split, Path]:
-        """Move the rows about the last tenth of the pictures from the training file to one for validation.
+        """Move the rows about the last tenth of the pictures from the training file to a validation file, and return both files.
 
-        A picture is its content: Geometry3K has the same diagram under many names.
+        Pictures are compared by content: Geometry3K has the same diagram under many names.
         """
         groups: dict[str, int] = {}
         for number, row in enumerate(_read(file)):
@@ -278,7 +280,7 @@ class _Preparation:
         return {"train": kept, "validation": held}
 
     def _group(self, row: Mapping[str, Any], number: int) -> str:
-        """What rows that stay together have in common: their first picture."""
+        """Return the key of rows that stay together: their first picture."""
         names = _pictures(row)
         return ImageFile(self.report.folder / names[0]).key if names else str(number)
 
@@ -294,7 +296,7 @@ class _Preparation:
 
 
 def normalised(published: Published, row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """Return a published row in the fields of `jsonl.py`. Raises DataError if it cannot be used, or if a task about pictures gets none."""
+    """Return a published row in the fields of `jsonl.py`. Raises DataError for an unusable row, and for a missing picture."""
     out = published.normalise(row, where, config)
     pictures = _pictures(out)
     if published.pictures and not pictures and not published.direct:
@@ -305,7 +307,7 @@ def normalised(published: Published, row: Mapping[str, Any], where: str, config:
 
 
 def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report | None:
-    """The report of an earlier call, if the folder is what this one would make. Raises DataError if it holds something else."""
+    """Return the report of an earlier call with the same source and settings, if any. Raises DataError if the folder has other content."""
     if not (folder / MANIFEST).exists():
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; choose another")
@@ -321,14 +323,14 @@ def _earlier(folder: Path, key: Mapping[str, Any], fingerprint: str) -> Report |
 
 
 def _key(config: TaskConfig, source: str, limit: int, split: Split | None) -> dict[str, Any]:
-    """What decides which rows come out."""
+    """Return the settings that decide which rows result."""
     place = str(Path(source).resolve()) if Path(source).exists() else source
     settings = {"language": config.language, "form": config.form, "marker": config.marker} | ({"split": split} if split else {})
     return {"task": config.name, "source": place, "limit": limit, **settings}
 
 
 def _reason(message: str, where: str) -> str:
-    """What many messages have in common: without the place, names, details in brackets, and what to do."""
+    """Return the reason that many messages share: without the place, names, details in brackets, and what to do."""
     text = message.removeprefix(f"{where}: ").removeprefix(where)
     return re.sub(r" \([^)]*\)| '[^']*'| \"[^\"]*\"|(?<=entry )\d+", "", text).partition(";")[0].strip()
 

@@ -1,7 +1,7 @@
-"""What was read but may be no value, or not that label's: left out of the pairs, as facts train the policy as truth.
+"""Find readings that may be no value, or another label's: these are left out of the pairs, since the policy learns facts as truth.
 
-A fact that is missing costs a little; one that is wrong is imitated. So whatever two readings contradict, and whatever stands where its
-chart's own scale says otherwise, is kept for its words alone (`chart_pairs.ROLES`).
+A missing fact costs little; a wrong one is imitated. So readings that contradict each other, and values that contradict their position
+on the chart's scale, are kept as words only (`chart_pairs.ROLES`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from statistics import median
 from dyme.facts.chart_text import Text, amount_of, is_row, is_year
 
 AWAY = 2.5
-"""Heights of a value's text between it and its place on the scale, at most: it stands above, beside or inside its bar or point."""
+"""Largest distance, in heights of its text, of a value from its place on the scale: it is above, beside or inside its bar or point."""
 FEWEST = 5
-"""Values of a series from which on its proportion is judged."""
+"""Least number of values of a series for its proportion to be judged."""
 CENTRED = 0.17
-"""Heights of its text between the middles of a value and of its label, at most; a digit that was not read shifts it by more."""
+"""Largest distance, in heights of its text, between the middles of a value and its label; a missed digit shifts it by more."""
 LONGEST_NAME = 48
-"""Characters; what is longer is a title or a note."""
+"""Most characters of a name; a longer text is a title or a note."""
 _ABOUT = re.compile(r"source|survey|note:|©|https?:|www\.|\bcc by\b|statista|research cent|\.(?:org|com)\b", re.IGNORECASE)
 MOST = 0.8
-"""Share of the values that must stand at their places on a scale before those that do not are left out; in stacked bars they do not."""
+"""Share of values that must be at their places on a scale before the others are left out; in stacked bars they are not at them."""
 MOST_OF_SERIES = 0.7
-"""The same for the values of one series among one another."""
+"""The same share for the values of one series against one another."""
 
 
 def credible(numbers: Sequence[Text], scales: Sequence[Sequence[Text]]) -> list[Text]:
-    """`numbers` without ticks that the scales lack, signs read as 0, misread values, and two neighbours read as one."""
+    """Return `numbers` without ticks that the scales lack, signs read as 0, misread values, and two neighbours read as one."""
     kept = [v for v in numbers if not _leads_with_zero(v.text) and not any(_in_line(v, scale) for scale in scales)]
     for scale in scales:
         high = 2 * abs(max(amount_of(t.text) or 0.0 for t in scale))
@@ -41,7 +41,7 @@ def credible(numbers: Sequence[Text], scales: Sequence[Sequence[Text]]) -> list[
 
 
 def unambiguous(pairs: Iterable[tuple[Text, str]]) -> list[tuple[Text, str]]:
-    """`pairs` without subjects that have two values: bars of two series without names, or labels of another line."""
+    """Return `pairs` without subjects that have two values: bars of two series without names, or labels of another line."""
     pairs = list(pairs)
     values: dict[str, set[str]] = {}
     for value, subject in pairs:
@@ -50,10 +50,10 @@ def unambiguous(pairs: Iterable[tuple[Text, str]]) -> list[tuple[Text, str]]:
 
 
 def faithful(values: Sequence[tuple[Text, str]], across: bool) -> set[int]:
-    """Return the id() of those of `values`, each with its series, that stand where the others of the series say that they should.
+    """Return the id() of those of `values`, each with its series, whose positions agree with the others of the series.
 
-    Bars and lines put a value at a height, or a distance, in proportion to it; where most values of a series do, one that does not was
-    read wrongly, as "2.38" for 12.38. Stacked bars and tables have no such proportion, and all of theirs are kept.
+    Bars and lines put a value at a height, or a distance, in proportion to it; where most values of a series agree, one that does not
+    was misread, as "2.38" for 12.38. Stacked bars and tables have no such proportion, and all their values are kept.
     """
     kept = {id(v) for v, _ in values}
     for series in {name for _, name in values}:
@@ -71,9 +71,9 @@ def faithful(values: Sequence[tuple[Text, str]], across: bool) -> set[int]:
 
 
 def shifted(places: Sequence[tuple[Text, float]]) -> set[int]:
-    """Return the id() of values that stand beside the middle of their labels, x of each, where most stand right over it: a first digit is missing.
+    """Return the id() of values off the middle of their labels where most values are right over it: a first digit is missing.
 
-    Empty where most do not, as in groups of bars.
+    `places` holds each value with the x of its label. Empty where most values are off the middle, as in groups of bars.
     """
     away = [(abs(v.x - x) / v.height, v) for v, x in places]
     centred = sum(distance <= CENTRED for distance, _ in away)
@@ -85,12 +85,12 @@ def shifted(places: Sequence[tuple[Text, float]]) -> set[int]:
 
 
 def is_name(text: str) -> bool:
-    """Return whether `text` can name a value: neither a sentence nor what is said about the chart's source."""
+    """Return whether `text` can name a value: it is neither a sentence nor a note on the chart's source."""
     return len(text) <= LONGEST_NAME and not _ABOUT.search(text) and not (text.endswith(".") and text.count(" ") > 3)
 
 
 def _in_line(v: Text, scale: Sequence[Text]) -> bool:
-    """Whether `v` stands in the row or column of a scale, between its ends, where there is no room for a value."""
+    """Return whether `v` stands in the row or column of a scale, between its ends, where no value can be."""
     if is_row(scale):
         return any(abs(v.y - t.y) < 0.3 * t.height for t in scale) and scale[0].left - v.height < v.x < scale[-1].right + v.height
     low, high = min(t.top for t in scale), max(t.bottom for t in scale)
@@ -99,7 +99,7 @@ def _in_line(v: Text, scale: Sequence[Text]) -> bool:
 
 
 def _away(v: Text, scale: Sequence[Text]) -> float:
-    """How many heights of its text `v` stands from the place that the scale has for it; 0 for a number without a place."""
+    """Return the distance of `v`, in heights of its text, from its place on the scale; 0 for a number without a place."""
     amount = amount_of(v.text)
     row = is_row(scale)
     places = sorted((amount_of(t.text) or 0.0, t.x if row else t.y) for t in scale)
@@ -113,6 +113,6 @@ def _away(v: Text, scale: Sequence[Text]) -> float:
 
 
 def _leads_with_zero(text: str) -> bool:
-    """Whether a number is written as none is: "037" is a point's marker and 37."""
+    """Return whether a number begins with a needless zero: "037" is a point's marker and 37."""
     digits = text.lstrip("+-−–~<>$€£¥₹ ")
     return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit() and not is_year(text)

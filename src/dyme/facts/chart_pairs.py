@@ -2,8 +2,8 @@
 
 The paper asks DePlot, a model of 282 M parameters, for the table behind a chart. Here plain geometry does it, on what an OCR engine
 read, and so only for values that are printed: a label axis (a row or a column of labels) is found by how many values line up with
-it, a value goes to the label in whose slot it lies, and to the series whose legend colour it stands on or beside. Numbers evenly
-spaced along a line are a scale, not values. Whatever is left over becomes a fact about nothing in particular, so that nothing is lost.
+it; a value belongs to the label in whose slot it lies, and to the series whose legend colour it stands on or beside. Numbers evenly
+spaced along a line are a scale, not values. Every other text becomes a fact whose subject is a role, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from dyme.types import Fact
 
 TITLE, X_AXIS, Y_AXIS, LEGEND, LABEL, TICK, TEXT = "title", "x axis", "y axis", "legend", "label", "tick", "text"
 ROLES = (TITLE, X_AXIS, Y_AXIS, LEGEND, LABEL, TICK, TEXT)
-"""Subjects of facts that are not pairs: they say what part of the picture the value was read from."""
+"""Subjects of facts that are not pairs: the part of the picture that the value was read from."""
 SAME_COLOUR = 30.0
 """Euclidean distance in RGB up to which a mark has the colour of a legend entry."""
 MOST_VALUES = 4
-"""If labels usually have more values than this, and nothing tells these apart, the labels are not theirs."""
+"""If labels usually have more values than this, and nothing distinguishes the values, they do not belong to the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,21 @@ class _Axis:
     across: bool
 
     def at(self, text: Text) -> float:
-        """Return where `text` lies along this axis."""
+        """Return the position of `text` along this axis, in pixels."""
         return text.x if self.across else text.y
 
     def before(self, text: Text) -> bool:
-        """Return whether `text` lies on the side where this axis has its values."""
+        """Return whether `text` lies on the side of this axis' values."""
         edge = mean(label.y for label in self.labels) if self.across else min(label.x for label in self.labels)
         return text.y < edge if self.across else text.x > edge
 
     def gap(self, values: Sequence[Text]) -> float:
-        """Distance from a row to the nearest value above it, in pixels."""
+        """Return the distance from a row to the nearest value above it, in pixels."""
         edge = min(label.top for label in self.labels)
         return min((max(edge - v.bottom, 0.0) for v in values if self.before(v)), default=math.inf)
 
     def slot(self, text: Text) -> tuple[Text, float] | None:
-        """Return the label in whose slot `text` lies and how near it is (1: centred, 0: at the border); slots end midway between labels."""
+        """Return the label in whose slot `text` lies and its nearness (1: centred, 0: at the border); slots end midway between labels."""
         label = min(self.labels, key=lambda candidate: abs(self.at(candidate) - self.at(text)))
         away = abs(self.at(label) - self.at(text))
         half = min(abs(self.at(label) - self.at(other)) for other in self.labels if other is not label) / 2
@@ -75,7 +75,7 @@ class _Axis:
 def chart_facts(texts: Iterable[Text]) -> tuple[Fact, ...]:
     """Return all facts of a chart, table or document, pairs first, each once; every text read is the subject or the value of at least one.
 
-    A pair is Fact(label, value), or Fact("series label", value) where a legend or a table's head tells series apart; the other
+    A pair is Fact(label, value), or Fact("series label", value) where a legend or a table's head distinguishes series; the other
     facts have one of `ROLES` as their subject.
     """
     whole = joined_lines(cleaned(texts))
@@ -103,9 +103,9 @@ def chart_facts(texts: Iterable[Text]) -> tuple[Fact, ...]:
 
 
 def _legend(texts: Sequence[Text], numbers: Sequence[Text]) -> list[Text]:
-    """The row or column of names (or years) behind signs of different colours, at least two of which are those of values' marks.
+    """Return the row or column of names (or years) behind signs of different colours, at least two of which are colours of values' marks.
 
-    In a picture without values it is the largest such row or column.
+    In a picture without values, return the largest such row or column.
     """
     named = [t for t in texts if _sign(t) and (not is_value(t.text) or is_year(t.text))]
     best: list[Text] = []
@@ -126,17 +126,17 @@ def _legend(texts: Sequence[Text], numbers: Sequence[Text]) -> list[Text]:
 
 
 def _sign(t: Text) -> Colour | None:
-    """Colour of the sign of a legend entry, or of its letters if it has none."""
+    """Return the colour of the sign of a legend entry, or of its letters if it has none."""
     return t.before or t.colour
 
 
 def _marks(t: Text) -> list[Colour]:
-    """The colours that the mark of a value may have."""
+    """Return the colours that the mark of a value may have."""
     return [t.colour] if t.colour else [mark for mark in (t.below, t.above, t.before) if mark]
 
 
 def _nearest(colour: Colour, legend: Sequence[Text]) -> Text | None:
-    """The legend entry of that colour."""
+    """Return the legend entry of that colour."""
     entry = min(legend, key=lambda entry: _distance(colour, _sign(entry)), default=None)
     return entry if entry and _distance(colour, _sign(entry)) <= SAME_COLOUR else None
 
@@ -146,7 +146,7 @@ def _distance(a: Colour | None, b: Colour | None) -> float:
 
 
 def _label_axis(texts: Sequence[Text], values: Sequence[Text]) -> _Axis | None:
-    """The row or column of labels with which most values line up; of rows with at least half as many, the nearest to the values."""
+    """Return the row or column of labels with which most values line up; of rows with at least half as many, the one nearest the values."""
     upright = [t for t in texts if not t.turned]
     turned = groups_of([t for t in texts if t.turned], lambda t: t.top, 0.3)
     rows = [_Axis(tuple(row), True) for row in [*rows_of(upright), *turned]]
@@ -159,7 +159,7 @@ def _label_axis(texts: Sequence[Text], values: Sequence[Text]) -> _Axis | None:
 
 
 def _fit(axis: _Axis, values: Sequence[Text]) -> float:
-    """How many labels have a value, each weighted by how well its nearest one is centred; amounts make poor labels, years do not."""
+    """Return the number of labels with a value, each weighted by how well that is centred; amounts make poor labels, years good ones."""
     if len({round(axis.at(label)) for label in axis.labels}) < len(axis.labels):
         return 0.0
     nearest: dict[int, float] = {}
@@ -172,17 +172,17 @@ def _fit(axis: _Axis, values: Sequence[Text]) -> float:
 
 
 def _axis_pairs(axis: _Axis, values: Sequence[Text], legend: Sequence[Text], texts: Sequence[Text]) -> list[tuple[Text, str]]:
-    """Each value in a slot of `axis` with its subject: the label, behind the name of the series if there are several."""
+    """Return each value in a slot of `axis` with its subject: the label, after the name of the series if there are several."""
     slots = [(v, *found) for v in values if v not in axis.labels and axis.before(v) and (found := axis.slot(v))]
     heads = {} if legend else _heads(axis, [value for value, _, _ in slots], texts)
     read = []
     for value, label, near in slots:
         year = _year_between(axis, value)
         name = (label.text if near > 0.05 else "") if year is None else label.text if near > 0.9 else year
-        if name:  # else midway between two labels
+        if name:  # otherwise it is midway between two labels
             read.append((value, label, 1 - near, _series(value, legend, axis.across) or heads.get(id(value), ""), name))
     if (legend or heads) and sum(bool(series) for _, _, _, series, _ in read) >= len(read) / 2:
-        read = [entry for entry in read if entry[3]]  # others' series is not known, beside those whose is
+        read = [entry for entry in read if entry[3]]  # the series of the others is not known
     kept = faithful([(value, series) for value, _, _, series, _ in read], axis.across)
     kept -= shifted([(value, label.x) for value, label, *_ in read]) if axis.across else set()
     named = [
@@ -194,14 +194,14 @@ def _axis_pairs(axis: _Axis, values: Sequence[Text], legend: Sequence[Text], tex
     usual = median(counts.values()) if counts else 0
     if usual > MOST_VALUES:
         return []
-    if usual == 1:  # a sign read as a digit lies beyond the value
+    if usual == 1:  # a sign that is read as a digit lies beyond the value
         nearest = {subject: min(entry[0] for entry in named if entry[2] == subject) for subject in counts}
         named = [entry for entry in named if entry[0] == nearest[entry[2]]]
     return [(value, subject) for _, value, subject in named]
 
 
 def _series(value: Text, legend: Sequence[Text], across: bool) -> str:
-    """The legend entry with the colour of the value's mark, or ""."""
+    """Return the legend entry with the colour of the value's mark, or ""."""
     bars = (value.below, value.above, value.before) if across else (value.before, value.below, value.above)
     for colour in (value.colour,) if value.colour else bars:
         if colour and (entry := _nearest(colour, legend)):
@@ -210,7 +210,7 @@ def _series(value: Text, legend: Sequence[Text], across: bool) -> str:
 
 
 def _heads(axis: _Axis, values: Sequence[Text], texts: Sequence[Text]) -> dict[int, str]:
-    """The head of the column that each value of a table stands in, by the value's id(); empty unless there are two columns with heads."""
+    """Return the column head of each value of a table, by the value's id(); empty unless there are two columns with heads."""
     if axis.across:
         return {}
     top = min(label.top for label in axis.labels)
@@ -226,7 +226,7 @@ def _heads(axis: _Axis, values: Sequence[Text], texts: Sequence[Text]) -> dict[i
 
 
 def _year_between(axis: _Axis, value: Text) -> str | None:
-    """The year at the place of `value` on an axis that names only every second year, or fewer; None if it is not such an axis.
+    """Return the year at the place of `value` on an axis that names only every second year, or fewer; None for any other axis.
 
     "" for a place between two years, beyond the axis, or on one whose years are not evenly spaced.
     """
@@ -248,7 +248,7 @@ def _year_between(axis: _Axis, value: Text) -> str | None:
 
 
 def _captioned(values: Sequence[Text], texts: Sequence[Text]) -> bool:
-    """Whether most values stand centred right above or below words of their own, as in a pie: they belong to no axis."""
+    """Return whether most values are centred right above or below separate words, as in a pie: these belong to no axis."""
 
     def caption(value: Text) -> int:
         close = [t for t in texts if t is not value and abs(t.x - value.x) < value.height and _gap(value, t) < value.height]
@@ -259,12 +259,12 @@ def _captioned(values: Sequence[Text], texts: Sequence[Text]) -> bool:
 
 
 def _gap(a: Text, b: Text) -> float:
-    """Pixels between two boxes, across and down together."""
+    """Return the pixels between two boxes, horizontal and vertical distance added."""
     return max(b.left - a.right, a.left - b.right, 0.0) + max(b.top - a.bottom, a.top - b.bottom, 0.0)
 
 
 def _neighbours(values: Sequence[Text], texts: Sequence[Text]) -> list[tuple[Text, str]]:
-    """Values off the axis with the words directly above, below or beside them, as in a pie; none that could be another's.
+    """Return values off the axis with the words directly above, below or beside them, as in a pie; ambiguous ones are left out.
 
     A name takes its nearest value only, a value its nearest name unless the next one is nearly as near.
     """
@@ -280,7 +280,7 @@ def _neighbours(values: Sequence[Text], texts: Sequence[Text]) -> list[tuple[Tex
 
 
 def _roles(texts: Sequence[Text], used: set[int], ticks: Sequence[Text], legend: Sequence[Text], labels: Sequence[Text]) -> list[Fact]:
-    """Facts on the texts that are no paired value: titles first, then legend, ticks and the rest, labels included."""
+    """Return facts on the texts that are not paired values: titles first, then legend, ticks and the rest, labels included."""
     left = [t for t in texts if id(t) not in used]
     core = [t for t in texts if id(t) in used or t in ticks or t in labels]
     free = [t for t in left if t not in core and t not in legend and not is_value(t.text)]

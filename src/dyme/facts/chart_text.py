@@ -1,7 +1,7 @@
-"""Texts with positions as an OCR engine reads them: put right, told apart, grouped in rows and columns, and the scales among them.
+"""Texts with positions from an OCR engine: corrected, classified, grouped in rows and columns, and the scales among them found.
 
-What is read is not yet what is printed: a box may hold half a paragraph or several numbers, thousands are set apart by spaces, and a
-number may be a value, a year or the tick of a scale. Which value belongs to which label is the next question (`chart_pairs`).
+A text that is read differs from the printed one: a box may hold half a paragraph or several numbers, thousands are separated by spaces,
+and a number may be a value, a year or the tick of a scale. `chart_pairs` decides which value belongs to which label.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 LONGEST = 200
-"""Characters of a text that is read as a name and its value."""
+"""Most characters of a text that is read as a name and its value."""
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)")
 _GLUED = re.compile(r"(?<![\d.,])(?=\d+ \d)\d{1,3}(?: ?\d{3})+(?!\d)")
-"""The same with a space that was not read, "8070 486"; only where others of the picture have theirs."""
+"""The same with a missed space, "8070 486"; only where other numbers of the picture have their spaces."""
 _NUMBER = r"(?:[$€£¥₹] ?)?[+\-−–]? ?(?:[$€£¥₹] ?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _UNIT = (
     r"(?:[%€$]|thousand|million|billion|trillion|[kmb]|bn|tn|mn|pp"
@@ -47,37 +47,37 @@ class Text:
     right: float
     bottom: float
     colour: Colour | None = None
-    """Of its letters, or of what it is written on, if it is not dark on light."""
+    """Colour of its letters, or of their background, if the text is not dark on light."""
     below: Colour | None = None
-    """What is drawn just below it: the bar of a value, if bars are upright."""
+    """Colour of the mark just below it: the bar of a value, if bars are upright."""
     above: Colour | None = None
-    """What is drawn just above it."""
+    """Colour of the mark just above it."""
     before: Colour | None = None
-    """What is drawn just left of it: the bar of a value, if bars lie; the sign of a legend entry."""
+    """Colour of the mark just left of it: the bar of a value, if bars are horizontal; the sign of a legend entry."""
 
     @property
     def x(self) -> float:
-        """Centre."""
+        """Return the x of the centre, in pixels."""
         return (self.left + self.right) / 2
 
     @property
     def y(self) -> float:
-        """Centre."""
+        """Return the y of the centre, in pixels."""
         return (self.top + self.bottom) / 2
 
     @property
     def width(self) -> float:
-        """In pixels."""
+        """Return the width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
-        """In pixels."""
+        """Return the height in pixels."""
         return self.bottom - self.top
 
     @property
     def turned(self) -> bool:
-        """Return whether it is written along the vertical."""
+        """Return whether the text runs vertically."""
         return len(self.text) > 2 and self.height > 1.5 * self.width
 
 
@@ -87,7 +87,7 @@ def is_value(text: str) -> bool:
 
 
 def named_value(text: str) -> tuple[str, str] | None:
-    """Name and value of a text such as "Rent: 40" or "Rent 40%"; None if it is no such text."""
+    """Return the name and value of a text such as "Rent: 40" or "Rent 40%"; None for any other text."""
     if len(text) > LONGEST or is_value(text) or not (found := _NAMED.fullmatch(text)):
         return None
     return found[1].strip(_BULLETS), text[found.end(1) :].strip(" :,")
@@ -100,7 +100,7 @@ def bare_number(text: str) -> str | None:
 
 
 def cleaned(texts: Iterable[Text]) -> list[Text]:
-    """Without empty texts, with "2 500" as "2500"; several numbers in one box are split in proportion to their characters."""
+    """Return texts without empty ones, with "2 500" as "2500"; several numbers in one box are split in proportion to their characters."""
     texts, out = list(texts), []
     thousands = _GLUED if any(_THOUSANDS.fullmatch(t.text.strip()) for t in texts) else _THOUSANDS
     for t in texts:
@@ -118,14 +118,14 @@ def cleaned(texts: Iterable[Text]) -> list[Text]:
 
 
 def _unglued(word: str) -> list[str]:
-    """ "115.31115.31" as two numbers: those that are printed side by side have equally many decimals."""
+    """ Return "115.31115.31" as two numbers: numbers printed side by side have equally many decimals."""
     decimals = len(word.rpartition(".")[2])
     parts = re.findall(rf"\d+\.\d{{{decimals}}}", word) if word.count(".") > 1 else []
     return parts if "".join(parts) == word else [word]
 
 
 def joined_lines(texts: list[Text]) -> list[Text]:
-    """With the lines of one label or paragraph made one text: stacked closely and flush left, right or centred."""
+    """Return texts with the lines of one label or paragraph joined: lines stacked closely and flush left, right or centred."""
     numbers = [t for t in texts if is_value(t.text)]
 
     def owns_value(t: Text) -> bool:
@@ -155,7 +155,7 @@ def is_words(t: Text) -> bool:
 
 
 def groups_of(texts: Sequence[Text], at: Callable[[Text], float], slack: float) -> list[list[Text]]:
-    """Return texts that agree in `at` to within `slack` heights of one another's mean, at least two each."""
+    """Return groups of at least two texts whose `at` is within `slack` text heights of the group's mean."""
     groups: list[list[Text]] = []
     for t in sorted(texts, key=at):
         if groups and abs(at(t) - mean(at(other) for other in groups[-1])) <= slack * t.height:
@@ -166,12 +166,12 @@ def groups_of(texts: Sequence[Text], at: Callable[[Text], float], slack: float) 
 
 
 def rows_of(texts: Sequence[Text]) -> list[list[Text]]:
-    """Return texts of equal height on the page, at least two each, from left to right."""
+    """Return rows of at least two texts, from left to right."""
     return [sorted(row, key=lambda t: t.x) for row in groups_of(texts, up, 0.4)]
 
 
 def columns_of(texts: Sequence[Text]) -> list[list[Text]]:
-    """Return texts flush right, flush left or centred, at least two each, from top to bottom; a text may be in several."""
+    """Return columns of at least two texts, flush right, flush left or centred, from top to bottom; a text may be in several."""
     edges: list[Callable[[Text], float]] = [lambda t: t.right, lambda t: t.left, _x]
     return [sorted(column, key=lambda t: t.y) for edge in edges for column in groups_of(texts, edge, 0.5)]
 
@@ -184,7 +184,7 @@ def amount_of(text: str) -> float | None:
 
 
 def is_year(text: str) -> bool:
-    """Return whether `text` is a year of 1800 to 2099, perhaps with a footnote's star: on an axis a label rather than an amount."""
+    """Return whether `text` is a year of 1800 to 2099, perhaps with a footnote's star; on an axis it is a label rather than an amount."""
     return _YEAR.fullmatch(text) is not None
 
 
@@ -196,7 +196,7 @@ def year_of(t: Text) -> int:
 def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
     """Return rows and columns of numbers that grow evenly with their position, rightwards or upwards, in multiples of one step.
 
-    Three numbers make a scale if 0 is among them, else four. Those that have a name in their row are values.
+    Three numbers make a scale if 0 is among them, else four. Numbers with a name in their row are values.
     """
     names = [t for t in texts if not is_value(t.text) and any(map(str.isalpha, t.text))]
     numbers = [t for t in texts if is_value(t.text) and not any(abs(name.y - t.y) < 0.3 * t.height for name in names)]
@@ -211,7 +211,7 @@ def scales_of(texts: Sequence[Text]) -> list[list[Text]]:
 
 
 def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
-    """Return whether `value` lies where the scales have room for it, give or take a step: signs read as digits often lie elsewhere."""
+    """Return whether `value` lies within the area of the scales, plus or minus a step; signs read as digits often lie outside."""
     for scale in scales:
         row = is_row(scale)
         places = sorted(t.x if row else t.y for t in scale)
@@ -222,7 +222,7 @@ def within(value: Text, scales: Sequence[Sequence[Text]]) -> bool:
 
 
 def is_row(scale: Sequence[Text]) -> bool:
-    """Return whether a scale lies along the horizontal."""
+    """Return whether a scale is horizontal."""
     return abs(scale[0].y - scale[-1].y) < abs(scale[0].x - scale[-1].x)
 
 
@@ -231,12 +231,12 @@ def _x(t: Text) -> float:
 
 
 def up(t: Text) -> float:
-    """Centre, upwards."""
+    """Return the y of the centre, negated: it grows upwards."""
     return -t.y
 
 
 def _even(group: Sequence[Text], at: Callable[[Text], float]) -> list[Text]:
-    """The members of `group` on the straight line of number against position, if these are nearly all; else none."""
+    """Return the members of `group` on the straight line of number against position, if these are nearly all; else none."""
     points = sorted((at(t), amount, k) for k, t in enumerate(group) if (amount := amount_of(t.text)) is not None)
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if a[0] != b[0]]
     if len(points) < 3 or not slopes or (slope := median(slopes)) <= 0:

@@ -1,4 +1,4 @@
-"""Visual facts I_c (paper, section 3.3): extracted once per image before training, stored by content, attached to the samples.
+"""Visual facts I_c (paper, section 3.3): extracted once per image before training, stored by content, added to the samples.
 
 The reference code asks for the facts of an image anew with every completion. Here a picture that several rows, tasks or runs share
 is read once: `<folder>/facts.jsonl` holds one line per extraction,
@@ -7,10 +7,10 @@ is read once: `<folder>/facts.jsonl` holds one line per extraction,
     {"image": key, "source": "ocr", "version": "...", "error": "no legible text in the image"}
 
 found again by the key of the image's content, the source and its version (engine and settings, or model and prompt). Lines are only
-ever appended, each flushed as it is done, so a killed preparation goes on where it stopped; a half-written last line is cut off.
+ever appended, each flushed as it is done, so a killed preparation continues where it stopped; a half-written last line is cut off.
 One process writes at a time, under a lock that its death releases; any number may read. An extraction that failed is recorded and
-tried again by the next preparation, as an endpoint that was down may be up; its samples keep no facts, and are counted. That an
-extractor breaks on one image, in whatever way, is that image's failure.
+tried again by the next preparation, as an endpoint that was down may be up; its samples keep no facts, and are counted. Any error of
+an extractor on one image is recorded as that image's failure.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ FILE = "facts.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactCounts:
-    """What a preparation found and did. Samples first, then distinct images of the samples that need facts."""
+    """The counts of a preparation: of samples, then of distinct images of the samples that need facts."""
 
     samples: int
     given: int
-    """Samples whose facts came with the data; they are left as they are."""
+    """Samples whose facts came with the data; these are unchanged."""
     without_image: int
     """Samples with neither facts nor an image."""
     images: int = 0
@@ -58,7 +58,7 @@ class FactStore:
     """The facts of one source and version in a folder. Reading needs no lock; `writing` takes it."""
 
     def __init__(self, folder: Path, source: Source, version: str = "") -> None:
-        """Read what is there. Raises RunError if the file cannot be read or a line before the last one is damaged."""
+        """Read the stored facts. Raises RunError if the file cannot be read or a line before the last one is damaged."""
         self.path = folder / FILE
         self.source, self.version = source, version
         self._known: dict[str, tuple[Fact, ...]] = {}
@@ -66,7 +66,7 @@ class FactStore:
         self._load()
 
     def get(self, key: str) -> tuple[Fact, ...] | None:
-        """Return the facts of the image with this key; None if there are none (yet)."""
+        """Return the facts of the image with this key; None if none are stored."""
         return self._known.get(key)
 
     def __len__(self) -> int:
@@ -75,11 +75,14 @@ class FactStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Within it, `add` and `add_failure` may be called. Raises RunError if another process is writing, or the folder cannot be used."""
+        """Lock the store, so that `add` and `add_failure` may be called within this context.
+
+        Raises RunError if another process is writing, or the folder cannot be used.
+        """
         try:
             with lock.hold(self.path.parent), self.path.open("ab") as file:
                 file.truncate(_whole_lines(self.path))
-                self._load()  # what others wrote since
+                self._load()  # lines that others wrote since
                 self._file = file
                 yield
         except RunError:
@@ -122,10 +125,10 @@ class FactStore:
 
 def gather(samples: Sequence[Sample], source: Source, folder: Path, *, extractor: Extractor | None = None, version: str = "",
            workers: int = 1, progress: Progress | None = None) -> tuple[list[Sample], FactCounts]:  # fmt: skip
-    """`samples` with facts from `source`, and what that took: everything that `dyme facts` does.
+    """Return `samples` with facts from `source`, and the counts: everything that `dyme facts` does.
 
-    `data` extracts nothing. `ocr` makes its own extractor unless one is given. `llm` needs an `extractor`, and a `version` that
-    changes whenever its answers may (model, prompt); up to `workers` of its calls run at a time.
+    `data` extracts nothing. `ocr` makes an extractor unless one is given. `llm` needs an `extractor`, and a `version` that
+    changes whenever its answers may change (model, prompt); up to `workers` of its calls run at a time.
     Raises ConfigError if the OCR engine is not installed, RunError if the folder cannot be used.
     """
     if source == "data":
@@ -142,10 +145,10 @@ def gather(samples: Sequence[Sample], source: Source, folder: Path, *, extractor
 
 def prepare(samples: Sequence[Sample], extractor: Extractor, store: FactStore, progress: Progress | None = None, *,
             workers: int = 1) -> FactCounts:  # fmt: skip
-    """Extract the facts of every image of samples without facts that `store` does not hold, up to `workers` at a time.
+    """Extract the facts of every image of samples without facts that `store` lacks, up to `workers` at a time; return counts.
 
     The extractor sees the image alone: neither question nor answer, so that the facts fit every sample that shares it and cannot
-    leak the answer. A failure, an extraction without any fact included, is recorded and counted.
+    leak the answer. A failure is recorded and counted; so is an extraction without any fact.
     Raises RunError if another process is preparing in the same folder, or the folder cannot be used.
     """
     images, failures = _images([s for s in samples if not s.facts])
@@ -171,9 +174,9 @@ def prepare(samples: Sequence[Sample], extractor: Extractor, store: FactStore, p
 
 
 def attach(samples: Sequence[Sample], store: FactStore) -> list[Sample]:
-    """`samples`, those without facts of their own with the stored ones of all their images, in order, each once.
+    """Return `samples`; those without facts get the stored facts of all their images, in order, each once.
 
-    A sample of which any image has no facts gets none: with half of them, what is said of the other half would pass for made up.
+    If any image of a sample has no facts, the sample gets none: otherwise a true statement about that image would count as made up.
     """
     return [sample if sample.facts else replace(sample, facts=_stored(sample, store)) for sample in samples]
 
@@ -185,7 +188,7 @@ def _counts(samples: Sequence[Sample]) -> FactCounts:
 
 
 def _images(samples: Sequence[Sample]) -> tuple[dict[str, tuple[str, ImageSource]], list[tuple[str, str]]]:
-    """The distinct images by key, each with the id of the first sample that shows it; and (id, reason) of those without a key."""
+    """Return the distinct images by key, each with the id of the first sample that shows it, and (id, reason) of those without a key."""
     found: dict[str, tuple[str, ImageSource]] = {}
     failures: dict[ImageSource, tuple[str, str]] = {}
     for sample in samples:
@@ -202,7 +205,7 @@ def _extract(extractor: Extractor, name: str, image: ImageSource) -> tuple[Fact,
         facts = extractor.extract(Sample(id=name, question="", answer="", images=(image,)))
     except DymeError:
         raise
-    except Exception as error:  # whatever one picture sets off must not end the others' preparation
+    except Exception as error:  # no error on one picture may end the preparation of the others
         raise SupervisionError(f"{name}: reading the image failed ({type(error).__name__}: {error})") from error
     if not facts:
         raise SupervisionError("the extractor found no facts")
@@ -210,7 +213,7 @@ def _extract(extractor: Extractor, name: str, image: ImageSource) -> tuple[Fact,
 
 
 def _settle(key: str, future: Future[tuple[Fact, ...]], store: FactStore) -> str:
-    """Store the outcome of an extraction; the reason if it failed, else ""."""
+    """Store the outcome of an extraction; return the reason if it failed, else ""."""
     try:
         store.add(key, future.result())
     except (SupervisionError, DataError) as error:
@@ -234,5 +237,5 @@ def _stored(sample: Sample, store: FactStore) -> tuple[Fact, ...]:
 
 
 def _whole_lines(path: Path) -> int:
-    """Bytes of a file up to the end of its last whole line."""
+    """Return the number of bytes of a file up to the end of its last whole line."""
     return path.read_bytes().rfind(b"\n") + 1

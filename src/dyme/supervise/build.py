@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from dyme.supervise.llm.client import Client
 
 TRIAL = 24
-"""Traces that an LLM grades before a run begins."""
+"""Number of traces that an LLM grades before a run begins."""
 TRUSTED = 0.8
-"""AUC below which a run warns of its checker."""
+"""AUC below which a run warns about its checker."""
 CACHE = "answers.sqlite"
-"""Answers of an LLM, in the run folder unless the recipe names a file."""
+"""File of an LLM's answers, in the run folder unless the recipe names one."""
 
 
 def check_helpers(config: Config) -> None:
-    """Raise ConfigError for an LLM that cannot be asked: no package, no key."""
+    """Raise ConfigError for an LLM that cannot be used: no package, no key."""
     if config.supervision.remote:
         connect(config.supervision, None, lambda line: None).close()
 
 
 def build_supervisor(config: Config, run: Path, note: Callable[[str], None], interrupted: Callable[[], bool] = lambda: False) -> Supervisor:
-    """Return the supervisor of a run in the folder `run`; `interrupted` says whether the run is to stop.
+    """Return the supervisor of a run in the folder `run`; `interrupted` returns whether the run is to stop.
 
     Raises ConfigError for a client that cannot be made.
     """
@@ -54,7 +54,7 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None], int
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:
-    """One file for each computer of a launch, as SQLite's locks do not hold between computers: answers.sqlite, answers-1.sqlite, ..."""
+    """Return the cache file, one for each computer of a launch, as they do not share SQLite's locks: answers.sqlite, answers-1.sqlite, ..."""
     file = Path(settings.cache) if settings.cache else run / CACHE
     return file.with_stem(f"{file.stem}-{node()}") if node() else file
 
@@ -72,7 +72,7 @@ def connect(settings: SupervisionConfig, cache: Path | None, note: Callable[[str
 
 
 def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[str], None], cache: Path | None = None) -> Report:
-    """Return the figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it does not answer."""
+    """Return the figures of the recipe's LLM as a checker, with its calls and tokens. Raises SupervisionError if it fails."""
     from dyme.supervise.llm.roles import LLMChecker
 
     with closing(connect(config.supervision, cache, note)) as client:
@@ -82,7 +82,7 @@ def judge_endpoint(config: Config, items: Sequence[Labelled], note: Callable[[st
 
 
 def warning(config: Config, run: Path) -> str | None:
-    """Return one line if the recipe's LLM grades a few traces of known quality badly, else None; no LLM, no question."""
+    """Return one line if the recipe's LLM grades a few traces of known quality badly, else None; None without an LLM."""
     if config.supervision.checker != "llm":
         return None
     try:

@@ -1,6 +1,6 @@
 """Waiting for a helper that does not answer (`supervision.on_failure = "wait"`).
 
-Only for what may heal: a server that is down or busy, not a refused key, a spent budget or an answer that would come back as it was.
+Only for failures that may pass: a server that is down or busy, not a refused key, a spent budget or an answer that would not change.
 A wait is reported when it begins and when it ends, and ends when the user stops the run.
 """
 
@@ -17,9 +17,9 @@ from dyme.errors import SupervisionError
 
 Answer = TypeVar("Answer")
 LONGEST_WAIT = 60.0
-"""Seconds between two attempts at most."""
+"""Longest time between two attempts, in seconds."""
 _GLANCE = 0.1
-"""Seconds between two looks at whether the run is to stop."""
+"""Seconds between two checks whether the run is to stop."""
 
 
 class Patience:
@@ -28,7 +28,7 @@ class Patience:
     def __init__(self, note: Callable[[str], None], interrupted: Callable[[], bool]) -> None:
         """`note` gets lines for the user; `interrupted` says whether the run is to stop."""
         self.closed = threading.Event()
-        """To be set when the run is over."""
+        """Event to set when the run is over."""
         self._note, self._interrupted = note, interrupted
         self._lock = threading.Lock()
         self._waiting, self._since = 0, 0.0
@@ -55,7 +55,7 @@ class Patience:
 
     @contextmanager
     def _told(self, trouble: SupervisionError) -> Iterator[None]:
-        """Tell of the first of several waits at a time, and of the end of the last."""
+        """Report the beginning of the first of several simultaneous waits, and the end of the last."""
         with self._lock:
             self._waiting += 1
             if self._waiting == 1:
@@ -70,7 +70,7 @@ class Patience:
                     self._note(f"waited {time.monotonic() - self._since:.0f} s for the helper")
 
     def _pause(self, seconds: float) -> bool:
-        """Wait; True as soon as the run is to stop."""
+        """Wait for `seconds`; return True as soon as the run is to stop."""
         end = time.monotonic() + seconds
         while not self._over():
             left = end - time.monotonic()

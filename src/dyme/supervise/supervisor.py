@@ -1,6 +1,6 @@
-"""Supervision of what was routed, and of nothing else (paper, section 3.3): explored groups are checked, memorized ones refined.
+"""Supervision of routed groups alone (paper, section 3.3): explored groups are checked, memorized ones refined.
 
-`start` hands a step's groups to the helpers and `finish` takes what they answered; behind an endpoint they work in threads, so
+`start` gives a step's groups to the helpers and `finish` takes their answers; helpers behind an endpoint work in threads, so
 that the next step can be sampled in between. The paper's code asks its helper four times per completion; here one call grades a
 group, one writes a target, and skipped prompts cost none. A failure is data: all of a group's completions are then treated alike.
 """
@@ -36,7 +36,7 @@ class Supervisor:
 
     def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None, *,
                  note: Callable[[str], None] = lambda line: None, interrupted: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
-        """Without helpers nothing changes: Pure DyME. Threads are used only for helpers behind an endpoint, `client`'s.
+        """Without helpers groups stay unchanged (Pure DyME). Threads are used only for helpers behind the endpoint of `client`.
 
         `note` gets lines for the user; `interrupted` says whether the run is to stop, which ends any wait for a helper.
         """
@@ -51,7 +51,7 @@ class Supervisor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give up what is not answered yet."""
+        """Cancel requests that are not answered yet."""
         self._patience.closed.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -59,7 +59,7 @@ class Supervisor:
             self.client.close()
 
     def start(self, groups: Sequence[Group], routes: Sequence[Route], step: int) -> list[Future[Group]]:
-        """Set the helpers to work on the groups of a step; templates are drawn now, so that answers do not depend on their order."""
+        """Start the helpers on a step's groups; return futures. Templates are drawn now, so that answers do not depend on their order."""
         return [self._submit(group, route, self._template(group, step)) for group, route in zip(groups, routes, strict=True)]
 
     def finish(self, started: Sequence[Future[Group]]) -> list[Group]:
@@ -74,7 +74,7 @@ class Supervisor:
                     self.pool.add(group.sample, verdict.thinking, assessment)
 
     def calls(self) -> dict[str, float]:
-        """What this process's client has done so far: calls, answers from the cache, tokens; empty without one."""
+        """Return the counters of this process's client: calls, answers from the cache, tokens; empty without a client."""
         if self.client is None:
             return {}
         stats = self.client.stats
@@ -101,7 +101,7 @@ class Supervisor:
         return group
 
     def _checked(self, group: Group, checker: Checker) -> Group:
-        """With the checker's score as thinking reward; unchanged if there is nothing to compare."""
+        """Return the group with the checker's scores as thinking rewards; unchanged if there is nothing to compare."""
         gate, reward = self.config.reward.thinking_gate, self.config.reward
         earning = [k for k, v in enumerate(group.verdicts) if (v.correct if gate == "correct" else v.parsed)]
         traces = [group.verdicts[k].thinking for k in earning]
@@ -117,7 +117,7 @@ class Supervisor:
         return replace(group, verdicts=verdicts, assessments=assessments, trouble=trouble)
 
     def _refined(self, group: Group, refiner: Refiner, template: Template | None) -> Group:
-        """With the refiner's trace as target; it must not hold the answer marker."""
+        """Return the group with the refiner's trace as target; the trace must not hold the answer marker."""
 
         def write(role: Refiner) -> str:
             text = role.refine(group.sample, template).strip()
@@ -130,7 +130,7 @@ class Supervisor:
         return replace(group, target=text, trouble=trouble or group.trouble)
 
     def _ask(self, role: Role, local: Role, work: Callable[[Role], Answer]) -> tuple[Answer | None, str]:
-        """What `role` answers, and why not; on failure, as the recipe says, nothing, the local helper's answer, or another attempt."""
+        """Return the answer of `role`, or None with the reason; on failure follow the recipe: None, the local helper, or a retry."""
         choice = self.config.supervision.on_failure
         try:
             return (self._patience.answer(lambda: work(role)) if choice == "wait" else work(role)), ""

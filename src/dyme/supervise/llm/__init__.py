@@ -1,1 +1,1 @@
-"""Helpers that are played by an LLM behind an OpenAI-compatible endpoint: client, cache, prompts, roles."""
+"""LLM helpers behind an OpenAI-compatible endpoint: client, cache, prompts, roles."""

@@ -14,13 +14,13 @@ import psutil
 from dyme.errors import ConfigError
 
 _NETWORK = re.compile(r"(?i)^(nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|afs|afp|9p|orangefs|panfs|pvfs|webdav|fuse\.)|\bremote\b")
-"""File systems that several computers share, by psutil's names; "remote" is said of Windows' network drives."""
+"""File systems that several computers share, by psutil's names; "remote" stands for Windows' network drives."""
 PATIENCE = 30.0
-"""Seconds to try for while another process has the file."""
+"""Longest wait, in seconds, while another process locks the file."""
 
 
 class AnswerCache:
-    """Accepted answers by key in one SQLite file; several threads and processes may use it, and a killed one leaves it whole."""
+    """Accepted answers by key in one SQLite file; several threads and processes may use it, and killing one does not damage it."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises ConfigError if it cannot be used."""
@@ -40,7 +40,7 @@ class AnswerCache:
         return None if row is None else str(row[0])
 
     def put(self, key: str, text: str) -> None:
-        """Store an answer; the first one stays if two were asked for at once."""
+        """Store an answer; if the key has one already, that one is kept."""
         with self._lock:
             self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, text))
 
@@ -58,7 +58,7 @@ def on_network(path: Path) -> bool:
 
 
 def _execute(db: sqlite3.Connection, statement: str) -> None:
-    """Execute what SQLite refuses at once, without waiting, while another process does the same to a new file."""
+    """Execute a statement, repeatedly while SQLite refuses it because another process executes it on a new file."""
     until = time.monotonic() + PATIENCE
     while True:
         try:

@@ -1,7 +1,7 @@
 """A client of any OpenAI-compatible chat endpoint (vLLM, SGLang, llama.cpp, Ollama, hosted) for the helpers of visual supervision.
 
-It ends in a validated answer or in SupervisionError, never in None or a zero (the reference code's helpers return None when the
-LLM fails, and its training crashes). What costs is counted and bounded; what was answered well is kept on disk and not asked again.
+It returns a validated answer or raises SupervisionError, never None or a zero (the reference code's helpers return None when the
+LLM fails, and its training crashes). Requests and tokens are counted and bounded; valid answers are kept on disk and not asked again.
 The caller runs it in threads. `endpoint.py` sends the requests.
 """
 
@@ -26,24 +26,24 @@ from dyme.supervise.llm.structured import fit, is_text, read_object
 Message = Mapping[str, Any]
 Schema = Mapping[str, Any]
 Structure = Literal["json_schema", "json_object", "prompt"]
-"""How a structured answer is asked for: by schema, as any JSON object, or in words alone."""
+"""How a structured answer is requested: by schema, as any JSON object, or in words alone."""
 _T = TypeVar("_T")
 _LONGEST_WAIT = 60.0
-"""Seconds to sleep before a retry at most; a server that asks for more is given up."""
+"""Longest wait before a retry, in seconds; if a server asks for more, the question fails."""
 
 
 @dataclass(kw_only=True)
 class Stats:
-    """What a client has done so far."""
+    """Counters of a client."""
 
     calls: int = 0
     """Requests sent, retries included."""
     cache_hits: int = 0
-    """Answers that cost no request."""
+    """Answers from the cache, without a request."""
     retries: int = 0
     """Requests that repeated a failed one."""
     structure_fallbacks: int = 0
-    """Times that the server refused a way of asking for JSON and a weaker one was taken for the rest of the run."""
+    """Times that the server refused a way of requesting JSON and a weaker one was used for the rest of the run."""
     failures: dict[str, int] = field(default_factory=dict)
     """Questions that ended in SupervisionError, by kind: timeout, connection, http 500, ..., body, cut off, answer, budget, closed."""
     cache_errors: int = 0
@@ -53,11 +53,11 @@ class Stats:
     completion_tokens: int = 0
     """As the server counts them."""
     seconds: float = 0.0
-    """Waiting for answers, summed over threads; without waits before retries."""
+    """Seconds of waiting for answers, summed over threads; without waits before retries."""
 
 
 class Client:
-    """Asks an endpoint; may be shared by threads. Identical questions in flight at the same time are both sent."""
+    """A client of one endpoint; may be shared by threads. Identical questions asked at the same time are both sent."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Client:
     ) -> None:
         """`cache`: file of answers, made if absent. `max_calls`, `max_tokens_total` (prompt and answer): budget of this client, 0: none.
 
-        Tokens are known only when an answer is there: calls in flight may exceed that budget. `note` gets lines for the user.
+        Tokens are known only after an answer, so calls under way may exceed that budget. `note` gets lines for the user.
         Raises ConfigError without the `openai` package, for a key that is missing or cannot be sent, and for a cache that cannot be opened.
         """
         self.endpoint = endpoint
@@ -90,17 +90,17 @@ class Client:
 
     @property
     def structure(self) -> Structure:
-        """Return how structured answers are asked for at present."""
+        """Return how structured answers are requested at present."""
         return self._structure
 
     def close(self) -> None:
-        """Give up what is under way; close connections and the cache."""
+        """Abort requests under way; close connections and the cache."""
         self._connection.close()
         if self._cache:
             self._cache.close()
 
     def ask(self, messages: Sequence[Message], schema: Schema) -> dict[str, Any]:
-        """Return one JSON object that fits `schema` (see `answers.fit` for what of JSON Schema is understood).
+        """Return one JSON object that fits `schema` (see `structured.fit` for the part of JSON Schema that is understood).
 
         Raises SupervisionError if there is none after all retries.
         """
@@ -112,7 +112,7 @@ class Client:
         return self._ask(messages, schema, accept)
 
     def ask_text(self, messages: Sequence[Message], accept: Callable[[str], str]) -> str:
-        """Return free text as `accept` returns it; `accept` raises SupervisionError for what it cannot use, which is then not kept.
+        """Return free text as `accept` returns it; `accept` raises SupervisionError for an unusable text, which is then not kept.
 
         Raises SupervisionError if there is none after all retries.
         """
@@ -143,7 +143,7 @@ class Client:
         return answer
 
     def _answer(self, messages: Sequence[Message], schema: Schema | None) -> str:
-        """The text of an answer; a refused `response_format` is replaced by the next weaker one that the server takes."""
+        """Return the text of an answer; a refused `response_format` is replaced by the next weaker one that the server takes."""
         if schema is None:
             return self._tried(messages, {})
         ways = get_args(Structure)
@@ -166,7 +166,7 @@ class Client:
         raise AssertionError("the last way returns or raises")
 
     def _tried(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
-        """The text of an answer after as many tries as the endpoint grants."""
+        """Return the text of an answer after at most the endpoint's number of tries."""
         body = {
             "model": self.endpoint.model,
             "messages": list(messages),
@@ -190,7 +190,7 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     def _text(self, content: bytes) -> str:
-        """The message in the body of an answer; its tokens are counted, whatever else is wrong with it."""
+        """Return the message in the body of an answer; its tokens are counted even if it is faulty."""
         try:
             body = json.loads(content)
             choice = body["choices"][0]
@@ -211,7 +211,7 @@ class Client:
         return text
 
     def _spend(self, *, retry: bool) -> None:
-        """Count a request that is about to be sent, or refuse it."""
+        """Count a request that is about to be sent, or raise SupervisionError if the budget is spent."""
         with self._lock:
             spent = self._stats.prompt_tokens + self._stats.completion_tokens
             if self.max_calls and self._stats.calls >= self.max_calls:
@@ -227,7 +227,7 @@ class Client:
                 setattr(self._stats, name, getattr(self._stats, name) + value)
 
     def _key(self, messages: Sequence[Message], schema: Schema | None) -> str:
-        """Identity of a question: equal keys mean equal questions to equal models with equal sampling."""
+        """Return the identity of a question: equal keys mean equal questions to equal models with equal sampling."""
         sampling = [self.endpoint.model, self.endpoint.max_tokens, self.endpoint.temperature]
         return hashlib.sha256(json.dumps([sampling, list(messages), schema], sort_keys=True).encode()).hexdigest()
 
@@ -252,7 +252,7 @@ class Client:
 
 
 def _structured(messages: Sequence[Message], schema: Schema, way: Structure) -> tuple[Sequence[Message], Mapping[str, Any]]:
-    """Messages and request settings that ask for an object of `schema`. llama.cpp's servers take a schema with `json_object`, too."""
+    """Return messages and request settings that ask for an object of `schema`; llama.cpp's servers take one with `json_object` too."""
     if way == "json_schema":
         return messages, {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}}
     words = f"Answer with one JSON object and nothing else. It must fit this JSON schema: {json.dumps(schema)}"

@@ -1,9 +1,9 @@
-"""One request to an OpenAI-compatible chat endpoint: where it is, how it is asked, and every way in which it can fail.
+"""Requests to an OpenAI-compatible chat endpoint: address, settings, limits, and a named failure for each.
 
-A request is bounded as a whole, since a socket's timeout begins anew with every byte that trickles in: requests run on an event loop
-in a thread of its own, where one that takes too long is cut off; so are those under way when the run ends. No message holds the key.
-So is an answer's size: a body is read up to LONGEST bytes, and a compressed one, which may unpack to anything, is refused. Redirects
-are not followed, since questions hold the user's pictures.
+The time of a whole request is bounded, since a socket's timeout restarts with every byte: requests run on an event loop in a separate
+thread, where a slow one is cancelled; so are requests under way when the run ends. The size of an answer is bounded too: a body is read
+up to LONGEST bytes, and a compressed one, which may unpack to any size, is refused. No message contains the key. Redirects are not
+followed, since questions hold the user's pictures.
 `openai` is imported when a connection is made, so that a run without an LLM needs no such package.
 """
 
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2**22
-"""Bytes of an answer's body at most."""
+"""Most bytes of an answer's body."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where the LLM is and how it is asked."""
+    """Address of the LLM and settings of its requests."""
 
     url: str
     """Base address, e.g. "http://127.0.0.1:8000/v1"."""
     model: str
     """Name of the model as the server knows it."""
     api_key_env: str = ""
-    """Environment variable that holds the key; empty: the server wants none."""
+    """Environment variable that holds the key; empty if the server needs none."""
     timeout_seconds: float = 60.0
-    """Longest wait for one answer, however it is sent, before a try is given up."""
+    """Longest time for one try, in seconds, however the answer is sent."""
     max_retries: int = 4
     """Further tries after a 429, a 5xx, a timeout, a broken connection or an unreadable body."""
     backoff_seconds: float = 0.5
-    """Wait before the first retry; doubles with each, less up to a quarter at random; a 429's Retry-After goes first."""
+    """Wait before the first retry; doubles with each, less up to a quarter at random; a 429's Retry-After takes precedence."""
     max_tokens: int = 1024
-    """Tokens of an answer at most; one that reaches it is cut off and refused."""
+    """Most tokens of an answer; an answer that reaches them is cut off and refused."""
     temperature: float = 0.0
-    """0: the likeliest answer, so that a grade can be repeated."""
+    """Sampling temperature; 0: the likeliest answer, so that a grade can be repeated."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that cannot work."""
@@ -83,7 +83,7 @@ class Endpoint:
 class Failure(Exception):
     """Why there is no answer.
 
-    `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of asking may be to blame.
+    `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of requesting JSON may be the cause.
     """
 
     def __init__(self, kind: str, message: str, *, passing: bool = False, wait: float = 0.0, refusal: bool = False) -> None:
@@ -115,7 +115,7 @@ class Connection:
         self.closed = threading.Event()
 
     def post(self, body: dict[str, Any]) -> bytes:
-        """Send a chat completion's request; the body of the answer. Raises Failure for any other end."""
+        """Send a chat completion's request and return the body of the answer. Raises Failure if there is none."""
         with self._lock:
             if self.closed.is_set():
                 raise Failure("closed", "the run is over")
@@ -123,7 +123,7 @@ class Connection:
                 self._process, self._openai, self._asked = os.getpid(), self._client(), set()
             try:
                 loop = _loop()
-            except RuntimeError as error:  # no thread can be started
+            except RuntimeError as error:  # raised if no thread can be started
                 raise Failure("connection", f"no connection ({error})", passing=True) from error
             asked = asyncio.run_coroutine_threadsafe(self._request(body), loop)
             self._asked.add(asked)
@@ -136,7 +136,7 @@ class Connection:
                 self._asked.discard(asked)
 
     def close(self) -> None:
-        """Give up what is under way and close the connections."""
+        """Abort requests under way and close the connections."""
         with self._lock:
             self.closed.set()
             if self._process != os.getpid():
@@ -148,13 +148,13 @@ class Connection:
             asyncio.run_coroutine_threadsafe(self._openai.close(), loop).result(timeout=5)
 
     def _client(self) -> openai.AsyncOpenAI:
-        """A client that follows no redirect and bounds what it reads."""
+        """Return a client that follows no redirect and bounds the bytes that it reads."""
         import openai
 
         return self._make(http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks={"response": [_bound]}))
 
     def quoted(self, text: str) -> str:
-        """What a server said, fit for a message: one plain line of at most 300 characters, without the key."""
+        """Return a server's text, fit for a message: one plain line of at most 300 characters, without the key."""
         line = plain(" ".join(text.split()))
         return (line.replace(self._key, "[key]") if self._key else line)[:300]
 
@@ -173,7 +173,7 @@ class Connection:
             raise Failure("connection", f"no connection ({_cause(error)})", passing=True) from error
         except openai.APIStatusError as error:
             status = error.status_code
-            refusal = status in (400, 422) or (status == 500 and "response_format" in str(error))  # the latter: llama-cpp-python
+            refusal = status in (400, 422) or (status == 500 and "response_format" in str(error))  # the second name is llama-cpp-python's
             passing = status == 429 or (status >= 500 and not refusal)
             wait = _retry_after(error.response.headers.get("retry-after"))
             said = self.quoted(str(error))
@@ -182,7 +182,7 @@ class Connection:
             raise Failure(f"http {status}", f"HTTP {status}: {said}", passing=passing, wait=wait, refusal=refusal) from error
         except openai.OpenAIError as error:
             raise Failure("body", f"an unreadable answer ({self.quoted(str(error))})", passing=True) from error
-        except RuntimeError as error:  # asyncio's and httpx's, of a loop or a client that cannot be used
+        except RuntimeError as error:  # errors of asyncio and httpx for a loop or a client that cannot be used
             raise Failure("connection", f"no connection ({self.quoted(str(error))})", passing=True) from error
 
 
@@ -195,7 +195,7 @@ async def _bound(response: Any) -> None:
 
 
 def _bounded(stream: Any) -> Any:
-    """A response's stream that ends in Failure after LONGEST bytes; its class must be one of the client's own library."""
+    """Return a response's stream that raises Failure after LONGEST bytes; its class must be one of the client's library."""
     kind: Any = next(cls for cls in type(stream).__mro__ if cls.__name__ == "AsyncByteStream")
 
     class Bounded(kind):  # type: ignore[misc]
@@ -218,7 +218,7 @@ _making = threading.Lock()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """The event loop of this process, in a thread of its own that ends with the process. RuntimeError if there can be no thread."""
+    """Return the event loop of this process, in a thread that ends with it. Raises RuntimeError if no thread can be started."""
     process = os.getpid()
     with _making:
         if process not in _loops:
@@ -229,7 +229,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _key(name: str) -> str:
-    """The key that an environment variable holds; "" without a name. Raises ConfigError, which never tells the value."""
+    """Return the key that an environment variable holds; "" without a name. Raises ConfigError, which never contains the value."""
     key = os.environ.get(name, "").strip() if name else ""
     if name and not key:
         raise ConfigError(f"the environment variable {name} holds no key; set it, or leave api_key_env empty if none is needed")
@@ -239,7 +239,7 @@ def _key(name: str) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """What broke a connection: the system's words where there are any, else the error's class; other texts can quote headers."""
+    """Return the cause of a broken connection: the system's words if any, else the error's class; other texts can quote headers."""
     name, found = type(error.__cause__ or error).__name__, error.__cause__
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
@@ -249,12 +249,12 @@ def _cause(error: BaseException) -> str:
 
 
 def _retry_after(header: str | None) -> float:
-    """Seconds that a Retry-After header asks for, as a number or as a date; 0 if it is absent or unreadable."""
+    """Return the seconds that a Retry-After header gives, as a number or as a date; 0 if it is absent or unreadable."""
     try:
         seconds = float(header or 0)
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header or "").timestamp() - time.time()
-        except (ValueError, OverflowError, OSError):  # the latter two: beyond the dates that the system knows
+        except (ValueError, OverflowError, OSError):  # the latter two: a date beyond the system's range
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0

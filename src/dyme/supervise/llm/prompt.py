@@ -1,7 +1,7 @@
 """Prompts of the LLM helpers: instructions from text files, data in fences that the data cannot close.
 
-All that is put into a prompt is untrusted: traces come from the policy under training, which is paid for high grades, and
-questions, answers and facts from data sets. A fence carries a hash of everything that it encloses, so that no text can hold its own
+All data in a prompt are untrusted: traces come from the policy under training, which is rewarded for high grades, and
+questions, answers and facts from data sets. A fence contains a hash of the enclosed text, so that no text can hold its own
 fence, and equal content still gives an equal prompt, which the cache needs.
 """
 
@@ -23,7 +23,7 @@ _MARKUP = re.compile(r"[<\uff1c](?=[^\s\d=.-])|\[(?=/?[A-Z_]+\])")
 
 
 def instructions(role: Literal["checker", "refiner", "facts"], domain: Domain) -> str:
-    """What a role has to do in a domain: the role's frame with the domain's part in it. Raises ConfigError for an unknown domain."""
+    """Return the instructions of a role in a domain: the role's frame with the domain's part. Raises ConfigError for an unknown domain."""
     folder = resources.files("dyme.supervise.llm") / "prompts"
     part = folder / f"{role}-{domain}.txt"
     if not part.is_file():
@@ -34,20 +34,20 @@ def instructions(role: Literal["checker", "refiner", "facts"], domain: Domain) -
 
 
 def sections(parts: Sequence[tuple[str, str]]) -> str:
-    """Titled texts, each made harmless and put between fences."""
+    """Return titled texts as one, each made harmless and put between fences."""
     safe = [(title, harmless(text)) for title, text in parts]
     fence = hashlib.sha256("\0".join(f"{title}\0{text}" for title, text in safe).encode()).hexdigest()[:16]
     return "\n\n".join(f"<<<{title} {fence}>>>\n{text}\n<<<end {fence}>>>" for title, text in safe)
 
 
 def sample_parts(sample: Sample) -> list[tuple[str, str]]:
-    """Question, gold answer and facts of a sample as titled texts."""
+    """Return question, gold answer and facts of a sample as titled texts."""
     facts = "\n".join(f"{one_line(fact.subject)}: {one_line(fact.value)}" for fact in sample.facts)
     return [("question", sample.question), ("gold answer", sample.answer_text), ("facts", facts or "(none)")]
 
 
 def harmless(text: str) -> str:
-    """`text` with nothing in it that looks like a fence or a chat template's token, and without invisible characters.
+    """Return `text` with nothing that looks like a fence or a chat template's token, and without invisible characters.
 
     "<|im_end|>" becomes "< |im_end|>": servers read such tokens even in the middle of a message.
     """
@@ -56,5 +56,5 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with every run of white space as one space."""
+    """Return `text` with every run of white space as one space."""
     return " ".join(text.split())

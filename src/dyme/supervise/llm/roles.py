@@ -1,7 +1,7 @@
-"""Checker, refiner and extractor of facts, played by an LLM behind an endpoint (paper, section 3.3).
+"""Checker, refiner and extractor of facts by an LLM behind an endpoint (paper, section 3.3).
 
 Departs from the reference code: one call grades a whole group, not one completion; the grade is a structured answer, not a substring;
-what the LLM writes is untrusted: what breaks the form, contradicts the facts or never gives the gold answer is not trained on.
+the LLM's text is untrusted: a trace that breaks the form, contradicts the facts or never gives the gold answer is not trained on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LLMChecker:
         self._client, self._instructions = client, instructions("checker", domain)
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
-        """Return one assessment per trace, in order; equal traces are asked once, and an empty one is low without asking.
+        """Return one assessment per trace, in order; equal traces are sent once, and an empty one is graded low without a request.
 
         Raises SupervisionError if the LLM does not grade them all.
         """
@@ -84,7 +84,7 @@ class LLMRefiner:
         self._marker, self._max_characters, self._checker = marker, max_characters, LocalChecker(marker=marker)
 
     def refine(self, sample: Sample, template: Template | None) -> str:
-        """Return one paragraph of thinking, without marker and final answer line, to which the local checker has no objection.
+        """Return one paragraph of thinking, without marker and final answer line, without objection by the local checker.
 
         Raises SupervisionError if the LLM writes none.
         """
@@ -94,13 +94,13 @@ class LLMRefiner:
         return self._client.ask_text(question, lambda text: self._true(sample, self._formed(text)))
 
     def _true(self, sample: Sample, trace: str) -> str:
-        """`trace`; SupervisionError if the facts contradict it or it never gives the gold answer, as "I'm sorry, ..." does not."""
+        """Return `trace`. Raises SupervisionError if the facts contradict it or it never gives the gold answer ("I'm sorry, ...")."""
         if objection := self._checker.objection(sample, trace):
             raise SupervisionError(f"the trace {objection}: {trace[:60]!r}")
         return trace
 
     def _formed(self, text: str) -> str:
-        """The trace in an answer; SupervisionError for what must not be trained on."""
+        """Return the trace in an answer. Raises SupervisionError for a text that must not be trained on."""
         text = without_thinking(text)
         if fenced := _CODE_FENCE.match(text):
             text = fenced[1]
@@ -119,7 +119,7 @@ class LLMRefiner:
 
 
 class LLMExtractor:
-    """Reads the facts of an image by a vision model; what it is asked does not depend on the question, so one image costs one call."""
+    """Reads the facts of an image by a vision model; its prompt does not depend on the question, so one image costs one call."""
 
     def __init__(self, client: Client, domain: Domain, *, max_side: int = 1536) -> None:
         """`max_side`: longer side in pixels to which a larger image is shrunk. Raises ConfigError for a domain without prompt."""
@@ -139,7 +139,7 @@ class LLMExtractor:
 def flatten(answer: dict[str, Any]) -> tuple[Fact, ...]:
     """Return the distinct facts of an answer that fits FACTS_SCHEMA; members without a name or a value ("n/a") are left out.
 
-    An attribute called "value" (or not called at all) is the object's own: ("fig", "82"); others join its name: ("fig colour", "red").
+    An attribute with the name "value" (or none) is the object's value: ("fig", "82"); other names are added: ("fig colour", "red").
     Raises SupervisionError if nothing is left.
     """
     facts = dict.fromkeys(fact for fact in _facts(answer) if fact.subject and not is_blank(fact.value))
@@ -169,7 +169,7 @@ def _assessment(level: Level) -> Assessment:
 
 
 def _data_url(source: ImageSource, max_side: int) -> str:
-    """The picture as a PNG: without loss, since a blurred digit is a wrong fact."""
+    """Return the picture as a PNG data URL: without loss, since a blurred digit is a wrong fact."""
     image = source.load()
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     png = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Reading a model's structured answer: repaired where that cannot change its meaning, refused otherwise.
+"""Read a model's structured answer: repair it where that cannot change its meaning, refuse it otherwise.
 
 The reference code looks for "low", "medium" or "high" as a substring, in lower case: "High" scores 0 and "flow" contains "low".
 """
@@ -16,12 +16,12 @@ _THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
 
 def without_thinking(text: str) -> str:
-    """`text` without the block in which reasoning models think first."""
+    """Return `text` without the block in which reasoning models think first."""
     return _THINKING.sub("", text, count=1).strip()
 
 
 def is_text(text: str) -> bool:
-    """Return whether `text` can be written to a file: JSON's escapes can also spell one half of a character (a lone surrogate)."""
+    """Return whether `text` can be written to a file: JSON's escapes can also spell a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -36,16 +36,16 @@ def read_object(text: str) -> dict[str, Any]:
         found = json.loads(text[text.find("{") : text.rfind("}") + 1], parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise SupervisionError(f"not one JSON object: {text[:100]!r}") from error
-    if not isinstance(found, dict):  # unreachable with a brace in front, but json.loads promises no type
+    if not isinstance(found, dict):  # unreachable after a brace, but json.loads guarantees no type
         raise SupervisionError(f"not a JSON object: {text[:100]!r}")
     return found
 
 
 def fit(value: Any, schema: Mapping[str, Any], where: str = "answer") -> Any:
-    """`value` if it fits `schema`, enum strings in the schema's own spelling ("High " becomes "high"); extra members are dropped.
+    """Return `value` if it fits `schema`, enum strings in the schema's own spelling ("High " becomes "high"); extra members are dropped.
 
     Understands type (object, array, string), properties (all are required), items, minItems, maxItems, enum and maxLength.
-    Raises SupervisionError that names the place that does not fit.
+    Raises SupervisionError, which names the place that does not fit.
     """
     kind = schema["type"]
     if kind == "object" and isinstance(value, dict):

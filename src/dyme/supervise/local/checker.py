@@ -2,16 +2,16 @@
 
     score = truth * focus * evidence^(1/2) * (0.1 + 0.6 work + 0.3 support)
 
-truth     falls by half with every false statement: a value or comparison that the facts contradict, an equation that does not
-          hold, arithmetic on numbers from nowhere
+truth     halved by every false statement: a value or comparison that the facts contradict, an equation that does not
+          hold, arithmetic on numbers of unknown origin
 evidence  share of the facts that the answer needs (`derivation.py`) and the trace states; a number without its name counts a little
-work      the step that leads to the answer: true arithmetic on those facts, the right comparison, the fact singled out
+work      the step that leads to the answer: true arithmetic on those facts, the right comparison, or the one fact stated alone
 support   whether the last words give the gold answer, or the work reaches it
 focus     falls with facts that the question does not need, repetition and idle equations, to 0.6 at worst
 
-So copying facts without work, naming the answer without evidence, and piling up true but idle statements do not pay. Words that
-command a grade are words like any others. Where no derivation is known, any fact near the question's words is evidence, and `high`
-takes arithmetic or a comparison that bears the answer out. A sample
+So copied facts without work, the answer without evidence, and many true but idle statements are graded low. Words that command a
+grade have no effect. Where no derivation is known, any fact near the question's words is evidence, and `high` needs arithmetic or a
+comparison that supports the answer. A sample
 without facts is graded by arithmetic and support of the answer alone, `medium` at most; so is one whose facts are running text,
 where shared words count as evidence.
 """
@@ -33,15 +33,15 @@ from dyme.verify.notation.words import NUMBER_WORDS
 from dyme.verify.thinking import NUMBER
 
 HIGH, MEDIUM = 0.8, 0.5
-"""Least scores of these levels."""
+"""Least score of each level."""
 _FAULT, _STRAY = 0.45, 0.7
-"""What a false statement, and a number from nowhere, leave of the score."""
+"""Factors of the score for a false statement and for a number of unknown origin."""
 _UNNAMED = 0.3
-"""Evidence of a value that is given without its name."""
+"""Evidence of a value that is stated without its name."""
 _FACTLESS = 0.75
-"""Highest score of a trace that nothing bears out: no facts that can be held against it, or neither a derivation nor a step."""
+"""Highest score of a trace without support: no facts to compare it with, or neither a derivation nor a step."""
 _PHRASE = 4
-"""Content words from which on a value is running text."""
+"""Least number of content words of a value that is running text."""
 _SENTENCE = re.compile(r"(?<![0-9])\.(?= |$)|\.(?= |$)|[;\n!?]|\b(?:so|then|hence|therefore|thus)\b")
 _CONCLUSION = re.compile(
     r"\b(?:so|hence|therefore|thus|answer is),?"
@@ -53,22 +53,22 @@ _NEGATION = re.compile(r"\b(?:not|no|cannot)\b|n't\b")
 
 
 class LocalChecker:
-    """Grades traces by the facts (`roles.Checker`); `marker` and what follows it are no part of a trace."""
+    """Grades traces by the facts (`roles.Checker`); `marker` and the text after it are not part of a trace."""
 
     def __init__(self, *, marker: str = "") -> None:
         self.marker = marker
 
     def check(self, sample: Sample, traces: Sequence[str]) -> list[Assessment]:
-        """Return one assessment per trace, in order; never raises, as it needs nothing but the sample."""
+        """Return one assessment per trace, in order; never raises, as it needs only the sample."""
         found = derive(sample)
         reader = _reader(sample.question, sample.facts)
         return [_assess(sample, found, reader, self._thinking(trace)) for trace in traces]
 
     def objection(self, sample: Sample, trace: str) -> str:
-        """Return why `trace` must not be imitated; "" if nothing speaks against it.
+        """Return the reason why `trace` must not be imitated; "" if there is none.
 
-        That is a statement which the facts contradict, a step that does not hold, or an answer that is another one or not there
-        at all. What the facts do not speak of is no objection, as a helper may see more in the image than they tell.
+        Reasons are a statement that the facts contradict, a false step, and a wrong or missing answer. A statement about things that
+        the facts do not contain is not a reason, as a helper may see more in the image.
         """
         reader = _reader(sample.question, sample.facts)
         reading, gold = reader.read(self._thinking(trace)), normal(sample.answer_text)
@@ -94,7 +94,7 @@ def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
 
 
 def level_of(score: float) -> Level:
-    """Return the level that a score in [0, 1] stands for."""
+    """Return the level of a score in [0, 1]."""
     return "high" if score >= HIGH else "medium" if score >= MEDIUM else "low"
 
 
@@ -120,7 +120,7 @@ def _assess(sample: Sample, found: Derivation | None, reader: Reader, trace: str
 
 
 def _reason(reading: Reading, misnamed: str, strays: int, parts: tuple[float, float, float, float]) -> str:
-    """The weightiest objection in a few words; `parts` are evidence, work, support and focus."""
+    """Return the strongest objection in a few words; `parts` are evidence, work, support and focus."""
     evidence, work, support, focus = parts
     false = next((pair.name for pair in reading.pairs if not pair.entries), None)
     wrong = next((relation for relation in reading.relations if not relation.holds), None)
@@ -144,7 +144,7 @@ def _reason(reading: Reading, misnamed: str, strays: int, parts: tuple[float, fl
 
 
 def _support(sample: Sample, found: Derivation | None, reading: Reading) -> float:
-    """How far the trace gives the gold answer: 1 in its last words or as its last result, 0.5 elsewhere."""
+    """Return the support, in [0, 1]: 1 if the trace gives the gold answer in its last words or as its last result, 0.5 if elsewhere."""
     answer = normal(sample.answer_text)
     results = [result for relation in reading.relations if relation.holds and relation.grounded for result in relation.results[-1:]]
     parts = _sentences(reading)
@@ -172,7 +172,7 @@ def _last(reading: Reading) -> str:
 
 
 def _contradicted(reading: Reading, answer: str) -> bool:
-    """Whether the trace concludes with a number alone ("So 95.") that is not the gold answer, rounded, as a share or without its sign."""
+    """Return whether the trace ends with a number ("So 95.") that is not the gold answer, even rounded, as a share or without sign."""
     closing, gold = _CONCLUSION.search(reading.text), read(answer)
     if not closing or len(gold) != 1 or not isinstance(gold[0], Fraction) or (said := number(closing[1])) is None:
         return False
@@ -185,7 +185,7 @@ def _chained(reading: Reading, gold: Sequence[Fraction]) -> bool:
 
 
 def _gives(text: str, answer: str) -> bool:
-    """Whether the items of `answer` occur in `text`, as whole words or numbers, in any order."""
+    """Return whether the items of `answer` occur in `text`, as whole words or numbers, in any order."""
     held = set(numbers(text))
     for item in read(answer):
         if isinstance(item, Fraction):
@@ -200,7 +200,7 @@ def _gives(text: str, answer: str) -> bool:
 
 
 def _evidence(found: Derivation, reading: Reading) -> float:
-    """Share of the needed facts that are stated; more for a value with its name than without."""
+    """Return the share of the needed facts that are stated; a value with its name counts more than one without."""
     stated = {entry for pair in reading.pairs for entry in pair.entries}
     held, said = set(numbers(reading.text)), words(reading.text)
     total = 0.0
@@ -213,7 +213,7 @@ def _evidence(found: Derivation, reading: Reading) -> float:
 
 
 def _misnamed(found: Derivation, reader: Reader, reading: Reading) -> str:
-    """A name without value that stands where the name of a needed fact is missing; "" if there is none."""
+    """Return a name without value in the place of a needed fact's missing name; "" if there is none."""
     said = words(reading.text)
     if all(words(entry.parts[0]) <= said for entry in found.operands):
         return ""
@@ -224,7 +224,7 @@ def _misnamed(found: Derivation, reader: Reader, reading: Reading) -> str:
 
 
 def _work(found: Derivation, reading: Reading, support: float) -> float:
-    """How far the trace has the step that leads from the needed facts to the answer."""
+    """Return how far, in [0, 1], the trace has the step from the needed facts to the answer."""
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded]
     stated = {entry for pair in reading.pairs for entry in pair.entries}
     needed = {entry.value for entry in found.operands}
@@ -247,7 +247,7 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
         closing = set(numbers(_last(reading)))
         counted = len(_sentences(reading)) > 1 or any(pair.entries for pair in reading.pairs)
         return float(counted and needed <= closing <= needed | {Fraction(len(found.operands))})
-    if found.target is None:  # a count: what was counted is told apart
+    if found.target is None:  # a count: the counted items are distinguished
         return float(any(relation.kind in ("above", "below", "<", "=") for relation in sound))
     used = {value for relation in sound if relation.kind == "=" for value in relation.operands}
     reached = any(abs(found.target) == abs(result) for relation in sound for result in relation.results)
@@ -256,20 +256,20 @@ def _work(found: Derivation, reading: Reading, support: float) -> float:
 
 
 def _corresponds(found: Derivation, reading: Reading) -> bool:
-    """Whether the winner is told by value and by name in two steps: "The greatest number is 38. Jeanette corresponds to 38"."""
+    """Return whether the winner is given by value and by name in two steps: "The greatest number is 38. Jeanette corresponds to 38"."""
     winner = found.operands[0]
     return reading.text.count(winner.text) > 1 and any(winner in pair.entries for pair in reading.pairs)
 
 
 def _ranked(found: Derivation, reading: Reading) -> bool:
-    """Whether the last sentence names the items in their order."""
+    """Return whether the last sentence names the items in their order."""
     last = _last(reading)
     places = [last.find(entry.parts[0]) for entry in found.operands]
     return min(places) >= 0 and places == sorted(places)
 
 
 def _singled(entry: Entry, reading: Reading, support: float) -> float:
-    """Whether a looked-up fact is told apart from the others: alone, or by itself in a last sentence."""
+    """Return how far, in [0, 1], a looked-up fact is separated from the others: stated alone, or alone in a last sentence."""
     others = [pair for pair in reading.pairs if pair.entries and entry not in pair.entries]
     own = [pair for pair in reading.pairs if entry in pair.entries]
     if not own:
@@ -282,14 +282,14 @@ def _singled(entry: Entry, reading: Reading, support: float) -> float:
 
 
 def _focus(found: Derivation, reading: Reading) -> float:
-    """How much of what is stated matters."""
+    """Return the focus, in [0, 1]: it falls with unneeded facts, idle equations and repetition."""
     matters = {*found.operands, *found.context}
     idle = sum(not matters & set(pair.entries) for pair in reading.pairs if pair.entries)
     targets = {abs(found.target)} if found.target is not None else set()
     equations = [relation for relation in reading.relations if relation.kind == "=" and relation.holds]
     useful = targets | {abs(value) for relation in reading.relations for value in relation.operands}
     reached, vain = {abs(entry.value) for entry in found.operands if entry.value is not None}, 0
-    for equation in equations:  # of use is what starts from a needed fact, or a result of it, and is used later
+    for equation in equations:  # an equation is of use if it starts from a needed fact, or its result, and is used later
         results = {abs(value) for value in equation.results}
         if results & useful and reached & {abs(value) for value in equation.operands}:
             reached |= results
@@ -300,7 +300,7 @@ def _focus(found: Derivation, reading: Reading) -> float:
 
 
 def _repetition(reading: Reading) -> float:
-    """1 up to three mentions of the same pair and two of the same equation; less for more, to 0.4."""
+    """Return 1 up to three mentions of the same pair and two of the same equation; less for more, down to 0.4."""
     pairs = Counter((pair.name, pair.entries) for pair in reading.pairs)
     equations = Counter((relation.kind, relation.operands) for relation in reading.relations)
     excess = sum(max(0, count - 3) for count in pairs.values()) + sum(max(0, count - 2) for count in equations.values())
@@ -308,7 +308,7 @@ def _repetition(reading: Reading) -> float:
 
 
 def _loose(sample: Sample, reader: Reader, reading: Reading, support: float) -> tuple[float, float, bool]:
-    """Evidence, work and whether a step bears the answer out, where no derivation is known."""
+    """Return evidence, work, and whether a step supports the answer, where no derivation is known."""
     asked = words(reader.question)
     sound = [relation for relation in reading.relations if relation.holds and relation.grounded and relation.kind == "="]
     reached = {abs(result) for relation in sound for result in relation.results}
@@ -334,7 +334,7 @@ def _is_text(entry: Entry) -> bool:
 
 
 def _strays(sample: Sample, reading: Reading) -> int:
-    """Numbers from nowhere, the gold answer's and small counts apart."""
+    """Return the number of numbers of unknown origin, without the gold answer's and small counts."""
     answer = normal(sample.answer_text)
     gold = {abs(value) for value in (*numbers(answer), *numbers(answer.replace("/", " ")))}
     return sum(abs(value) not in gold for value in reading.strays)

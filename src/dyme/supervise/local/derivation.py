@@ -1,8 +1,8 @@
-"""How does the answer follow from the facts? A search over readings of the question, without a model.
+"""Derive the answer from the facts: a search over readings of the question, without a model.
 
-Each reading (look-up, difference, highest, count, ...) proposes operands; it stands if its result is the gold answer, and among
-those that stand the one wins that the question's words support best. The checker takes from it which facts matter, the refiner
-what to write. None is found for questions that need more than one table of numbers shows.
+Each reading (look-up, difference, highest, count, ...) proposes operands; it is accepted if its result is the gold answer, and the accepted
+reading that the question's words support best wins. The checker uses its facts as the needed ones, the refiner writes it as a trace. No
+derivation is found for questions that need more than a table of numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CUES = {
 }  # fmt: skip
 _CUE = {shape: re.compile(rf"\b(?:{cue})\b") for shape, cue in _CUES.items()}
 _MOST_PAIRS = 40
-"""Numeric entries beyond which pairs that the question does not name are not tried."""
+"""Number of numeric entries above which pairs that the question does not name are not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Derivation:
     steps: tuple[str, ...] = ()
     """The work in numbers: "82 - 13 = 69", "13 < 47 < 82"; empty for a look-up and for the highest or lowest."""
     target: Fraction | None = None
-    """The number that the last step of arithmetic reaches."""
+    """Result of the last step of arithmetic."""
     context: tuple[Entry, ...] = ()
     """Facts that are compared on the way and may be stated, but need not."""
     threshold: Fraction | None = None
@@ -64,7 +64,7 @@ def derive(sample: Sample) -> Derivation | None:
 
 
 def running_total(values: Sequence[Fraction]) -> tuple[str, ...]:
-    """ "82 + 47 = 129", "129 + 13 = 142"."""
+    """ Return the sums in order: "82 + 47 = 129", "129 + 13 = 142"."""
     total, steps = values[0], []
     for value in values[1:]:
         steps.append(f"{decimal(total)} + {decimal(value)} = {decimal(total + value)}")
@@ -91,7 +91,7 @@ class _Search:
         return 2 * bool(_CUE[shape].search(self.question))
 
     def naming(self, used: Sequence[Entry]) -> int:
-        """Return whether the question singles out exactly these entries (2), among others (1) or not (0)."""
+        """Return 2 if the question names exactly these entries, 1 if these among others, 0 if not these."""
         if not self.singled or not set(used) <= set(self.named):
             return 0
         return 2 if len(used) == len(self.named) else 1
@@ -179,7 +179,7 @@ class _Search:
                 yield Derivation("share", (entry, *(e for e in group if e is not entry)), steps, self.gold, support=cue + wanted)
 
     def pairs(self, named: Sequence[Entry]) -> Iterator[Derivation]:
-        """Differences and ratios of two named entries; of two that are not named none, as too many would fit by chance."""
+        """Yield differences and ratios of two named entries; unnamed ones are left out, as too many would fit by chance."""
         for a in named[:_MOST_PAIRS]:
             for b in named[:_MOST_PAIRS]:
                 if a is b:
@@ -198,7 +198,7 @@ class _Search:
                     yield Derivation("sum", (first, second), steps, x + y, support=self.cue("sum") + support)
 
     def purchases(self, named: list[Entry]) -> Iterator[Derivation]:
-        """Prices times amounts, what is left of a sum of money, and whether it is enough."""
+        """Yield prices times amounts, the rest of a sum of money, and whether the sum is enough."""
         asked = tuple(sorted(named, key=self._place))
         values = [_number(entry) for entry in asked]
         total, steps = sum(values, Fraction(0)), running_total(values)
@@ -224,7 +224,7 @@ class _Search:
             yield Derivation("product", asked, (*lines, *running_total(products)), self.gold, support=cue + self.naming(asked))
 
     def frequencies(self) -> Iterator[Derivation]:
-        """Yield rows whose own label is a number ("Goals scored 3"): their values added up where the label meets the condition."""
+        """Yield sums of values of rows labelled by a number ("Goals scored 3") whose label meets the condition."""
         labelled = [(found[-1], entry) for entry in self.entries if entry.value is not None and (found := numbers(entry.parts[0]))]
         for limit in self.quantities:
             for shape, test in (("above", limit.__lt__), ("below", limit.__gt__), ("least", limit.__le__), ("at most", limit.__ge__)):
@@ -237,7 +237,7 @@ class _Search:
                     yield Derivation("look-up", (entry,), support=2)
 
     def _place(self, entry: Entry) -> int:
-        """Where the question first has the entry's name; its words count if it has not the whole name."""
+        """Return the position of the entry's name in the question; of the name's words if the whole name is missing."""
         at = self.question.find(entry.parts[0])
         if at >= 0:
             return at
@@ -247,14 +247,14 @@ class _Search:
         return min(gaps)[1] if len(own) > 1 and gaps else (hits or [0])[0]
 
     def _amount(self, entry: Entry) -> Fraction | None:
-        """The last number before the entry's name in the question."""
+        """Return the last number before the entry's name in the question."""
         before = numbers(self.question[: self._place(entry)])
         mixed = [value for value in before if value.denominator > 1]
         return mixed[-1] if len(mixed) == 1 and len(self.named) == 1 else before[-1] if before else None
 
 
 def _chain(values: Sequence[Fraction], sign: str) -> str:
-    """ "10 <= 10 < 20": ranked values in a row."""
+    """ Return ranked values as a chain: "10 <= 10 < 20"."""
     signs = [sign + "=" * (a == b) for a, b in pairwise(values)]
     return decimal(values[0]) + "".join(f" {sign} {decimal(value)}" for sign, value in zip(signs, values[1:], strict=True))
 

@@ -2,7 +2,7 @@
 
 The subject of a table's cell is "row, column"; a chart's or a two-column table's is its label alone. A question singles out
 entries by naming their rows or columns: "On Sunday, which beverage had the lowest sales?" names a column of a table of drinks.
-What OCR read without knowing whose value it is ("tick 100") has the name of its role (`chart_pairs.ROLES`) and counts as text.
+A text that OCR read without a label ("tick 100") has the name of its role (`chart_pairs.ROLES`) and counts as text.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Entry:
     text: str
     """The value in plain characters."""
     value: Fraction | None
-    """The number that the value is or begins with ("$5 per lb", "1/2"); None for text, times, lists and what is not paired."""
+    """The number that the value is or begins with ("$5 per lb", "1/2"); None for text, times, lists and unpaired values."""
     paired: bool = True
-    """Whether the subject says whose value it is; not so for the roles of `chart_pairs`."""
+    """Whether the subject names the value's item; False for the roles of `chart_pairs`."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class Entry:
 
 @lru_cache(maxsize=16384)
 def normal(text: str) -> str:
-    """`text` in plain characters, without currency signs; clock times, fractions and percent in one spelling."""
+    """Return `text` in plain characters, without currency signs; clock times, fractions and percent in one spelling."""
     text = _PERCENT.sub("%", _MONEY.sub("", plain(text))).replace("\u2192", "=")
     if "\\frac" in text:
         text = _FRACTION.sub(_fraction, text.replace("\\\\", "\\"))
@@ -64,7 +64,7 @@ def normal(text: str) -> str:
 
 
 def asked(question: str) -> str:
-    """Return the question in normal text, without the line of choices, which names rows that are not asked about."""
+    """Return the question in normal text, without the line of choices, which names other rows."""
     return normal(_CHOICES.sub("", question))
 
 
@@ -101,12 +101,12 @@ def entries(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
 
 
 def paired(facts: tuple[Fact, ...]) -> tuple[Entry, ...]:
-    """Return the entries of `facts` that say whose value they are."""
+    """Return the entries of `facts` whose subject names the value's item."""
     return tuple(entry for entry in entries(facts) if entry.paired)
 
 
 def _value(text: str) -> Fraction | None:
-    """The number that `text` begins with; None if it is the start of a list, a date or a time."""
+    """Return the number that `text` begins with; None if it is the start of a list, a date or a time."""
     if fraction := _MIXED.match(text):
         return numbers(fraction[0])[0] if numbers(fraction[0]) else None
     leading = _LEADING.match(text)
@@ -144,12 +144,12 @@ def _singular(word: str) -> str:
 
 
 def naming(entry: Entry, question: frozenset[str]) -> int:
-    """Return how many parts of the entry's name the words of the question contain in full."""
+    """Return the number of parts of the entry's name that the question contains in full."""
     return sum(bool(own) and own <= question for own in map(_core, entry.parts))
 
 
 def _core(part: str) -> frozenset[str]:
-    """The words by which a question names `part`: of a heading with a number ("Year 2015"), the number alone."""
+    """Return the words by which a question names `part`: of a heading with a number ("Year 2015"), the number alone."""
     *_, last = part.split() or [""]
     return words(last) if number(last) is not None else words(part) or frozenset(part.split())
 
@@ -163,7 +163,7 @@ def scope(found: Sequence[Entry], question: str) -> tuple[Entry, ...]:
 
 
 def groups(found: Sequence[Entry]) -> list[tuple[Entry, ...]]:
-    """What can be compared: all entries with a number, and those of each row and of each column."""
+    """Return groups of entries to compare: all with a number, and those of each row and of each column."""
     numeric = [entry for entry in found if entry.value is not None]
     shared: dict[tuple[int, str], list[Entry]] = {}
     for entry in numeric:

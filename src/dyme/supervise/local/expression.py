@@ -8,12 +8,12 @@ from functools import lru_cache
 from dyme.verify.answers import number
 
 MOST_TOKENS = 80
-"""Numbers and signs of an expression; a longer one is not read."""
+"""Most numbers and signs of an expression; a longer one is not read."""
 
 
 @lru_cache(maxsize=4096)
 def evaluate(tokens: tuple[str, ...]) -> Fraction | None:
-    """Return the value of an expression with brackets; None if it is none, too long, or divides by zero."""
+    """Return the value of an expression with brackets; None if it is not an expression, too long, or divides by zero."""
     if not tokens or len(tokens) > MOST_TOKENS:
         return None
     rest = list(tokens[::-1])

@@ -23,7 +23,7 @@ from dyme.types import Fact, Sample
 from dyme.verify.answers import read
 
 MOST_OBSERVED = 5
-"""Facts that are all listed as observation; of more, only those that the question needs."""
+"""Number of facts up to which all are listed as observation; of more, only those that the question needs."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _ORDER = re.compile("[<>]=?")
 
@@ -36,9 +36,9 @@ class LocalRefiner:
         self._checker = LocalChecker()
 
     def refine(self, sample: Sample, template: Template | None) -> str:
-        """Thinking that leads to `sample.answer_text`, by `template` where it fits the derivation and the result is graded high.
+        """Return thinking that leads to `sample.answer_text`, by `template` if it fits the derivation and the result is graded high.
 
-        Raises SupervisionError for a sample with neither facts nor a rationale that they leave standing.
+        Raises SupervisionError for a sample without facts and without a rationale that is left after the check.
         """
         found = derive(sample)
         if found:
@@ -51,9 +51,9 @@ class LocalRefiner:
         return text.replace(self.marker, "").strip()
 
     def _reorganised(self, sample: Sample) -> str:
-        """The sentences of the rationale that stand, after the facts that they mention; "" if none stands.
+        """Return the facts that the rationale mentions and its sentences that the facts do not contradict; "" if no sentence is left.
 
-        Each is read by itself, with the results of those before it.
+        Each sentence is read separately, with the results of those before it.
         """
         reader = _reader(sample.question, sample.facts)
         kept: list[str] = []
@@ -74,7 +74,7 @@ class LocalRefiner:
         return f"{observed}{'Reasoning: ' if observed else ''}{text}{closing}"
 
     def _facts_alone(self, sample: Sample) -> str:
-        """The facts that the question names; of an image whose values are not known, what question or answer mention, else anything."""
+        """Return the facts that the question names; of an image without paired values, those that question or answer mention, else all."""
         every, said = entries(sample.facts), words(asked(sample.question)) | words(normal(sample.answer_text))
         shown = scope(paired(sample.facts), asked(sample.question)) or tuple(e for e in every if words(e.text) & said) or every
         shown = shown[: 2 * MOST_OBSERVED]
@@ -87,7 +87,7 @@ def _reader(question: str, facts: tuple[Fact, ...]) -> Reader:
 
 
 def write(sample: Sample, found: Derivation) -> str:
-    """Return the derivation in the default shape: what is seen, then the named operands and the work."""
+    """Return the derivation in the default form: observed facts, then the named operands and the work."""
     every = paired(sample.facts)
     shown = every if len(every) <= MOST_OBSERVED else (found.context or found.operands)
     if len(shown) > 2 * MOST_OBSERVED:
@@ -132,6 +132,6 @@ def _named(entry: Entry) -> str:
 
 
 def _ends_in(text: str, answer: str) -> bool:
-    """Whether the last sentence gives the answer."""
+    """Return whether the last sentence gives the answer."""
     last = normal([part for part in _SENTENCE.split(text) if part.strip()][-1])
     return all(item in last if isinstance(item, str) else item in numbers(last) for item in read(normal(answer)))

@@ -1,6 +1,6 @@
-"""What a trace states, and whether the facts bear it out: name-value pairs, comparisons and arithmetic.
+"""The statements of a trace, and whether the facts support them: name-value pairs, comparisons and arithmetic.
 
-It extends `verify/thinking.py` (same numbers and names) by the wordings of free-form traces and of published solutions: "82 for
+It adds to `verify/thinking.py` (same numbers and names) the wordings of free-form traces and of published solutions: "82 for
 fig", "Jeanette corresponds to 38", "82 is the highest", "10 < 13 < 82", "28 minutes - 26 minutes", money, fractions, clock times.
 """
 
@@ -19,9 +19,9 @@ from dyme.verify.notation.words import NUMBER_WORDS
 from dyme.verify.thinking import NUMBER, any_of
 
 _MOST_NAMES = 6400
-"""As many private-use characters as there are."""
+"""Most names of a sample: the number of private-use characters."""
 LONGEST = 4000
-"""Characters of a trace that are read; a longer one is cut."""
+"""Most characters of a trace that are read; a longer trace is cut."""
 _NAME = "[\ue000-\uf8ff]"
 """A name of the facts, as one private-use character: so no pattern depends on the sample."""
 _LINK = (
@@ -81,7 +81,7 @@ _WORDED = tuple(
 """Arithmetic in words, as signs; N stands for a number."""
 _TIMES = re.compile(r"(?<=[0-9)]) ?x ?(?=[0-9(])")
 _PERCENTS = re.compile(rf"(?<![\w.*/]){NUMBER}%(?: ?(?:[-+]|[<>]=?|=) ?{NUMBER}%)+")
-"""Sums and comparisons of percents alone, where the signs do not matter; 60% of a number is something else."""
+"""Sums and comparisons of percents alone, whose signs can be dropped; "60% of a number" is not one."""
 _UNIT = re.compile(r"(?<=[0-9]) [a-z]+(?: [a-z]+)?(?= ?\)| ?[-+*/=] ?[0-9(=])")
 _RUN = re.compile(rf"(?:(?<![\w.:]){NUMBER}(?![\w:%])|(?<!\w)-?\((?=[-(0-9])|[-+*/)=<>]|<=|>=| (?=[-+*/()=<>0-9])|\n ?(?==))+")
 _TOKEN = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?|[-+*/()]")
@@ -100,18 +100,18 @@ _MIXED_SIGN = re.compile(r"[/+]")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A value that the trace gives a name, and the facts that bear it out (none: it is false)."""
+    """A name and its value in a trace, and the facts that support the pair (none: it is false)."""
 
     name: str
     entries: tuple[Entry, ...]
     at: int
-    """Where in `Reading.coded`."""
+    """Position in `Reading.coded`."""
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """An equation, a chain of comparisons or a superlative: whether it holds, and what it is about."""
+    """An equation, a chain of comparisons or a superlative: whether it is true, and its subjects."""
 
     kind: str
     """"=", "<", "highest", "lowest", "above" or "below"."""
@@ -130,23 +130,23 @@ class Reading:
 
     text: str
     coded: str
-    """The same with each name of the facts as one character."""
+    """The same text with each name of the facts as one character."""
     pairs: list[Pair] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     strays: list[Fraction] = field(default_factory=list)
-    """Numbers that neither facts nor question nor true arithmetic account for."""
+    """Numbers that come from neither facts nor question nor true arithmetic."""
     earlier: Collection[Fraction] = ()
-    """Results of what was read before."""
+    """Results of the sentences that were read before."""
 
     @property
     def faults(self) -> int:
-        """False statements: pairs, relations that do not hold, arithmetic on numbers from nowhere."""
+        """Return the number of false statements: pairs, relations that are not true, arithmetic on numbers of unknown origin."""
         wrong = {(pair.name, pair.value) for pair in self.pairs if not pair.entries}
         return len(wrong) + sum(not (relation.holds and relation.grounded) for relation in self.relations)
 
 
 class Reader:
-    """Reads traces about one set of facts; what depends on the facts alone is prepared once."""
+    """Reads traces about one set of facts; patterns that depend on the facts alone are prepared once."""
 
     def __init__(self, found: tuple[Entry, ...], question: str) -> None:
         self.entries = found
@@ -177,7 +177,7 @@ class Reader:
         self.texts = {entry.text for entry in found if entry.paired and entry.value is None and entry.text}
 
     def read(self, trace: str, earlier: Collection[Fraction] = ()) -> Reading:
-        """What `trace` states, held against the facts and the results of `earlier` sentences."""
+        """Return the statements of `trace`, compared with the facts and the results of `earlier` sentences."""
         text = coded = normal(trace[:LONGEST])
         if self.letter:
             coded = normal(self.letter.sub(lambda found: self.letters[found[0].casefold()], trace[:LONGEST]))
@@ -200,7 +200,7 @@ class Reader:
                 continue
             name, at, value = self.letter_names[found[0]], found.start(), None
             named = self._meant(name, text[max(0, at - 14) : at])
-            if _TOGETHER.search(text[max(0, at - 8) : at]):  # "ham and fig have 129" gives neither a value
+            if _TOGETHER.search(text[max(0, at - 8) : at]):  # "ham and fig have 129" gives a value to neither
                 continue
             if denied := _NOT_VALUE.match(text, found.end()):
                 if any(e.value == number(denied[1]) for e in named):
@@ -226,19 +226,19 @@ class Reader:
                 reading.pairs.append(Pair(name, hits, at, value))
 
     def _meant(self, name: str, before: str) -> list[Entry]:
-        """The facts under `name`; those of the row or column named right before it alone, if there are any."""
+        """Return the facts under `name`; if there are any of the row or column named right before it, these alone."""
         other = _WITHIN.search(before)
         both = [e for e in self.named.get(self.letter_names.get(other[1], ""), ()) if e in self.named[name]] if other else []
         return both or self.named[name]
 
     def _formal(self, reading: Reading) -> None:
-        """Relations such as Parallel(AB, CD): those among the facts are true, others of the same predicate are not."""
+        """Read relations such as Parallel(AB, CD): those among the facts are true, others of the same predicate are false."""
         for found in _FORMAL.finditer(reading.coded) if self.predicates else ():
             if found[1] in self.predicates:
                 reading.pairs.append(Pair(found[0], (), found.start(), ""))
 
     def _worded(self, reading: Reading, name: str, end: int, at: int) -> None:
-        """ "The ball is red": a value in words after the name, if the facts know it as a value of anything."""
+        """ Read a value in words after the name ("The ball is red"), if it is the value of any fact."""
         if not self.texts:
             return
         rest = _WORDS_AFTER.match(reading.coded, end)
@@ -278,7 +278,7 @@ class Reader:
             reading.relations.append(Relation("above" if more else "below", holds or counted, (left[0], right[0]), at=found.start()))
 
     def _values(self, name: str | None, value: str | None) -> list[Fraction]:
-        """The values that a name, a number, or a name with its number stand for."""
+        """Return the values that a name, a number, or a name with its number stand for."""
         if value is not None:
             return list(numbers(value)[:1])
         return [e.value for e in self.named.get(self.letter_names.get(name or "", ""), ()) if e.value is not None]
@@ -303,7 +303,7 @@ class Reader:
 
 
 def _letters(names: set[str]) -> re.Pattern[str] | None:
-    """Names of one letter, as they are spelled, so that the article "a" is none; nor is the sign in "3 x 4"."""
+    """Return a pattern for names of one letter, as they are spelled, so that neither the article "a" nor the sign in "3 x 4" is one."""
     if not names:
         return None
     each = "|".join(r"a(?= is |[:=] )" if name == "a" else re.escape(name) for name in sorted(names))
@@ -311,9 +311,9 @@ def _letters(names: set[str]) -> re.Pattern[str] | None:
 
 
 def _numbers_as_names(names: frozenset[str], found: Sequence[Entry]) -> list[re.Pattern[str]]:
-    """Patterns for names that are numbers: names only where something is said of them, before a value ("2016 is 40", "5 30,").
+    """Return patterns for names that are numbers, which count as names only before a value ("2016 is 40", "5 30,").
 
-    A year that is no value of any fact is one wherever no arithmetic is done with it, in signs or in words.
+    A year that is not the value of a fact is a name except in arithmetic, in signs or in words.
     """
     if not names:
         return []
@@ -328,7 +328,7 @@ def _numbers_as_names(names: frozenset[str], found: Sequence[Entry]) -> list[re.
 
 
 def _relation(run: str, known: set[Fraction], at: int) -> Relation | None:
-    """The equation or chain in a run of numbers and signs; None if it is neither."""
+    """Return the equation or chain in a run of numbers and signs; None if it is neither."""
     signs = _SIDES.findall(run)
     if not signs:
         return None

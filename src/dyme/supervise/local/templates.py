@@ -1,9 +1,9 @@
 """The template pool (paper, section 3.3): traces graded high become templates that the refiner writes by.
 
-A template is such a trace with what belongs to its sample made into slots: {facts} for a list of facts, {name1} and {value1} for
-the first fact that the answer needs, {result1} for the first result, {threshold}. A trace from which a number or a name of the
-sample is left over is no template, nor is one without sections ("Observation: ... Reasoning: ..."): free-form traces, true as they
-may be, have no structure to hand on, and a pool of them undoes what the refiner teaches (docs/results, Table 3 in miniature).
+A template is such a trace with the parts that belong to its sample replaced by slots: {facts} for a list of facts, {name1} and {value1} for
+the first fact that the answer needs, {result1} for the first result, {threshold}. A trace in which a number or a name of the
+sample is left is not used, nor is one without sections ("Observation: ... Reasoning: ..."): a free-form trace, even a true one, has
+no structure to pass on, and a pool of them undoes the effect of the refiner (docs/results, Table 3 in miniature).
 The pool is plain data: the same traces in the same order give the same pool everywhere.
 """
 
@@ -22,7 +22,7 @@ from dyme.types import Assessment, Sample
 
 BEST_PER_KIND = 8
 LONGEST = 600
-"""Characters of a template; longer traces are not kept."""
+"""Most characters of a template; longer traces are not kept."""
 _SECTION = re.compile(r"(?:^|[.;!?]\s|\n)\W{0,16}[A-Z][A-Za-z ]{2,30}:\s")
 """The head of a section."""
 _SENTENCES = re.compile(r"[.;!?](?:\s+|$)|\n+")
@@ -31,7 +31,7 @@ _SLOT = re.compile(r"\{([a-z]+[0-9]*)\}")
 
 
 def slots(sample: Sample, found: Derivation) -> dict[str, str]:
-    """What each slot stands for in `sample`."""
+    """Return the text of each slot for `sample`."""
     filled = {"facts": listing(paired(sample.facts))}
     for k, entry in enumerate(found.operands, start=1):
         filled |= {f"name{k}": entry.name, f"value{k}": entry.fact.value}
@@ -41,14 +41,14 @@ def slots(sample: Sample, found: Derivation) -> dict[str, str]:
 
 
 def listing(shown: tuple[Entry, ...]) -> str:
-    """ "fig 82, oat 13"; between semicolons where a value is itself a list."""
+    """ Return entries as a list: "fig 82, oat 13"; separated by semicolons if a value is itself a list."""
     return ("; " if any(", " in entry.fact.value for entry in shown) else ", ").join(
         f"{entry.fact.subject} {entry.fact.value}" for entry in shown
     )
 
 
 def generalise(sample: Sample, trace: str) -> str | None:
-    """`trace` with slots, or None if it has no sections, does not follow a derivation of its sample or keeps something of it."""
+    """Return `trace` with slots, or None if it has no sections, follows no derivation of its sample or keeps a part of the sample."""
     found = derive(sample)
     if found is None or len(trace) > LONGEST or "{" in trace or "}" in trace or len(_SECTION.findall(trace)) < 2:
         return None
@@ -63,14 +63,14 @@ def generalise(sample: Sample, trace: str) -> str | None:
         part if part == "{facts}" else pattern.sub(lambda m: f"{{{meant[m[0]]}}}", part) for part in re.split(r"(\{facts\})", text)
     )
     if _NEGATION.search(text) or not all(_SLOT.search(part) for part in _SENTENCES.split(text) if part.strip()):
-        return None  # what says nothing of the sample, or denies it, is nothing to hand on
+        return None  # a text without facts of the sample, or one that denies them, is no template
     rest = _SLOT.sub(" ", text).casefold()
     left = any(re.search(rf"(?<!\w){re.escape(entry.name.casefold())}(?!\w)", rest) for entry in paired(sample.facts))
     return None if left or re.search(r"\d", rest) or text == trace.strip() else text
 
 
 def fill(template: Template, sample: Sample) -> str | None:
-    """Return the template written out for `sample`; None if the sample has not all its slots, or more operands than it has names for."""
+    """Return the template written out for `sample`; None if the sample has not all its slots, or more operands than the template has names."""
     found = derive(sample)
     if found is None:
         return None
@@ -95,7 +95,7 @@ class TemplatePool:
         return sum(map(len, self._seen.values()))
 
     def add(self, sample: Sample, trace: str, assessment: Assessment) -> bool:
-        """Take in a trace that was graded high; returns whether it is in the pool now."""
+        """Add a trace that was graded high; return whether it is in the pool now."""
         if assessment.level != "high" or (text := generalise(sample, trace)) is None:
             return False
         kept = self._seen.setdefault(sample.kind, {})
@@ -115,12 +115,12 @@ class TemplatePool:
         return Template(text=text, kind=sample.kind, score=kept[text][0])
 
     def state(self) -> dict[str, Any]:
-        """Return the pool as plain data for JSON; `restore` gives it back exactly."""
+        """Return the pool as plain data for JSON; `restore` reads it exactly."""
         rows = [[kind, text, score, count] for kind, kept in sorted(self._seen.items()) for text, (score, count) in sorted(kept.items())]
         return {"per_kind": self.per_kind, "templates": rows}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Replace the pool's content. Raises RunError if `state` is not what `state()` wrote."""
+        """Replace the pool's content. Raises RunError if `state` does not have the form that `state()` returns."""
         try:
             seen: dict[str, dict[str, tuple[float, int]]] = {}
             for kind, text, score, count in state["templates"]:
@@ -133,6 +133,6 @@ class TemplatePool:
 
     @staticmethod
     def _rank(kept: Mapping[str, tuple[float, int]], text: str) -> tuple[float, int, int, str]:
-        """Best first: score, then how often, then the shorter one."""
+        """Return the sort key, best first: score, then how often, then the shorter one."""
         score, count = kept[text]
         return -round(score, 6), -count, len(text), text
