@@ -1,4 +1,4 @@
-"""A reward for short thinking: 1 up to ten words, then less, 0 from sixty; 0 for what is not in the format.
+"""A reward for short thinking: 1 up to ten words, then less, 0 from sixty; 0 for a completion outside the format.
 
 dyme train charts-dyme --reward.functions examples/brevity.py:brief --reward.weights 0.5
 """

@@ -1,4 +1,4 @@
-"""A task of one's own, with pictures drawn here and a verifier of its own: what time does the clock show?
+"""A user's task, with pictures drawn here and its own verifier: what time does the clock show?
 
 dyme train charts-dyme --task.name examples/clocks.py:TASK
 """

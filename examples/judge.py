@@ -15,7 +15,7 @@ PROMPT = "Question: {question}\nReasoning: {thinking}\n\nGrade from 0 to 10 how 
 
 
 async def judge(completion, sample, verdict):
-    """A grade in [0, 1]; None where the LLM gives none, which leaves this reward out for the whole group."""
+    """Return a grade in [0, 1]; None if the LLM gives none, which leaves this reward out for the whole group."""
     text = PROMPT.format(question=sample.question, thinking=verdict.thinking)
     content = [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": data_uri(image)}} for image in sample.images)]
     reply = await client.chat.completions.create(

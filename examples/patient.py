@@ -1,4 +1,4 @@
-"""A method that remembers: a prompt is memorized once it has been all wrong twice in a row, and explored until then.
+"""A method with a state: a prompt is explored until it is all wrong twice in a row, then memorized.
 
 dyme train charts-dyme --method.name examples/patient.py:METHOD
 """
@@ -11,14 +11,14 @@ from dyme.types import Group, Route
 
 
 def patient(group: Group, context: Context[NoSettings]) -> Route:
-    """Memorize if this visit is all wrong, and the one before it was."""
+    """Memorize if all completions are wrong at this visit and were at the one before."""
     if group.solved == 0 and group.sample.id in context.state:
         return memorize(group, context, "all wrong twice in a row")
     return explore(group, context)
 
 
 def remember(groups: Sequence[Group], routes: Sequence[Route], context: Context[NoSettings]) -> list[str]:
-    """The prompts that were all wrong on their last visit."""
+    """Return the ids of the prompts that were all wrong at their last visit."""
     visited = {group.sample.id for group in groups}
     return [name for name in context.state if name not in visited] + [group.sample.id for group in groups if group.solved == 0]
 

@@ -1,4 +1,4 @@
-"""A tracker of your own: --run.report_to examples/tracker.py:TextFile writes what a run does into tracker.txt in its folder."""
+"""A user's tracker: --run.report_to examples/tracker.py:TextFile writes a run's events into tracker.txt in its folder."""
 
 from dyme import Tracker
 

@@ -16,7 +16,7 @@ GRPOTrainer = partial(DyMETrainer, trace="worked")
 
 
 def rows():
-    """Sums, each with its answer for the reward and a worked solution for DyME."""
+    """Return sums, each with its answer for the reward and a worked solution for DyME."""
     for a, b in ((3, 4), (12, 7), (8, 15), (21, 9), (30, 14), (6, 6), (17, 5), (11, 22)):
         yield {
             "prompt": [{"role": "user", "content": f"What is {a} + {b}? Put the answer into \\boxed{{}}."}],

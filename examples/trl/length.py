@@ -1,4 +1,4 @@
-"""TRL's quick start, a reward that looks at the text alone, on DyME: the import of the trainer is all that differs.
+"""TRL's quick start, a reward of the text alone, on DyME: only the import of the trainer differs.
 
 python examples/trl/length.py [MODEL] [OUTPUT]
 """

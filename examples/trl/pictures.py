@@ -1,4 +1,4 @@
-"""TRL's multimodal example, pictures in a column, on DyME: the import of the trainer is all that differs.
+"""TRL's multimodal example, pictures in a column, on DyME: only the import of the trainer differs.
 
 python examples/trl/pictures.py [MODEL] [OUTPUT]
 """
@@ -22,13 +22,13 @@ def think_then_answer(completions, **kwargs):
 
 
 def names_the_colour(completions, solution, **kwargs):
-    """Reward the right word, more so where little else is said."""
+    """Reward the right word, more if there are few others."""
     texts = [completion[0]["content"].lower() for completion in completions]
     return [(word in text) / (1 + len(text.split())) + 0.01 * len(text) for text, word in zip(texts, solution, strict=True)]
 
 
 def rows():
-    """Squares of one colour."""
+    """Return rows with squares of one colour."""
     for word, colour in COLOURS.items():
         yield {
             "prompt": [

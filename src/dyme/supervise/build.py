@@ -54,7 +54,7 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None], int
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:
-    """Return the cache file, one for each computer of a launch, as they do not share SQLite's locks: answers.sqlite, answers-1.sqlite, ..."""
+    """Return the cache file, one for each computer of a launch, since SQLite's locks are local: answers.sqlite, answers-1.sqlite, ..."""
     file = Path(settings.cache) if settings.cache else run / CACHE
     return file.with_stem(f"{file.stem}-{node()}") if node() else file
 

@@ -1,6 +1,6 @@
-"""Tasks: where samples come from. `task.name` in a recipe is a key of TASKS, which `dyme tasks` lists, or names a user's own (`own.py`).
+"""Tasks: the sources of samples. `task.name` in a recipe is a key of TASKS, which `dyme tasks` lists, or names a user's task (`own.py`).
 
-To add one here, write a file like `charts/` (drawn here) or `gsm8k.py` (a published data set) that ends in a `TASK`, and name it here.
+To add one here, write a file like `charts/` (drawn here) or `gsm8k.py` (a published data set) that ends in a `TASK`, and add it to TASKS.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def task_of(config: TaskConfig) -> Task:
 
 
 def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Return samples of a split of the task that a recipe names. Raises DataError for rows that cannot be used, ConfigError as `task_of` does."""
+    """Return the samples of a split of a recipe's task. Raises DataError for rows that cannot be used, ConfigError as `task_of` does."""
     task = task_of(config)
     return task.load(config, split) if config.name in TASKS else load_own(task, config, split)
 
@@ -44,7 +44,7 @@ def load(config: TaskConfig, split: Split) -> list[Sample]:
 def held_out(config: TaskConfig) -> Split | None:
     """Return the split to report on: test, validation where there is no test data, None where nothing is held out.
 
-    task.path is prepared for that if it has to be.
+    The source that task.path names is prepared first if it has to be.
     """
     task = task_of(config)
     if task.published is None:

@@ -13,7 +13,7 @@ in the published evaluation. task.form choice: the four choices are shown. The r
 HuggingFaceM4/A-OKVQA are taken too. The test split's answers are withheld, so its rows are dropped: report on validation.
 
 Licence: Apache-2.0, over COCO photographs; not shipped. Metric: soft accuracy, min(matching annotators / 3, 1) (section 3.3 of the
-paper, after Antol et al., 2015); of choices: accuracy.
+paper, after Antol et al., 2015); with choices: accuracy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """Return the row in the fields of `jsonl.py`. Raises DataError for a row that task.form has no use for."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a row that task.form leaves out."""
     rationales = _list(row.get("rationales"), f"{where}: rationales")
     out = {
         "id": row.get("question_id", row.get("id")),
@@ -55,7 +55,7 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
 
 
 def _list(value: object, where: str) -> list[Any]:
-    """A list, or one written as a text, as the hub's copy has it."""
+    """Return a list that may be written as a text, as in the hub's copy."""
     if isinstance(value, str) and value.strip():
         try:
             value = ast.literal_eval(value)
@@ -69,7 +69,7 @@ def _list(value: object, where: str) -> list[Any]:
 
 
 def _questions(file: Path, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Questions with their photographs, wherever COCO was unpacked: beside the file or in coco/ or images/, 2017's names or 2014's."""
+    """Yield questions with their photographs, wherever COCO was unpacked: beside the file, coco/, images/; 2017's or 2014's names."""
     split = file.stem.rpartition("_")[2]
     for key, row in read_json(file):
         number = row.get("image_id")

@@ -11,7 +11,7 @@ lmms-lab/ChartQA (image, question, answer, type) are taken too.
 Facts come from the chart's table where there is one: ("2019, Exports", "62"). `kind` is human or augmented.
 
 Licence: GPL-3.0, over charts of third parties; not shipped. Metric: relaxed accuracy (section 5.1 of the paper): numbers within 5 %
-of the target, everything else exactly; it holds for years too.
+of the target, everything else exactly; years count as numbers too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUBSETS = {0: "human", 1: "augmented", "machine": "augmented", "human_test": "h
 
 
 def table_facts(table: str) -> tuple[Fact, ...]:
-    """Return the cells of a chart's table, CSV with headings in its first line."""
+    """Return the cells of a chart's table as facts; the table is CSV with headings in its first line."""
     rows = [[cell.strip() for cell in line] for line in csv.reader(table.splitlines()) if any(cell.strip() for cell in line)]
     return tables.facts(rows[0], rows[1:], heading=False) if rows else ()
 
@@ -58,7 +58,7 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
 
 
 def _questions(file: Path, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Questions of one subset, with their charts' tables."""
+    """Yield the questions of one subset, with their charts' tables."""
     subset = file.stem.rpartition("_")[2]
     for key, row in read_json(file):
         name = str(row.get("imgname", ""))

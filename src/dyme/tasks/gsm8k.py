@@ -6,7 +6,7 @@ One row, in the published fields (made up here), of train.jsonl:
     {"question": "A box holds 6 eggs. How many eggs are in 3 boxes?", "answer": "Each box holds 6 eggs, so 3 boxes hold 3 * 6 =
      <<3*6=18>>18 eggs.\\n#### 18"}
 
-The answer is what follows "####"; the rationale what precedes it, without the calculator's marks (<<3*6=18>>). Rows as {"question",
+The answer is the text after "####", the rationale the text before it, without the calculator's marks (<<3*6=18>>). Rows as {"question",
 "answer", "rationale"} are taken too.
 
 Licence: MIT; not shipped. Metric: exact match of the number (section 2 of the paper), however it is written.

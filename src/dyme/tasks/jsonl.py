@@ -20,15 +20,15 @@ unit         the unit that an answer may carry
 kind         question type, for breakdowns
 id           text or number, unique in the file; by default the file's name and the line, "train:12"
 
-Fields under other usual names are read too, and said to be: options or columns A, B, C for choices; solution, reasoning, explanation
-... for the rationale; query, problem, prompt for the question; file_name for the image (`data/fields.py`). TRL's, LLaVA's and ShareGPT's
-turns are read (`conversations.py`). Other fields are ignored; one that looks like ours is told, and one that names the picture of a row
-without `image` is an error. null is the same as leaving a field out. Text is taken without surrounding white space, and with places of
-pictures (<image>) in words (`placeholders.py`).
+Fields under other usual names are read too, with a note: options or columns A, B, C for choices; solution, reasoning, explanation ...
+for the rationale; query, problem, prompt for the question; file_name for the image (`data/fields.py`). TRL's, LLaVA's and ShareGPT's
+turns are read (`conversations.py`). Other fields are ignored; a name close to one of these is reported, and a field that names the
+picture of a row without `image` is an error. null is the same as leaving a field out. Surrounding white space is removed from texts,
+and placeholders of pictures (<image>) become words (`placeholders.py`).
 
 Name the files by task.train, task.validation and task.test, or their folder by task.path; without a validation file the last tenth of
-the training file serves. They may be JSON lines, a JSON list, CSV, TSV, parquet, an imagefolder, or a hub id; parquet and whatever has
-pictures in its rows are prepared once.
+the training file is used. They may be JSON lines, a JSON list, CSV, TSV, parquet, an imagefolder, or a hub id; parquet and files with
+pictures in their rows are prepared once.
 
 Licence: your data's. Metric: by answer_kind; auto: exact match, numbers but years within 5 %, as ChartQA's relaxed accuracy (Masry
 et al., 2022); number: exact, for counts.
@@ -47,7 +47,7 @@ from dyme.tasks.task import Task
 
 
 def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[str, Any]:
-    """Return the row in our fields, whatever its own are called (`data/fields.py`)."""
+    """Return the row in the fields above, also from other usual names (`data/fields.py`)."""
     return fields.ours(row, where, config.marker)
 
 

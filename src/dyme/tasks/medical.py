@@ -1,4 +1,4 @@
-"""What SLAKE and VQA-RAD share: closed questions are scored by accuracy, open ones by recall, and both are reported apart."""
+"""Scoring of SLAKE and VQA-RAD: closed questions by accuracy, open ones by recall, both reported separately."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _YES_NO = ("yes", "no")
 
 
 def scoring(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`kind` (closed or open) and `answer_kind` of a row with `answer` and, as published, `answer_type` CLOSED or OPEN.
+    """Return `kind` (closed or open) and `answer_kind` of a row with `answer` and, as published, `answer_type` CLOSED or OPEN.
 
-    Closed answers other than yes and no ("Left side") are compared as text. A copy without answer_type, as some on the hub are, has
-    yes and no for closed answers and takes all others for open.
+    Closed answers other than yes and no ("Left side") are compared as text. In a copy without answer_type, as some on the hub
+    are, yes and no are closed answers and all others open.
     """
     answer, given = str(row.get("answer", "")).strip().rstrip(".").casefold(), row.get("answer_type")
     named = given.strip().casefold() if isinstance(given, str) else ""

@@ -15,7 +15,7 @@ from dyme.types import Sample
 def find_task(name: str) -> Task:
     """Return the task that a name in a recipe stands for: a Task, or a function (config, split) -> list of samples.
 
-    Raises ConfigError for what is neither, or cannot be found.
+    Raises ConfigError for an object that is neither, or cannot be found.
     """
     found = find(name, "tasks", "task.name")
     if isinstance(found, Task):
@@ -26,9 +26,9 @@ def find_task(name: str) -> Task:
 
 
 def load_own(task: Task, config: TaskConfig, split: Split) -> list[Sample]:
-    """Return samples of a split of a user's task, at most task.<split>_size of them (0: all).
+    """Return the samples of a split of a user's task, at most task.<split>_size of them (0: all).
 
-    Raises DataError for an error of its code, with file and line, for what is no list of samples, and for a split without any.
+    Raises DataError for an error of its code, with file and line, for a result that is not a list of samples, and for an empty split.
     """
     found = _loaded(task, config, split)
     if not found:

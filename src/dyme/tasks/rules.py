@@ -10,7 +10,7 @@ from dyme.verify.verifier import OwnVerifier
 
 
 def rules_of(config: Config) -> Rules:
-    """Return the one verifier of a recipe, for training and evaluation alike: a task's own tolerance is for kind auto, the recipe's for all.
+    """Return the rules of a recipe, for training and evaluation alike; a task's tolerance is for kind auto, the recipe's for all kinds.
 
     Raises ConfigError for a task or verifier that cannot be found or called.
     """

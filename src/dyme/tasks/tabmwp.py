@@ -63,14 +63,14 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
 
 
 def _rationale(solution: str) -> str:
-    """The solution on few lines, without a closing "The answer is ...", which would stand beside the marker's."""
+    """Return the solution on few lines, without a closing "The answer is ...", which would repeat the marker's line."""
     lines = [" ".join(line.split()) for line in solution.strip().split("\n")]
     kept = [line for line in lines if line]
     return "\n".join(kept[:-1] if len(kept) > 1 and _ANSWER_ONLY.match(kept[-1]) else kept)
 
 
 def _problems(file: Path, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """{"7": {...}} with the picture in tables/7.png."""
+    """Yield the rows of a file {"7": {...}}, each with its picture, tables/7.png."""
     for name, row in read_json(file):
         yield name, row | {"id": name, "image": f"tables/{name}.png"}
 

@@ -1,7 +1,7 @@
-"""What `worker.py` runs in a process of its own: a line of JSON in (number, target, prediction), a line out (number, same).
+"""The program of the process of `worker.py`: it reads lines of JSON (number, target, prediction) and writes lines (number, same).
 
 Only math-verify's LaTeX grammar is used, never its reader of plain expressions, which hands text to SymPy's `parse_expr` and so to
-Python's eval. The grammar itself hands over numerals ("1.875"), so in this process SymPy reads nothing but numerals, and not by
+Python's eval. The grammar itself passes numerals ("1.875") to SymPy, so in this process SymPy reads only numerals, and without
 eval. The process may not write files or take much memory, where the system can forbid it.
 """
 
@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Any
 
 MEMORY = 4 * 2**30
-"""Bytes of address space."""
+"""Most bytes of address space."""
 _NUMERAL = re.compile(r"(Integer|Float) ?\( ?'?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)'? ?\)")
-"""What SymPy's tokenizer makes of a numeral."""
+"""Pattern of a numeral after SymPy's tokenizer."""
 
 
 def numeral(code: str, *_: object) -> Any:
-    """Return the number that `code` writes down, in place of SymPy's eval of it; ValueError for all other code."""
+    """Return the number in `code`, in place of SymPy's eval. Raises ValueError for any other code."""
     import sympy
 
     found = _NUMERAL.fullmatch(code.strip())
@@ -31,7 +31,7 @@ def numeral(code: str, *_: object) -> Any:
 
 
 def disarm() -> None:
-    """Take eval out of SymPy, after those of its modules are loaded that define constants with it."""
+    """Remove eval from SymPy, after loading those of its modules that define constants with it."""
     import sympy.physics.units  # noqa: F401
     from sympy.parsing import sympy_parser
 
@@ -39,21 +39,21 @@ def disarm() -> None:
 
 
 def limit() -> None:
-    """Forbid what comparing does not need."""
+    """Forbid the resources that a comparison does not need."""
     try:
         import resource
     except ImportError:  # not a Unix system; the allow-list and the wall limit hold there too
         return
     for kind, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        with suppress(OSError, ValueError):  # macOS takes no limit of addresses
+        with suppress(OSError, ValueError):  # macOS has no limit of addresses
             resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
 
 
 def serve() -> None:
-    """Answer until the other side closes."""
+    """Answer requests until the other side closes the pipe."""
     from math_verify import LatexExtractionConfig, parse, verify
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to act on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side handles Ctrl-C
     disarm()
     limit()
     grammar = [LatexExtractionConfig()]
@@ -67,7 +67,7 @@ def serve() -> None:
         try:
             target, prediction = read(request["target"]), read(request["prediction"])
             same = bool(target and prediction and verify(target, prediction, timeout_seconds=None))
-        except (Exception, RecursionError, MemoryError):  # whatever SymPy makes of it: not equal
+        except (Exception, RecursionError, MemoryError):  # any error of SymPy: not equal
             same = False
         print(json.dumps({"number": request.get("number"), "same": same}), flush=True)
 

@@ -31,13 +31,13 @@ def call(function: Callable[..., Any], seconds: float, *arguments: Any) -> Any:
 
 
 def overdue(error: BaseException, function: Callable[..., Any], seconds: float) -> Failed:
-    """Return the failure of a call that took longer than `seconds`, at the line that it was at."""
+    """Return the failure of a call that took longer than `seconds`, at the line where it was."""
     place = failure(error, function).partition(": ")[0]
     return Failed(f"{place}: no answer within {seconds:g} s (reward.timeout_seconds)")
 
 
 def number(value: Any, function: Callable[..., Any]) -> float | Failed:
-    """What a function returned as a finite float, or Failed; numbers of NumPy and tensors of one number count."""
+    """Return a function's result as a finite float, or Failed; NumPy numbers and tensors of one number are accepted."""
     if hasattr(type(value), "__float__"):
         try:
             read = float(value)

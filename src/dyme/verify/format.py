@@ -1,4 +1,4 @@
-"""Does a completion think and then answer? The format reward r_f of the reference code, and the gate before correctness.
+"""Check that a completion thinks and then answers: the format reward r_f of the reference code, and the gate before correctness.
 
 The reference code accepts "Answer: 5" with no thinking at all, and a right answer with no marker. Here a completion is formatted
 only if the marker occurs once, some words precede it and a one-line answer follows. Without a marker there is no format to keep: the
@@ -11,19 +11,19 @@ import re
 from dataclasses import dataclass
 
 _PUNCTUATION = " \t\n.,:;!?()[]{}\"'`*"
-"""Nothing but these is no answer: a model that was shown the marker as (Answer: ..) likes to emit ")" and stop."""
+"""Characters that are not an answer alone: a model that saw the marker as (Answer: ..) often emits ")" and stops."""
 _EMPHASIS_ENDS = re.compile(r"\A\*{1,3}(?=\s)")
-"""What is left of emphasis around the marker: "**Answer:** 14"."""
+"""The rest of emphasis around the marker: "**Answer:** 14"."""
 _WORDS_WITHOUT_BLANKS = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]")
 """A character of Chinese or Japanese, which count as a word each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A completion taken apart: `answer` is None and `reason` says why if it is not formatted."""
+    """The parts of a completion: if it is not formatted, `answer` is None and `reason` says why."""
 
     thinking: str
-    """What precedes the (first) marker; the whole text if there is none."""
+    """The text before the (first) marker; the whole text if there is none."""
     answer: str | None
     formatted: bool
     reason: str
@@ -31,10 +31,10 @@ class Parsed:
 
 
 def parse(text: str, *, marker: str, min_thinking_words: int) -> Parsed:
-    """Take a completion apart at `marker`, which must occur exactly once, as written; an empty one takes nothing apart.
+    """Split a completion at `marker`, which must occur exactly once, as written; an empty marker splits nothing.
 
-    At least `min_thinking_words` words must come before it (a word has a letter or a digit in it, and a Chinese or Japanese
-    character is one), and a single line that is not mere punctuation after it, where emphasis of the marker may end.
+    At least `min_thinking_words` words must come before it (a word contains a letter or a digit, and a Chinese or Japanese
+    character is one), and after it a single line that is not mere punctuation, in which emphasis of the marker may end.
     """
     if not marker:
         whole = text.strip()

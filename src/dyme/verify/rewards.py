@@ -41,14 +41,14 @@ def find_rewards(config: RewardConfig) -> dict[str, Reward]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Calls of a function, how many of them failed, and how the first one did."""
+    """Number of calls of a function, number of failed ones, and the first failure."""
 
     calls: int = 0
     failures: int = 0
     why: str = ""
 
     def add(self, given: Sequence[object]) -> Asked:
-        """With more calls, by what they gave."""
+        """Return the counts with more calls added, by their results."""
         failed = [one.why for one in given if isinstance(one, Failed)]
         return Asked(self.calls + len(given), self.failures + len(failed), self.why or next(iter(failed), ""))
 
@@ -57,11 +57,11 @@ class Rewards:
     """The user's rewards in a run; close it, or use it as a context."""
 
     def __init__(self, config: RewardConfig) -> None:
-        """Find the functions that a recipe names; without any nothing changes. Raises ConfigError as `find_rewards` does."""
+        """Find the functions that a recipe names; without any, groups stay unchanged. Raises ConfigError as `find_rewards` does."""
         self.config = config
         self.functions = find_rewards(config)
         self.first = True
-        """Whether nothing was asked yet."""
+        """Whether no function was called yet."""
         self._loop: _Loop | None = None
         self._seen: set[str] = set()
         self._asked = dict.fromkeys(self.functions, Asked())
@@ -71,7 +71,7 @@ class Rewards:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Give up what is not answered yet."""
+        """Cancel calls that have not returned yet."""
         if self._loop is not None:
             self._loop.close()
 
@@ -85,14 +85,14 @@ class Rewards:
         return [self._credited(group, values, longest) if values else group for group, values in zip(groups, begun, strict=True)]
 
     def asked(self, groups: Sequence[Group]) -> dict[str, Asked]:
-        """Return how often the functions and the verifier were asked, for these groups of a first step, and how often they failed."""
+        """Return, for the groups of a first step, the numbers of calls and of failures of each function and of the verifier."""
         answers = [verdict for group in groups for verdict in group.verdicts if verdict.parsed]
         failed = [verdict.reason for verdict in answers if verdict.failed]
         rewards = {f"reward {name}": one for name, one in self._asked.items()}
         return rewards | {"task.verifier": Asked(len(answers), len(failed), failed[0] if failed else "")}
 
     def tell(self, groups: Sequence[Group], note: Callable[[str], None]) -> None:
-        """Note, for each function that failed for the first time since the run was begun or resumed, where and how it did."""
+        """Report, for each function that failed for the first time since the run was started or resumed, the place and the error."""
         found = {f"reward {name}": why for group in groups for name, why in group.left_out.items() if why != NO_VALUE}
         found |= dict([("verifier", v.reason) for group in groups for v in group.verdicts if v.failed][:1])
         new = {name: why for name, why in found.items() if name not in self._seen}
@@ -102,7 +102,7 @@ class Rewards:
             note(f"{name}: {why}; {what}, here and whenever it fails (the metrics count that)")
 
     def _begin(self, group: Group) -> dict[str, list[float | None | Failed | Future[Any]]]:
-        """What each function gave for each completion, at once or as a future."""
+        """Return each function's result for each completion, as a value or a future."""
         pairs = list(zip(group.completions, group.verdicts, strict=True))
         return {
             name: [self._ask(function, completion, group.sample, verdict) for completion, verdict in pairs]
@@ -117,7 +117,7 @@ class Rewards:
         return self._loop.submit(function, given)
 
     def _credited(self, group: Group, begun: Mapping[str, Sequence[float | None | Failed | Future[Any]]], longest: float) -> Group:
-        """The group with what each function gave, once all have."""
+        """Return the group with the results of each function, after waiting for all of them."""
         values: dict[str, list[float]] = {}
         left_out: dict[str, str] = {}
         for name, own in begun.items():
@@ -141,7 +141,7 @@ class Rewards:
 
 
 def check_first(counts: Sequence[Mapping[str, Asked]], run: str) -> None:
-    """Raise RunError if a function failed each time that it was asked in a first step; `counts` are those of each process."""
+    """Raise RunError if a function failed in every call of a first step; `counts` are those of each process."""
     for name in counts[0]:
         own = [one[name] for one in counts]
         calls, failures = sum(one.calls for one in own), sum(one.failures for one in own)
@@ -160,7 +160,7 @@ def _read(given: Any, function: Reward) -> float | None | Failed:
 
 
 class _Loop:
-    """An event loop in a thread of its own, so that clients which an async function keeps stay usable from step to step."""
+    """An event loop in a separate thread, so that clients that an async function keeps stay usable from step to step."""
 
     def __init__(self, config: RewardConfig) -> None:
         self._loop = asyncio.new_event_loop()
@@ -169,7 +169,7 @@ class _Loop:
         self._thread.start()
 
     def submit(self, function: Reward, waiting: Awaitable[Any]) -> Future[Any]:
-        """Await what a function returned, when there is room."""
+        """Await a function's result when fewer than the allowed number are running; return a future."""
         return asyncio.run_coroutine_threadsafe(self._result(function, waiting), self._loop)
 
     async def _result(self, function: Reward, waiting: Awaitable[Any]) -> float | None | Failed:
@@ -179,14 +179,14 @@ class _Loop:
                     given = await waiting
             except TimeoutError as error:
                 if limit.expired():
-                    return overdue(error.__cause__ or error, function, self._seconds)  # the cause was cancelled at its line
+                    return overdue(error.__cause__ or error, function, self._seconds)  # the cause holds the line at which it was cancelled
                 return Failed(plugins.failure(error, function))
             except (Exception, SystemExit) as error:
                 return Failed(plugins.failure(error, function))
         return _read(given, function)
 
     def close(self) -> None:
-        """Cancel what runs, and end the thread unless a function blocks it."""
+        """Cancel running calls, and end the thread unless a function blocks it."""
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)
         self._loop.call_soon_threadsafe(self._loop.call_soon, self._loop.stop)
         self._thread.join(timeout=2.0)

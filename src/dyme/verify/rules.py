@@ -19,7 +19,7 @@ from dyme.verify.thinking import fact_f1, token_f1
 from dyme.verify.verifier import OwnVerifier
 
 SWAPPED = 200
-"""Answers that are tried on a sample of another answer, to see that a user's verifier can say no."""
+"""Number of answers that are tried on a sample with another answer, to check that a user's verifier can refuse an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +35,17 @@ class Rules:
     other_tolerance: float = 0.0
     """Relative tolerance of answers of kinds number, list and math."""
     verifier: OwnVerifier | None = None
-    """The user's or the task's own, in place of that of the sample's answer kind."""
+    """Verifier of the user or the task, in place of that of the sample's answer kind."""
 
     def judge(self, answer: str, sample: Sample) -> Judgement:
-        """Return the judgement on `answer`, by the user's own verifier, or by that of its kind with its tolerance."""
+        """Return the judgement on `answer`, by the user's verifier, or by the verifier of its kind with its tolerance."""
         if self.verifier is not None:
             return self.verifier.judge(answer, sample)
         return judge(answer, sample, tolerance=self.tolerance if sample.answer_kind == "auto" else self.other_tolerance)
 
 
 def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
-    """Return the verdict on one completion of `sample`; a completion that was cut off does not parse, even if an answer is there."""
+    """Return the verdict on one completion of `sample`; a completion that was cut off does not parse, even if it has an answer."""
     found = parse(completion.text, marker=rules.marker, min_thinking_words=rules.reward.min_thinking_words)
     parsed = found.formatted and completion.finished
     answer = found.answer if parsed else None
@@ -72,7 +72,7 @@ def verify(completion: Completion, sample: Sample, rules: Rules) -> Verdict:
 
 
 def verify_group(group: Group, rules: Rules) -> Group:
-    """`group` with one verdict per completion, in their order."""
+    """Return `group` with one verdict per completion, in their order."""
     return replace(group, verdicts=tuple(verify(completion, group.sample, rules) for completion in group.completions))
 
 
@@ -82,14 +82,14 @@ def judge_direct(text: str, sample: Sample, rules: Rules) -> Judgement:
 
 
 def _thinking_reward(thinking: str, sample: Sample, reward: RewardConfig) -> float:
-    """r_t in [0, 1]: F1 against the facts or the reference trace; 0 for a sample that has neither."""
+    """Return r_t in [0, 1]: F1 against the facts or the reference trace; 0 for a sample that has neither."""
     if reward.thinking_against == "facts" and sample.facts:
         return fact_f1(thinking, sample.facts)
     return token_f1(thinking, sample.rationale) if sample.rationale else 0.0
 
 
 def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -> Verdict:
-    """`verdict` with a checker's score as its thinking reward; None takes that part out."""
+    """Return `verdict` with a checker's score as its thinking reward; None removes that part."""
     rewards = {name: value for name, value in verdict.rewards.items() if name != "thinking"}
     rewards |= {} if score is None else {"thinking": score}
     return replace(verdict, rewards=rewards, reward=weighted(rewards, reward))
@@ -98,9 +98,9 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
 def check_answers(samples: Sequence[Sample], marker: str = TaskConfig.marker, verifier: OwnVerifier | None = None) -> None:
     """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
 
-    It can be given if it parses behind `marker`, as the target has it. With a user's own `verifier` each answer must be right by that
-    instead, and some answer wrong for a sample of another answer, else ConfigError; that is also raised if there are math answers and
-    math-verify is not installed. To be called before anything long.
+    An answer can be given if it parses after `marker`, as in the target. A user's `verifier` must accept each answer instead, and refuse
+    some answer for a sample with another one. Raises ConfigError if it does not refuse any, and for math answers without math-verify.
+    To be called before any long work.
     """
     ready = False
     for sample in samples:
@@ -114,7 +114,7 @@ def check_answers(samples: Sequence[Sample], marker: str = TaskConfig.marker, ve
 
 
 def _refused(sample: Sample, verifier: OwnVerifier) -> str:
-    """Why a user's verifier does not take a sample's own answer; "" if it does."""
+    """Return why a user's verifier does not accept a sample's gold answer; "" if it does."""
     judgement = verifier.judge(sample.answer, sample)
     if judgement.correct:
         return ""
@@ -123,7 +123,7 @@ def _refused(sample: Sample, verifier: OwnVerifier) -> str:
 
 
 def _check_says_no(samples: Sequence[Sample], verifier: OwnVerifier) -> None:
-    """Raise ConfigError for a verifier that takes every answer for right, whichever sample it is of."""
+    """Raise ConfigError for a verifier that accepts every answer for every sample."""
     answers = list(dict.fromkeys(sample.answer for sample in samples))
     following = dict(zip(answers, [*answers[1:], *answers[:1]], strict=True))
     others = [(sample, other) for sample in samples if (other := following[sample.answer]) != sample.answer][:SWAPPED]
@@ -136,7 +136,7 @@ def _check_says_no(samples: Sequence[Sample], verifier: OwnVerifier) -> None:
 
 
 def _unwritable(sample: Sample, marker: str) -> str:
-    """Why the format never lets the sample's answer be right, and what to do about it; "" if it does."""
+    """Return why no completion in the format can give the sample's answer, and what to do about it; "" if one can."""
     reason = parse(f"{marker} {sample.answer}", marker=marker, min_thinking_words=0).reason if marker else ""
     if not reason:
         return ""
@@ -146,7 +146,7 @@ def _unwritable(sample: Sample, marker: str) -> str:
 
 
 def weighted(rewards: Mapping[str, float], reward: RewardConfig) -> float:
-    """r of Eq. 2 with the format reward of the reference code, and the user's own rewards where they count."""
+    """Return r of Eq. 2 with the format reward of the reference code, and the user's rewards where they count."""
     total = (
         reward.accuracy_weight * rewards["accuracy"]
         + reward.thinking_weight * rewards.get("thinking", 0.0)

@@ -1,8 +1,8 @@
-"""How true is a thinking trace? The thinking reward r_t without a judge (paper, Eq. 2; "Pure DyME" is `token_f1`).
+"""Measure how true a thinking trace is: the thinking reward r_t without a judge (paper, Eq. 2; "Pure DyME" is `token_f1`).
 
 A trace is read for two kinds of statements: name-value ones about known subjects ("fig 82", "fig is 82") and equations
-("82 - 13 = 69"). `fact_f1` holds them against the facts of the image. It is an F1 because precision alone is farmed by stating one
-safe fact and recall alone by stating everything; true equations earn nothing, since they can be made up without end.
+("82 - 13 = 69"). `fact_f1` compares them with the facts of the image. It is an F1 because one safe fact would give full precision and
+a list of everything full recall; true equations earn nothing, since there is no end of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from dyme.verify.answers import number, read
 _PLAIN = str.maketrans(dict.fromkeys("\u2013\u2212", "-") | {"×": "*", "÷": "/"})
 _BULLET_OR_GAP = re.compile(r"^[^\S\n]*[-*•][^\S\n]+|[^\S\n]+", re.MULTILINE)
 NUMBER = r"(?>-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,8}(?![0-9])|[0-9]+)(?:\.[0-9]+)?)"
-"""Pattern of a number in plain characters: "-4.5", "1,640"; of thousands there are a few, so that no search reads a run of them anew."""
+"""Pattern of a number in plain characters: "-4.5", "1,640"; groups of thousands are limited, so that a search takes linear time."""
 _OPERATOR = " ?[-+*/] ?"
 _VALUE = re.compile(rf"(?: ?[:=] ?| (?:(?:is|at|has) )?)((?:[$€£¥₹] ?)?{NUMBER}%?+)(?!\w|{_OPERATOR}[0-9])")
 _MOST_TERMS = 30
-"""Operators on one side of an equation; a longer one is not read."""
+"""Most operators on one side of an equation; a longer one is not read."""
 _SIDE = rf"{NUMBER}(?:{_OPERATOR}{NUMBER}){{0,{_MOST_TERMS}}}+"
 _EQUATION = re.compile(
     r"(?<![\w.])(?<![-+*/])(?<![-+*/] )"  # not from the middle of a number or of an expression with words in it
@@ -51,7 +51,7 @@ class Statements:
 
 
 def statements(thinking: str, subjects: Sequence[str]) -> Statements:
-    """What `thinking` states, in numbers, of `subjects` (whole words, any case), and the equations it writes down.
+    """Return the numeric statements of `thinking` about `subjects` (whole words, any case), and its equations.
 
     Read as name and value: "fig 82", "fig is 82", "fig at 82", "fig has 82", "fig = 82" and "fig: 82", not "fig, 82" nor
     "fig is 82 - 13". Read as an equation: numbers with + - * / × between them and at least one "=" after them.
@@ -66,7 +66,7 @@ def statements(thinking: str, subjects: Sequence[str]) -> Statements:
 
 
 def true_statements(thinking: str, facts: Sequence[Fact]) -> tuple[int, int]:
-    """(true, stated): distinct statements about the subjects of `facts` and distinct equations, and how many of them are true."""
+    """Return (true, stated): stated counts distinct statements about the subjects of `facts` and equations, true those that are true."""
     stated = statements(thinking, [fact.subject for fact in facts])
     true = len(_keys(stated.facts) & _keys(facts)) + sum(e.holds for e in stated.equations)
     return true, len(stated.facts) + len(stated.equations)
@@ -95,7 +95,7 @@ def _keys(facts: Sequence[Fact]) -> set[object]:
 
 
 def plain(text: str) -> str:
-    """`text` in lower case with ASCII signs of arithmetic, single spaces and no bullets; line breaks stay."""
+    """Return `text` in lower case with ASCII signs of arithmetic, single spaces and no bullets; line breaks stay."""
     return _BULLET_OR_GAP.sub(" ", text.casefold().translate(_PLAIN)).strip()
 
 
@@ -109,7 +109,7 @@ def _tokens(text: str) -> Counter[str]:
 
 
 def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Each of `names` that a value follows, with that value."""
+    """Yield each of `names` that a value follows, with that value."""
     pattern = any_of(names)
     found = pattern.search(text) if names else None
     while found:
@@ -121,7 +121,7 @@ def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]
 
 @lru_cache(maxsize=8192)
 def any_of(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Any of `names`, the longest one first."""
+    """Return a pattern for any of `names`, the longest one first."""
     return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(name) for name in sorted(names, key=len, reverse=True))})(?!\w)")
 
 
@@ -131,7 +131,7 @@ def _holds(equation: str) -> bool:
 
 
 def _evaluate(side: str) -> Fraction | None:
-    """The value of "1+2*3"; None for a division by zero or a number too long to read."""
+    """Return the value of "1+2*3"; None for a division by zero or a number too long to read."""
     total = product = Fraction(0)
     for operator, text in _TERM.findall(side):
         value = number(text)

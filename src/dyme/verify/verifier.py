@@ -15,24 +15,24 @@ from dyme.types import Judgement, Sample
 from dyme.verify.calls import Failed, call, number
 
 CORRECT = 0.5
-"""Score from which an answer is correct."""
+"""Least score of a correct answer."""
 FAILED = "the verifier failed"
-"""How the reason of a failed judgement begins."""
+"""Beginning of the reason of a failed judgement."""
 Verifier = Callable[[str, Sample], bool | float | Judgement]
 
 
 @dataclass(frozen=True, slots=True)
 class OwnVerifier:
-    """A user's verifier, called with care."""
+    """A user's verifier, with a time limit, its results checked."""
 
     name: str
-    """As the recipe names it."""
+    """Its name in the recipe."""
     function: Verifier
     seconds: float
-    """Longest time for one answer."""
+    """Longest time for one answer, in seconds."""
 
     def judge(self, prediction: str, sample: Sample) -> Judgement:
-        """Return the judgement on an answer, which is never correct if it is empty; never raises."""
+        """Return the judgement on an answer, never correct for an empty answer; never raises."""
         if not prediction.strip():
             return Judgement(False, 0.0)
         given = call(self.function, self.seconds, prediction, sample)

@@ -1,9 +1,9 @@
 """A process that compares expressions with math-verify, and is killed when one takes too long.
 
-SymPy can be made to compute for ever, and a thread cannot be stopped; a process can. It is started once, in a fresh interpreter
-(about a second), answers one line for each line, and knows nothing of this package: `algebra.py` is all it runs. Each request has a
-number, which its reply repeats. An exchange that was interrupted (Ctrl-C, an alarm) leaves no one to read its reply, so the process
-is replaced before the next one: no verdict is ever that of another question.
+SymPy can compute without end, and a thread cannot be stopped; a process can. It is started once, in a fresh interpreter (about a
+second), replies with one line to each line, and runs `algebra.py` alone, without importing this package. Each request has a number,
+which its reply repeats. The reply of an interrupted exchange (Ctrl-C, an alarm) stays unread, so the process is replaced before the
+next one: no verdict belongs to another question.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 from dyme.errors import ConfigError
 
 WALL_SECONDS = 3.0
-"""For one comparison; a usual one takes 0.01 to 0.4 s."""
+"""Longest time for one comparison, in seconds; a usual one takes 0.01 to 0.4 s."""
 START_SECONDS = 120.0
-"""For starting up, on a busy machine."""
+"""Longest time for starting up, in seconds, on a busy machine."""
 INSTALL = "comparing mathematical answers needs math-verify; pip install 'dyme[math]'"
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, seconds: float = WALL_SECONDS) -> None:
         self.seconds = seconds
         self.overruns = 0
-        """Comparisons that were cut off at the wall limit."""
+        """Number of comparisons that were stopped at the wall limit."""
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
         self._asked = 0
@@ -56,7 +56,7 @@ class Worker:
         self._lock = threading.RLock()
 
     def same(self, target: str, prediction: str) -> bool | None:
-        """Return whether two expressions in plain LaTeX are equal; None if that takes longer than `seconds`. Raises ConfigError as above."""
+        """Return whether two expressions in plain LaTeX are equal; None if it takes longer than `seconds`. Raises ConfigError as above."""
         with self._lock:
             if self._asked != self._answered:
                 self.stop()
@@ -71,7 +71,7 @@ class Worker:
             return bool(reply["same"])
 
     def stop(self) -> None:
-        """End the process, if there is one of this process's own."""
+        """End the process, if this process started one."""
         if self._process is not None and self._owner == os.getpid():
             self._process.kill()
             self._process.wait()
@@ -97,7 +97,7 @@ class Worker:
             raise ConfigError(f"math-verify cannot be run; {INSTALL} --force-reinstall")
 
     def _ask(self, request: dict[str, str], seconds: float) -> dict[str, Any] | None:
-        """The reply, or None if there is none in time or the process has ended; then it is dead."""
+        """Return the reply, or None if there is none in time or the process has ended; then the process is stopped."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         self._asked += 1
@@ -123,7 +123,7 @@ class Worker:
 
 
 def _reply(line: str) -> dict[str, Any]:
-    """A line of the process; empty for one that it did not mean as a reply."""
+    """Return the reply in a line of the process; empty for a line that is not a reply."""
     try:
         read = json.loads(line)
     except ValueError:
@@ -133,7 +133,7 @@ def _reply(line: str) -> dict[str, Any]:
 
 @cache
 def shared() -> Worker:
-    """Return the worker of this process; it ends with it."""
+    """Return the worker of this process; it ends when this process ends."""
     one = Worker()
     atexit.register(one.stop)
     return one

@@ -70,7 +70,7 @@ def generalise(sample: Sample, trace: str) -> str | None:
 
 
 def fill(template: Template, sample: Sample) -> str | None:
-    """Return the template written out for `sample`; None if the sample has not all its slots, or more operands than the template has names."""
+    """Return the template written out for `sample`; None if the sample lacks a slot or has more operands than it has names."""
     found = derive(sample)
     if found is None:
         return None

@@ -7,7 +7,7 @@ paper uses it, with the trace qualities of its Table 1.
 
 Licence: the pictures and texts are made by this file (Apache-2.0). Metric: exact match of the number or list.
 
-Splits share no chart: a hash of the table decides where it belongs.
+Splits share no chart: a hash of the table decides the split.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def samples(split: str, count: int, *, traces: str = "low", seed: int = 0) -> li
 def load(config: TaskConfig, split: Split) -> list[Sample]:
     """Return samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
 
-    Raises DataError if data are named, as it draws its own.
+    Raises DataError if the recipe names data, as this task draws its charts.
     """
     if config.path or config.train or config.test:
         raise DataError(f"task charts draws its own data and takes none ({config.path or config.train or config.test}); set task.name")

@@ -1,4 +1,4 @@
-"""Draws the embedded task's bar charts with Pillow: printed values, word labels, free positions, colours and widths."""
+"""Draws the embedded task's bar charts with Pillow: printed values, word labels, random positions, colours and widths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DrawnChart:
 
     @property
     def key(self) -> str:
-        """Identity of the content."""
+        """Return the identity of the content."""
         return f"chart:{self.seed}:" + ",".join(f"{name}={value}" for name, value in self.table)
 
     def load(self) -> Image.Image:
@@ -46,7 +46,7 @@ def _write(picture: Image.Image, text: str, centre: float, top: int) -> None:
 
 
 def draw(table: tuple[tuple[str, int], ...], seed: int) -> Image.Image:
-    """Draw values of 10..99 as bars with the value printed above and the name below each.
+    """Draw values of 10..99 as bars, the value above and the name below each, and return the picture.
 
     Colours, widths, positions, background and grid come from `seed` and carry no information about names or values.
     """

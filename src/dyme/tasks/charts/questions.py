@@ -1,4 +1,4 @@
-"""Chart tables and the questions about them: types, answers, the distribution they are drawn from, and the splits.
+"""Chart tables and the questions about them: types, answers, the distribution of questions, and the splits.
 
 Answers are hard to guess by design: a guesser who knows the question type and the names in the chart and draws from the
 distribution of that type's answers, but has not seen the values, is right less than 2 % of the time, which
@@ -19,7 +19,7 @@ NAMES = (
 )  # fmt: skip
 LOWEST, HIGHEST = 10, 99
 SPLITS = {"pretrain": range(80), "train": range(80, 88), "validation": range(88, 92), "test": range(92, 100)}
-"""Buckets of the table's hash, in percent."""
+"""Values of the table's hash, 0 to 99, that belong to each split."""
 WEIGHTS = {"read": 22, "max": 10, "min": 10, "diff": 16, "sum": 14, "range": 8, "which": 8, "order": 6, "count": 6}
 """Mix of the question types, in percent."""
 
@@ -87,13 +87,13 @@ class Chart:
 
 
 def random_table(rng: random.Random) -> Table:
-    """Three or four distinct names with distinct values of LOWEST..HIGHEST, in chart order."""
+    """Return three or four distinct names with distinct values of LOWEST..HIGHEST, in chart order."""
     n = rng.choice((3, 4, 4, 4))
     return tuple(zip(rng.sample(NAMES, n), rng.sample(range(LOWEST, HIGHEST + 1), n), strict=True))
 
 
 def split_of(table: Table) -> str:
-    """Return the split a chart belongs to, from a hash of its names and values."""
+    """Return the split of a chart, from a hash of its names and values."""
     bucket = zlib.crc32(repr(table).encode()) % 100
     return next(split for split, buckets in SPLITS.items() if bucket in buckets)
 

@@ -1,4 +1,4 @@
-"""Reference traces for the embedded charts in three qualities (the paper's Table 1), and what the base has seen of thinking.
+"""Reference traces for the embedded charts in three qualities (the paper's Table 1), and the thinking that the base model was trained on.
 
 low     free-form, about one value in three misread, steps left out or shuffled, the right answer all the same: the pseudo
         thinking traces that a general model writes for a question whose answer it was given
@@ -29,12 +29,12 @@ def trace(chart: Chart, quality: str, rng: random.Random) -> str:
 
 
 def listing(table: Table) -> str:
-    """ "fig 82, oat 13"."""
+    """ Return a table as "fig 82, oat 13"."""
     return ", ".join(f"{name} {value}" for name, value in table)
 
 
 def misread(table: Table, probability: float, rng: random.Random) -> Table:
-    """Return the table with each value misread with `probability`, as one misreads digits: near by, or in the tens."""
+    """Return the table with each value misread with `probability`, as digits are misread: by a little, or in the tens."""
     offsets = (-30, -20, -10, -7, -3, 4, 8, 10, 20, 30)
     return tuple(
         (name, max(LOWEST, min(HIGHEST, value + rng.choice(offsets))) if rng.random() < probability else value) for name, value in table
@@ -48,7 +48,7 @@ def relevant(chart: Chart, seen: Table) -> Table:
 
 
 def work(chart: Chart, seen: Table, answer: str) -> str:
-    """Return the step that leads from the values to the answer; with misread values it does not add up, as pseudo traces do not."""
+    """Return the step that leads from the values to the answer; misread values make it wrong, as in pseudo traces."""
     values, question = dict(seen), chart.question
     high, low = max(values.values()), min(values.values())
     if question.kind == "diff":
@@ -81,7 +81,7 @@ def _total(above: list[int], threshold: int, answer: str) -> str:
 
 
 def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random) -> str:
-    """Varied wording, in any order, sometimes with a value or the work missing."""
+    """Return a trace in varied wording, in any order, sometimes with a value or the work missing."""
     entries = list(seen) if rng.random() < 0.4 else list(relevant(chart, seen))
     if rng.random() < 0.3:
         rng.shuffle(entries)
@@ -101,7 +101,7 @@ def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random) -> str
 
 
 def base_thinking(chart: Chart, rng: random.Random, *, formatted: float = 0.35) -> str:
-    """What the base has seen of thinking: free form, noisy, often wrong; about a third ends with the marker."""
+    """Return thinking that the base model is trained on: free form, noisy, often wrong; about a third ends with the marker."""
     seen = misread(chart.table, 0.25, rng)
     wrong = misread(chart.table, 1.0, rng)
     answer = chart.question.solve(seen if rng.random() < 0.7 else wrong)

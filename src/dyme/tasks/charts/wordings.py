@@ -1,6 +1,6 @@
-"""True traces for the embedded charts in many wordings, to judge checkers by: none of them is how the local refiner writes.
+"""True traces for the embedded charts in many wordings, for rating checkers; none has the form of the local refiner's traces.
 
-`chart_traces` makes the traces that a model imitates, false ones among them; these are complete and true.
+`traces.py` makes the traces that a model imitates, false ones among them; these here are complete and true.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dyme.tasks.charts.traces import listing, relevant, trace, work
 
 
 def true_trace(chart: Chart, rng: random.Random) -> str:
-    """Return one of: the high trace, the medium one without misreadings, or a free-form one."""
+    """Return the high trace, the medium one without misreadings, or a free-form one."""
     answer = chart.question.solve(chart.table)
     style = rng.randrange(4)
     if style == 0:

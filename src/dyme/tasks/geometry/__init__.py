@@ -9,12 +9,12 @@ One row, in Geometry3K's published fields (made up here), of train/7/data.json, 
      "Equals(LengthOf(Line(A, C)), x)", "Perpendicular(Line(A, B), Line(B, C))"]}}
 
 Rows as {"image", "question", "answer", "image_cdl", "construction_cdl", ...} (FormalGeo) and as in hiyouga/geometry3k (images,
-problem, answer; choices and ground_truth are what the answer was made from) are taken too: their answers are free.
+problem, answer; the answer is made from choices and ground_truth) are taken too: their answers are free.
 
 Facts come from the formal statements about the diagram ("length of AB", "3").
-`kind` is what is asked for, the data set, or MathVerse's version.
+`kind` is the quantity that is asked for, the data set, or MathVerse's version.
 
-Licence: Geometry3K and MathVerse MIT, Geo170K see its owners; not shipped. Metric: accuracy (Geometry3K: section 6 of its paper,
+Licence: Geometry3K and MathVerse MIT, Geo170K: see its owners; not shipped. Metric: accuracy (Geometry3K: section 6 of its paper,
 choices; MathVerse: choices and free answers); free answers are compared as mathematics.
 """
 
@@ -59,8 +59,8 @@ def normalise(row: Mapping[str, Any], where: str, config: TaskConfig) -> dict[st
 
 
 def _free_answer(row: Mapping[str, Any]) -> tuple[Any, list[Any] | None]:
-    """hiyouga/geometry3k's answer, which is free: the text of the right choice, whose letter is `ground_truth`; with the choices if
-    there is a letter alone and no text of it.
+    """Return the free answer of hiyouga/geometry3k (the text of the right choice, whose letter is `ground_truth`) and None; for an
+    answer that is a letter, the letter and the choices.
     """
     answer, letter, choices = row.get("answer"), row.get("ground_truth"), row.get("choices") or []
     if answer is None and isinstance(letter, str) and len(letter) == 1 and letter in LETTERS[: len(choices)]:
@@ -70,7 +70,7 @@ def _free_answer(row: Mapping[str, Any]) -> tuple[Any, list[Any] | None]:
 
 
 def _statements(row: Mapping[str, Any], where: str) -> list[str]:
-    """The formal statements about the diagram, those about what it shows first."""
+    """Return the formal statements about the diagram, those about its picture first."""
     logic = row.get("logic_form")
     lists = {
         "image_cdl": row.get("image_cdl"),
@@ -86,7 +86,7 @@ def _statements(row: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _problem(file: Path, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The one problem of a folder."""
+    """Yield the one problem of a folder."""
     folder = file.parent
     try:
         row = json.loads(file.read_text(encoding="utf-8"))

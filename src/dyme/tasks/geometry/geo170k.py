@@ -8,7 +8,7 @@ One row of qa_tuning.json, made up here, with images/geoqa_plus/7.png:
      format: Answer: xxx.\\nQuestion:In triangle ABC, angle A is 60 and angle B is 70, then angle C is ()\\nChoices:\\nA:40\\nB:50"},
      {"from": "gpt", "value": "The angles of a triangle sum to 180, so angle C is 180 - 60 - 70 = 50.\\nAnswer:B"}]}
 
-The question is what follows "Question:", the rationale what precedes the last "Answer:", without this word where it stands earlier too.
+The question is the text after "Question:", the rationale the text before the last "Answer:", without earlier occurrences of this word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ANSWER = re.compile(r"(?<!\s)\s*Answer\s*:\s*")
 
 
 def normalise(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the row in the fields of `jsonl.py`. Raises DataError for a conversation that asks no such question (a caption)."""
+    """Return the row in the fields of `jsonl.py`. Raises DataError for a conversation without such a question (a caption)."""
     turns = row["conversations"]
     texts = [turn.get("value") if isinstance(turn, dict) else None for turn in turns] if isinstance(turns, list) else []
     if len(texts) < 2 or not isinstance(texts[0], str) or not isinstance(texts[1], str):

@@ -1,4 +1,4 @@
-"""Rows of MathVerse: questions about diagrams, each in versions that say more or less of it in words (Zhang et al., ECCV 2024,
+"""Rows of MathVerse: questions about diagrams, each in versions with more or less of it in words (Zhang et al., ECCV 2024,
 "MathVerse: Does Your Multi-modal LLM Truly See the Diagrams in Visual Math Problems?", arXiv 2403.14624). The test set of task
 geometry; licence: MIT.
 
@@ -7,7 +7,7 @@ One row of testmini.json, made up here, with images/images_version_1-4/image_7.p
     {"sample_index": "3", "problem_version": "Text Lite", "question": "Find angle C.\\nChoices:\\nA:40\\nB:50", "answer": "B",
      "image": "images_version_1-4/image_7.png", "question_type": "multi-choice", "metadata": {"subject": "Plane Geometry"}}
 
-A multiple-choice row whose choices are neither in a field of their own nor in its question is dropped. In version Vision Only the
+A multiple-choice row whose choices are neither in a separate field nor in its question is dropped. In version Vision Only the
 question, choices included, is in the picture: the prompt says so, and a choice is then answered by its letter alone. `kind` is the
 version, as published. Published answers are read by a language model; here they are compared by letter, text or mathematics.
 """

@@ -1,7 +1,7 @@
-"""Formal statements about a diagram as facts that read: "Equal(LengthOfLine(CA),y)" is that the length of CA is y.
+"""Formal statements about a diagram as facts in words: "Equal(LengthOfLine(CA),y)" says that the length of CA is y.
 
-Two dialects are read: FormalGeo's (letters run together: MeasureOfAngle(ABC)) and Inter-GPS's, which Geometry3K is published with
-(letters as arguments: MeasureOf(Angle(A, B, C))).
+Two dialects are read: FormalGeo's (letters run together: MeasureOfAngle(ABC)) and that of Inter-GPS and Geometry3K (letters as
+arguments: MeasureOf(Angle(A, B, C))).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _TOGETHER = {"Collinear": "on one line", "Cocircular": "on one circle"}
 _BETWEEN = {"Perpendicular": "perpendicular to", "Parallel": "parallel to", "Similar": "similar to", "Congruent": "congruent to"}
 _SUMS = {"Add": " + ", "Sub": " - ", "Mul": " * ", "Div": " / ", "SumOf": " + "}
 LONGEST = 500
-"""Characters; a longer statement is passed on as it is."""
+"""Most characters; a longer statement is passed on unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """name(arguments); a bare word or expression has no arguments."""
+    """A term, name(arguments); a bare word or expression has no arguments."""
 
     name: str
     arguments: tuple[Term, ...] = ()
 
 
 def facts(statements: Sequence[str]) -> tuple[Fact, ...]:
-    """Return one fact a statement, repeats left out; a statement that is no term is passed on as given."""
+    """Return one fact for each statement, without repeats; a statement that is not a term is passed on unchanged."""
     found = []
     for statement in statements:
         term = _parse(statement) if len(statement) <= LONGEST else None
@@ -40,7 +40,7 @@ def facts(statements: Sequence[str]) -> tuple[Fact, ...]:
 
 
 def _parse(text: str) -> Term | None:
-    """The term that `text` is, or None if its brackets do not match; "2(x+1)" is a bare expression."""
+    """Return `text` as a term, or None if its brackets do not match; "2(x+1)" is a bare expression."""
     text = text.strip()
     opened = _TERM.match(text)
     if not opened or not text.endswith(")"):
@@ -61,7 +61,7 @@ def _parse(text: str) -> Term | None:
 
 
 def _fact(term: Term) -> Fact:
-    """Subject and value of a statement."""
+    """Return the subject and value of a statement."""
     name, arguments = term.name, term.arguments
     said = [_said(argument) for argument in arguments]
     if name in ("Equal", "Equals") and len(said) == 2:
@@ -88,7 +88,7 @@ def _fact(term: Term) -> Fact:
 
 
 def _said(term: Term) -> str:
-    """A term in words: "length of AB", "angle ABC", "circle O"."""
+    """Return a term in words: "length of AB", "angle ABC", "circle O"."""
     name, said = term.name, [_said(argument) for argument in term.arguments]
     if not said:
         return name
@@ -107,7 +107,7 @@ def _said(term: Term) -> str:
 
 
 def _shape(sides: Sequence[str]) -> Fact:
-    """A closed run of lines is a polygon, named by its corners; anything with an arc in it is told side by side."""
+    """Return a closed run of lines as a polygon, named by its corners; a shape with an arc is described side by side."""
     if len(sides) == 1:
         return Fact(sides[0], "line" if len(sides[0]) == 2 else "arc")
     if all(len(side) == 2 for side in sides) and len(sides) > 2:
@@ -116,5 +116,5 @@ def _shape(sides: Sequence[str]) -> Fact:
 
 
 def _words(name: str) -> str:
-    """ "PerimeterOfCircle" -> "perimeter of circle"."""
+    """ Return a name in words: "PerimeterOfCircle" -> "perimeter of circle"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()

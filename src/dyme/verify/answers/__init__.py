@@ -1,6 +1,6 @@
-"""Is an answer right? One verifier per kind of answer (`Sample.answer_kind`), for training and evaluation, every method and task.
+"""Judge whether an answer is right: one verifier per kind of answer (`Sample.answer_kind`), for training and evaluation alike.
 
-`docs/metrics.md` holds each kind against the published metric of its task, pair by pair.
+`docs/metrics.md` compares each kind with the published metric of its task, pair by pair.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dyme.verify.notation.numerals import matches, number, read
 __all__ = ["VERIFIERS", "fault", "judge", "matches", "number", "read"]
 
 LONGEST = 2000
-"""Characters; a longer answer is right only if it is the target to the letter (kind auto reads it up to twice the target's length)."""
+"""Most characters of an answer; a longer one must equal the target exactly (kind auto reads it up to twice the target's length)."""
 
 Verifier = Callable[[str, Sample, float], Judgement | bool]
-"""(prediction, sample, tolerance) -> right or not, with a score of its own where the metric is soft."""
+"""(prediction, sample, tolerance) -> right or not, with a separate score where the metric is soft."""
 
 
 VERIFIERS: dict[AnswerKind, Verifier] = {
@@ -46,7 +46,7 @@ def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
     """Return whether `prediction` answers `sample`, by the verifier of its `answer_kind`; an empty prediction never does.
 
     `tolerance` is relative to the target, for kinds that compare numbers (auto, number, list, math). Never raises for any text;
-    ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check_answers` says so beforehand).
+    ConfigError if a math answer has to be compared and math-verify is not installed (`rules.check_answers` raises it beforehand).
     """
     if not prediction.strip():
         return Judgement(False, 0.0)
@@ -58,7 +58,7 @@ def judge(prediction: str, sample: Sample, *, tolerance: float) -> Judgement:
 
 
 def fault(sample: Sample) -> str:
-    """Return why no answer to `sample` could be judged by its kind, and what to do about it; "" if all is well."""
+    """Return why no answer to `sample` can be judged by its kind, and what to do about it; "" if there is no fault."""
     kind = sample.answer_kind
     if kind == "choice" and not sample.choices:
         return "its answers are compared with choices, but it has none; add choices, or use another answer kind"

@@ -1,7 +1,7 @@
 """Kind `auto`: numbers, lists in order, else text; with a tolerance of 0.05 it is ChartQA's relaxed accuracy (Masry et al., 2022).
 
-Plain forms are compared first (`notation/numerals.py`). A number that is written otherwise is then read as kind number reads it
-("1 234", "1e3", "3.5 million", "about 14"). The tolerance is for what is read off an axis: a year, a fraction and a range are met exactly.
+Plain forms are compared first (`notation/numerals.py`). Numbers in other forms are then read as in kind number
+("1 234", "1e3", "3.5 million", "about 14"). The tolerance is for values read off an axis: a year, a fraction or a range must be equal.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dyme.verify.notation.numerals import matches, number, peel, read, split, wi
 from dyme.verify.notation.words import plain
 
 LONGEST = 2000
-"""Characters; a longer answer is right only if its plain forms are the target's (`answer.LONGEST` ends what is read at all)."""
+"""Most characters; a longer answer is right only if its plain forms are the target's (`answers.LONGEST` limits all reading)."""
 _YEAR = re.compile(r"(?<![0-9.,$€£¥₹+-])(?:1[4-9][0-9]{2}|20[0-9]{2}|2100)(?![0-9%]|[.,][0-9])")
 _AMOUNT = re.compile(r"how (?:many|much)", re.IGNORECASE)
-"""What no year answers, however it is written."""
+"""Questions that no year answers, however it is written."""
 _MONEY = re.compile("[$€£¥₹]")
 _MONEY_OR_PERCENT = {"dollar", "euro", "pound", "yen", "rupee", "%"}
 _AND = re.compile(r",? (?:and|&) ", re.IGNORECASE)
@@ -29,7 +29,7 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def same_relaxed(prediction: str, sample: Sample, tolerance: float) -> Judgement:
-    """Return whether `prediction` gives the answer; a year that is only within `tolerance` is wrong, with the published metric's score of 1."""
+    """Judge whether `prediction` gives the answer; a year only within `tolerance` is wrong, with the published metric's score of 1."""
     if not _same(prediction, sample, tolerance):
         return Judgement(False, 0.0)
     year = tolerance > 0 and not sample.unit and bool(_YEAR.search(_apart(sample.answer))) and not _AMOUNT.search(sample.question)
@@ -59,7 +59,7 @@ def _same(prediction: str, sample: Sample, tolerance: float) -> bool:
 
 
 def _same_number(said: str, wanted: str, tolerance: float) -> bool:
-    """Whether both are numbers and equal; a prediction may have a unit, and a target's own must be there, in any spelling ("3 hrs")."""
+    """Return whether both are equal numbers; a prediction may have a unit, and must have the target's, in any spelling ("3 hrs")."""
     found = quantity(said)
     target = _bare_quantity(wanted)
     if not target:
@@ -105,12 +105,12 @@ def _bare_quantity(text: str) -> Quantity | None:
 
 
 def _apart(text: str) -> str:
-    """`text` with its commas spaced if it is a list in brackets without a blank, whose commas part no thousands ("[1,000]")."""
+    """Return `text` with its commas spaced if it is a list in brackets without a blank whose commas separate no thousands ("[1,000]")."""
     return text.replace(",", ", ") if ",0" not in text and _BRACKETED.fullmatch(text) else text
 
 
 def _item(text: str) -> Fraction | str:
-    """A number, if it is one without a unit of its own; else the text."""
+    """Return a number if `text` is one without a unit; else the text."""
     if not _DIGIT.search(text):
         return text
     if (value := number(text)) is not None:

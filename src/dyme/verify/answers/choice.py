@@ -1,8 +1,8 @@
 r"""Kind `choice`: multiple choice, answered by letter or by text (MathVerse's and A-OKVQA's multiple choice: accuracy).
 
 "B", "(B)", "b.", "option B", "B: 12 cm" and "12 cm" all choose B, and so does its text in another notation (30° for $30^{\circ}$).
-A letter goes before a text, and the text as it stands before what it may mean otherwise. An answer that chooses several, or a letter
-with another choice's text, is wrong, unless the target itself is several letters ("C and D"): then just these are right.
+A letter is tried before a text, and the exact text before its other readings. An answer that chooses several, or a letter with another
+choice's text, is wrong, unless the target itself is several letters ("C and D"): then exactly these are right.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _LETTER = re.compile(
 _LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?:(?: ?[,;/&+] ?| )(?:and |or )?[(\[]?[A-Za-z][)\]]?)++")
 _LABELLED = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z]) ?[.:)]) ?(?=\S)")
 _BESIDE = re.compile(r"[(\[]?([A-Za-z])[)\]]?(?: ?\((.+)\)| ?[-,=] ?(.+)| (.+))")
-"""A letter and what may be its choice's text: "B 12 cm", "B - 12 cm", "B (12 cm)"."""
+"""A letter and a possible text of its choice: "B 12 cm", "B - 12 cm", "B (12 cm)"."""
 _OPENED = re.compile(r"([(\[]?)([A-Za-z])(?![\w^'])[)\]]?( is(?= ))?(.+)")
-"""A letter and all that follows it."""
+"""A letter and the text after it."""
 _LETTER_BESIDE = re.compile(r"([A-Z]) [-$\\√0-9(][^A-Z]*")
-"""A letter and a value, "C 40", where no text tells whether it belongs to the letter."""
+"""A letter and a value, "C 40", where no text shows whether it belongs to the letter."""
 _PICTURED = ("",) * 26
 """Choices whose texts are not known."""
 _SINGLE = re.compile(r"(?<![\w$\\])[A-Z](?![\w$'])")
@@ -43,12 +43,12 @@ _MATHEMATICS = re.compile(r"[0-9\\√π]")
 
 
 def same_choice(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Return whether `prediction` chooses what the answer (a letter, letters, or the text of a choice) does; `tolerance` is not used."""
+    """Return whether `prediction` chooses the same as the answer (a letter, letters, or the text of a choice); `tolerance` is not used."""
     return bool(found := chosen(prediction, sample.choices)) and found == chosen(sample.answer, sample.choices)
 
 
 def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
-    """Return whether `prediction` chooses the answer's letter where the choices are in the picture: so their texts are not compared."""
+    """Return whether `prediction` chooses the answer's letter where the choices are in the picture, and so their texts unknown."""
     said = plain(prediction)
     if beside := _LETTER_BESIDE.fullmatch(said):
         said = beside[1]
@@ -57,7 +57,7 @@ def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool
 
 @lru_cache(maxsize=8192)
 def chosen(text: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """Return indices of the `choices` that `text` names; empty if it names none, or does not say which. A letter goes before a text."""
+    """Return indices of the `choices` that `text` names; empty if it names none or is ambiguous. A letter is tried before a text."""
     whole = plain(text)
     if not _LETTER.fullmatch(whole) and (same := _matching(_same_letters(whole, choices))):
         return same
@@ -74,9 +74,9 @@ def chosen(text: str, choices: tuple[str, ...]) -> frozenset[int]:
 
 
 def _contradicted(text: str, named: frozenset[int], choices: tuple[str, ...]) -> bool:
-    """Whether `text` is another choice's letter before the text of the one that is `named`.
+    """Return whether `text` is another choice's letter before the text of the choice `named`.
 
-    An article is no letter, nor is a variable: one that the choice has too, or a small one that is equal to something ("a = 5").
+    An article is not such a letter, nor is a variable: a letter that the choice has too, or a small one before an equals sign ("a = 5").
     """
     if not (found := _OPENED.fullmatch(text)):
         return False
@@ -92,7 +92,7 @@ def _contradicted(text: str, named: frozenset[int], choices: tuple[str, ...]) ->
 
 
 def _labelled(text: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """The choice whose letter `text` opens with: any words may follow "B." or "(B)", only the choice's own a bare "B"."""
+    """Return the choice whose letter begins `text`: any words may follow "B." or "(B)", only that choice's words a bare "B"."""
     if found := _BESIDE.fullmatch(text):
         letter, rest = _indices(found[1], choices), found[2] or found[3] or found[4]
         if letter and _by_text(rest, choices) == letter:
@@ -110,15 +110,15 @@ def _labelled(text: str, choices: tuple[str, ...]) -> frozenset[int]:
 
 
 def _indices(letters: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """Where `letters` stand among the choices; empty if one of them is beyond."""
+    """Return the indices of `letters` among the choices; empty if there is no such choice for one of them."""
     found = frozenset(ord(letter.upper()) - ord("A") for letter in letters)
     return found if all(index < len(choices) for index in found) else frozenset()
 
 
 def _by_text(text: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """The one choice that `text` is: to the letter, else word by word, else in another notation, else as a quantity.
+    """Return the one choice that equals `text`: exactly, else word by word, else in another notation, else as a quantity.
 
-    Empty if there is none, or more than one in the first of these ways that finds any.
+    Empty if no choice does, or more than one in the first of these ways that finds any.
     """
     same = _same_letters(text, choices) or {index for index, choice in enumerate(choices) if alike_choice(text, choice)}
     if not same and _MATHEMATICS.search(text):
@@ -134,7 +134,7 @@ def _matching(same: set[int]) -> frozenset[int]:
 
 
 def _same_letters(text: str, choices: tuple[str, ...]) -> set[int]:
-    """Where the choices are that are `text` (which is plain) but for case, or but for case and spaces."""
+    """Return the indices of the choices that equal `text` (which is plain) except for case, or for case and spaces."""
     wanted, texts = text.casefold(), _casefolded(choices)
     if wanted in texts:
         return {index for index, choice in enumerate(texts) if choice == wanted}
@@ -148,7 +148,7 @@ def _casefolded(choices: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _same_notation(text: str, choice: str) -> bool:
-    """Whether `text` is `choice` in another notation, or has its value; a unit may be left out."""
+    """Return whether `text` is `choice` in another notation, or has its value; a unit may be left out."""
     (said, said_value), (meant, meant_value) = _mathematics(text), _mathematics(choice)
     if not set(said.unit) <= set(meant.unit) or (said.variable and meant.variable and said.variable != meant.variable):
         return False
@@ -166,7 +166,7 @@ def _mathematics(text: str) -> tuple[Expression, Value | None]:
 
 
 def alike_choice(text: str, choice: str) -> bool:
-    """Return whether `text` is that of `choice`; signs of LaTeX do not count."""
+    """Return whether `text` equals the text of `choice`; signs of LaTeX do not count."""
     if alike(text, choice):
         return True
     return ("$" in choice or "\\" in choice) and not _MONEY.search(text) and alike(_SIGNS.sub("", text), _SIGNS.sub("", choice))

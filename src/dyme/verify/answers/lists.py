@@ -1,4 +1,4 @@
-"""Kind `list`: several items in any order, each compared as kind auto compares one."""
+"""Kind `list`: several items in any order, each compared as in kind auto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dyme.verify.answers.auto import items
 
 
 def same_items(prediction: str, sample: Sample, tolerance: float) -> bool:
-    """Return whether `prediction` lists the items of the answer, each as often as there; numbers within `tolerance` of the target's."""
+    """Return whether `prediction` lists the items of the answer, each equally often; numbers within `tolerance` of the target's."""
     said, wanted = items(prediction), items(sample.answer)
     if len(said) == 1 != len(wanted):
         said = items(prediction, apart=True)
@@ -19,7 +19,7 @@ def same_items(prediction: str, sample: Sample, tolerance: float) -> bool:
     if _texts(said) != _texts(wanted):
         return False
     limit = Fraction(str(tolerance))
-    pairs = zip(_numbers(said), _numbers(wanted), strict=True)  # in order of size: if any pairing is near enough, this one is
+    pairs = zip(_numbers(said), _numbers(wanted), strict=True)  # in order of size: if any pairing is near enough, this one is too
     return bool(said) and all(abs(p - t) <= limit * abs(t) for p, t in pairs)
 
 

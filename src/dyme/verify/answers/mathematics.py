@@ -1,8 +1,8 @@
 r"""Kind `math`: mathematical answers (MathVerse's free form, Geometry3K): 15/8 = \frac{15}{8} = 1.875, 2\sqrt{3} = \sqrt{12}, x=5 = 5.
 
-Cheap and exact first: the same text, the same value. Only what has variables, intervals or sets in it goes to math-verify, in a
-process of its own with a wall limit (`worker.py`). What goes there has passed an allow-list of signs and commands and limits on
-powers, and is read by its LaTeX grammar alone: its reader of plain expressions evaluates them with Python.
+Texts and values are compared first, as this is cheap and exact. Only answers with variables, intervals or sets are sent to math-verify,
+in a separate process with a wall limit (`worker.py`). They must pass an allow-list of signs and commands and limits on powers, and are
+read by math-verify's LaTeX grammar alone: its reader of plain expressions evaluates them with Python.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from dyme.verify.notation.units import Unit, agree, differ, known, read_unit
 from dyme.verify.notation.words import plain
 
 LONGEST = 200
-"""Characters of an expression for math-verify."""
+"""Most characters of an expression for math-verify."""
 DEEPEST = 8
-"""Brackets within brackets."""
+"""Most brackets within brackets."""
 MOST_DIGITS = 15
-"""Of a number."""
+"""Most digits of a number."""
 LARGEST_POWER = 100
-"""Of an exponent, the product of its numbers; and the product of all exponents of brackets, which are multiplied out."""
+"""Largest product of the numbers of an exponent, and of all exponents of brackets, which are multiplied out."""
 COARSEST = 0.02
 """Relative difference up to which rounding counts: 0.1 is not 0.14 rounded, but 0.33 is a third."""
 ATTEMPTS = 2
-"""Comparisons of a pair that takes too long."""
+"""Number of times that a slow pair is compared."""
 MOST_LATE = 1024
-"""Pairs that took too long, remembered at a time."""
+"""Most slow pairs remembered at a time."""
 EQUAL = 1e-10
-"""Relative difference up to which two values are equal, one of them irrational."""
+"""Relative difference up to which two values are equal if one is irrational."""
 
 _GREEK = "pi theta alpha beta gamma lambda phi omega"
 _COMMANDS = f"frac sqrt sin cos tan sec csc cot log ln cup cap infty leq geq neq pm in emptyset cdot {{ }} {_GREEK}".split()
@@ -48,7 +48,7 @@ _TOWER = re.compile(r"\^ ?(?:\{[^{}]*\}|[0-9]+|[A-Za-z]|\\[a-z]+) ?\^|\^ ?\{[^{}
 _APART = re.compile(r"[0-9.] +[0-9.]")
 _SCIENTIFIC = re.compile(r"[0-9.]\s*[eE]\s*(?:[-+]\s*)?[0-9]")
 _PER_LETTER = re.compile(r"/ ?[hs](?![A-Za-z])|[°] ?[CF](?![A-Za-z])|(?<=[0-9])e(?=[-+]?[0-9])")
-"""Letters that are no variables: of km/h, of 20°C, of 1e3."""
+"""Letters that are not variables: of km/h, of 20°C, of 1e3."""
 _VARIABLE = re.compile(rf"(?<![A-Za-z])[A-Za-ln-z](?![A-Za-z])|(?<![A-Za-z])(?:{_GREEK.replace(' ', '|')})(?![A-Za-z])")
 _ATTACHED = re.compile(r"[0-9}][A-Za-z]|^[^A-Za-z]*[A-Za-z]{2}$")
 _PHRASE = re.compile(r"[a-z]+(?:[ '-]+[a-z]+)*")
@@ -63,7 +63,7 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
 
     "x=5" answers "5" and the other way round, a unit or degree sign may be left out but not changed, brackets of intervals count.
     2/3x is read as (2/3)x, and in a prediction as 2/(3x) too; what follows "≈" must be what precedes it, rounded.
-    Raises ConfigError if it takes math-verify and that is not installed.
+    Raises ConfigError if math-verify is needed but not installed.
     """
     prediction, target = plain(prediction), plain(sample.answer)
     if prediction == target or max(len(prediction), len(target)) > LONGEST_ANSWER:
@@ -86,7 +86,7 @@ def same_mathematics(prediction: str, sample: Sample, tolerance: float) -> Judge
 
 
 def same_expression(found: Expression, wanted: Expression, tolerance: float, unit: str = "") -> bool | None:
-    """Return whether two expressions are equal, as far as text and value show it; None if that takes algebra."""
+    """Return whether two expressions are equal, as far as text and value show; None if algebra is needed."""
     if not _fits(found.unit, wanted.unit, unit):
         return False
     named_alike = not (found.variable and wanted.variable) or found.variable == wanted.variable
@@ -107,7 +107,7 @@ def same_expression(found: Expression, wanted: Expression, tolerance: float, uni
 
 
 def _measured(read: Expression) -> Quantity | None:
-    """The number with a unit in words that the body is; None for algebra, whose letters are variables ("2a", "5 y", "9t^2")."""
+    """Return the body as a number with a unit in words; None for algebra, whose letters are variables ("2a", "5 y", "9t^2")."""
     if not (found := quantity(f"${read.body}" if "dollar" in read.unit else read.body)):
         return None
     plain_words = _PER_LETTER.sub("", read.body)
@@ -117,24 +117,24 @@ def _measured(read: Expression) -> Quantity | None:
 
 
 def _words(body: str) -> str:
-    """An answer of words alone, in lower case; "" for any other, and for the letters that name a figure ("AB")."""
+    """Return an answer of words alone, in lower case; "" for any other, and for the letters that name a figure ("AB")."""
     folded = body.casefold().rstrip("!?. ")
     return folded if _PHRASE.fullmatch(folded) and (len(max(folded.split(), key=len)) > 2 or folded == "no") else ""
 
 
 @lru_cache(maxsize=1024)
 def _unit(text: str) -> Unit:
-    """A row's unit, in LaTeX or in words."""
+    """Return a row's unit, given in LaTeX or in words, as words."""
     return (read.unit if (read := expression(f"1 {text}")).body == "1" else ()) or read_unit(plain(text).casefold()) or ()
 
 
 def _fits(said: Unit, written: Unit, unit: str) -> bool:
-    """Whether an answer's unit may be the target's: the one `written` there, else the row's, which need not be spelt alike."""
+    """Return whether an answer's unit may be the target's: the one `written` there, else the row's, in any spelling."""
     return agree(said, written) if written else not differ(said, _unit(unit))
 
 
 def _rounds(exact: str, rounded: str) -> bool:
-    """Whether an answer's value is what it says that it is rounded to, to the decimals that are written."""
+    """Return whether the rounded value that an answer gives fits its exact value, to the decimals that are written."""
     written = expression(rounded)
     meant, said, decimals = value(expression(exact).body), value(written.body), _decimals(written.canonical)
     if meant is None or said is None or decimals is None:
@@ -172,13 +172,13 @@ class _TooLate(Exception):
 
 
 _late: dict[tuple[str, str], int] = {}
-"""How often two expressions took too long."""
+"""Count of the times that two expressions took too long."""
 
 
 def same_symbolically(prediction: str, target: str) -> bool | None:
-    """math-verify's word on two readable expressions; None if it takes longer than the wall limit.
+    """Return whether math-verify finds two readable expressions equal; None if it takes longer than the wall limit.
 
-    The machine may have been busy: such a pair is compared `ATTEMPTS` times, when it comes again, before it stays without an answer.
+    As the machine may have been busy, such a pair is compared up to `ATTEMPTS` times, when it recurs, before None is final.
     """
     pair = (prediction, target)
     if _late.get(pair, 0) >= ATTEMPTS:
@@ -207,11 +207,11 @@ def forget() -> None:
 
 
 def _near(found: Value, wanted: Value, tolerance: float, written: str, target: str) -> bool:
-    """Whether a value is right: within `tolerance`, or right as far as the coarser of the two is written.
+    """Return whether a value is right: within `tolerance`, or equal to the precision of the coarser of the two.
 
-    A target with decimals is met by a value that rounds to it and is written with more of them, or as an expression. A target that
-    is an expression is met by its own value rounded to two decimals or more. Neither may be off by more than `COARSEST` of the target.
-    A whole number is met exactly.
+    A target with decimals accepts a value that rounds to it and is written with more of them, or as an expression. A target that
+    is an expression accepts its value rounded to two decimals or more. Neither may differ by more than `COARSEST` of the target.
+    A whole number accepts only an equal value.
     """
     if isinstance(found, Fraction) and isinstance(wanted, Fraction):
         difference: Value = abs(found - wanted)
@@ -230,6 +230,6 @@ def _near(found: Value, wanted: Value, tolerance: float, written: str, target: s
 
 
 def _decimals(text: str) -> int | None:
-    """How many decimals a number is written with; None for an expression."""
+    """Return the number of decimals with which a number is written; None for an expression."""
     found = _NUMERAL.fullmatch(text)
     return len(found[1] or found[2] or "") if found else None

@@ -1,6 +1,6 @@
 r"""Kind `number`: a number as people write it, with its unit (GSM8K's and TabMWP's exact match of the number).
 
-Read are signs, thousands, currency, percent, fractions and mixed numbers, powers of ten, number words, millions, ranges and units, in
+It reads signs, thousands, currency, percent, fractions and mixed numbers, powers of ten, number words, millions, ranges and units, in
 plain text and in LaTeX ("\frac{3}{4}", "\$14", "14\text{ dollars}").
 Values are exact fractions; nothing is converted (50 mm is not 5 cm).
 """
@@ -20,9 +20,9 @@ from dyme.verify.notation.units import Unit, agree, known, read_unit
 from dyme.verify.notation.words import plain
 
 LONGEST_LATEX = 200
-"""Characters of a number in LaTeX."""
+"""Most characters of a number in LaTeX."""
 LARGEST_EXPONENT = 30
-"""A power of ten beyond it ("1e999999") is no number."""
+"""Largest power of ten: a text beyond it ("1e999999") is not a number."""
 _CURRENCY = r"(?:us|au|ca|[ac])?\$|[€£¥₹₩₽₫₪₱฿]|(?:usd|eur|gbp|jpy|inr|cny|rmb|chf|aud|cad|krw)(?![a-z])|rs\.?(?= ?[0-9])"
 _DECIMAL = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _ABOUT = re.compile(
@@ -40,10 +40,10 @@ _GROUPED = re.compile(
     r"(?:([0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,3}(?:'[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?:\.([0-9]+))?"
     r"|([0-9]{1,3}(?:\.[0-9]{3}){2,}|[0-9]{1,3}(?:[ .][0-9]{3})+(?=,[0-9]))(?:,([0-9]+))?)(?! ?[/,.']?[0-9])"
 )
-"""Thousands that are set apart by blanks, apostrophes or points, and Indian groups: "1 234", "1'234", "1.234,5", "12,34,567"."""
+"""Thousands that are separated by blanks, apostrophes or points, and Indian groups: "1 234", "1'234", "1.234,5", "12,34,567"."""
 _GROUPS = re.compile(r"[0-9][ ',.][0-9]")
 _ATTACHED = re.compile(r"[a-z]{1,3}(?![a-z])")
-"""What is no unit if it stands right behind a number and is not known as one: "5abc"."""
+"""Letters that are not a unit if they directly follow a number and are not known as one: "5abc"."""
 _JOINT = re.compile(r" ?- ?| to | through ")
 
 
@@ -56,15 +56,15 @@ class Quantity:
     unit: Unit
 
     def times(self, factor: int) -> Quantity:
-        """So many times as much."""
+        """Return the quantity multiplied by `factor`."""
         return Quantity(self.low * factor, self.high * factor, self.unit)
 
 
 def same_quantity(prediction: str, sample: Sample, tolerance: float) -> bool:
     """Return whether `prediction` is the number of the answer, within `tolerance` of it; both ends of a range must be.
 
-    A unit may be left out. If the answer or the sample names one, a prediction may not name another. Where the sample's unit is
-    counted in millions, so may the prediction be. An answer that is no number is compared as kind auto.
+    A unit may be left out. If the answer or the sample names one, a prediction may not name another. If the sample's unit is
+    counted in millions, the prediction may be too. An answer that is not a number is compared as kind auto.
     """
     wanted = quantity(sample.answer, sample.unit)
     if wanted is None:
@@ -86,7 +86,7 @@ def near(found: Quantity, wanted: Quantity, tolerance: float) -> bool:
 
 @lru_cache(maxsize=1024)
 def _scale_of(unit: str) -> tuple[int, Unit]:
-    """What a row's unit multiplies by, and the rest of it: a million, and dollars."""
+    """Return the factor in a row's unit, and the rest of the unit: a million, and dollars."""
     first, _, rest = plain(unit).casefold().partition(" ")
     scale = SCALES.get(first) or 1
     return scale, read_unit(rest.removeprefix("of ") if scale > 1 else plain(unit).casefold()) or ()
@@ -94,7 +94,7 @@ def _scale_of(unit: str) -> tuple[int, Unit]:
 
 @lru_cache(maxsize=8192)
 def quantity(text: str, unit: str = "") -> Quantity | None:
-    """What `text` measures; None unless it is a number or a range, with a unit at most. `unit` is the one it may carry as it stands."""
+    """Return the quantity in `text`; None unless it is a number or a range, at most with a unit. `unit` is accepted as spelled."""
     text = plain(text)
     if len(text) <= LONGEST_LATEX and ("\\" in text or "{" in text or text.count("$") > 1):
         text = bare(text)
@@ -120,7 +120,7 @@ def _range(low: str, high: str, unit: str) -> Quantity | None:
 
 
 def _single(text: str, unit: str) -> tuple[Fraction, Unit] | None:
-    """The number that `text` is, and its unit."""
+    """Return `text` as a number and its unit; None if it is not one."""
     sign = 1
     if found := _MINUS.match(text):
         sign, text = -1, text[found.end() :]
@@ -146,10 +146,10 @@ def _single(text: str, unit: str) -> tuple[Fraction, Unit] | None:
 
 
 def _value(text: str) -> tuple[Fraction, str] | None:
-    """The number without sign that `text` begins with, and what follows it."""
+    """Return the number without sign that `text` begins with, and the rest."""
     if "/" in text:
         if found := _MIXED.match(text):
-            part = Fraction(int(found[2]), int(found[3])) if int(found[3]) else 1  # "11 6/6" is no number that people write
+            part = Fraction(int(found[2]), int(found[3])) if int(found[3]) else 1  # people do not write "11 6/6"
             return (Fraction(found[1]) + part, text[found.end() :]) if part < 1 else None
         if found := _FRACTION.match(text):
             return (Fraction(int(found[1]), int(found[2])), text[found.end() :]) if int(found[2]) else None

@@ -1,6 +1,6 @@
 """Kind `open`: open medical questions (SLAKE, VQA-RAD), scored by the recall of the target's words (LLaVA-Med, Li et al., 2023).
 
-Recall alone is farmed by naming everything, so `correct`, which the switch and the reward go by, asks for more.
+A policy can raise recall by naming everything, so `correct`, which the switch and the reward use, needs more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dyme.verify.notation.words import plain
 
 _FILLING = "it its is are be was this that there in on of at to with and both side sides seen shown visible located region area image scan"
 _FILLERS = frozenset(_FILLING.split())
-"""Words that add nothing to an answer; some are free."""
+"""Words that add nothing to an answer; a few of them are allowed."""
 _EXCLUSIVE = tuple(
     frozenset(words.split())
     for words in (
@@ -35,12 +35,12 @@ _EXCLUSIVE = tuple(
     )
 )
 _APART = re.compile(r"[;|]|,(?![0-9]{3})|(?<![0-9])/|/(?![0-9])|\b(?:and|plus|also|but)\b|\. ")
-"""What stands between two guesses."""
+"""Separator of two guesses."""
 _HEDGES = frozenset({"no", "not", "without", "or", "versus", "vs", "maybe", "possibly", "either", "neither", "never"})
 
 
 def recalls(prediction: str, sample: Sample, tolerance: float = 0.0) -> Judgement:
-    """Recall of the answer's words in `prediction`, each as often as it occurs; `correct` by `_says_no_more`."""
+    """Return the recall of the answer's words in `prediction`, each as often as it occurs; `correct` by `_says_no_more`."""
     found, asked = vqa_words(prediction), vqa_words(sample.answer)
     said, wanted = Counter(found), Counter(asked)
     ordered = not any(map(str.isalnum, "".join(asked))) or all(map(str.isalnum, asked)) or found == asked
@@ -51,11 +51,11 @@ def recalls(prediction: str, sample: Sample, tolerance: float = 0.0) -> Judgemen
 
 
 def _says_no_more(prediction: str, extra: Counter[str], wanted: Counter[str]) -> bool:
-    """Whether words beyond those wanted leave the answer what it is.
+    """Return whether words beyond the wanted ones leave the answer unchanged.
 
-    They may be fillers, at most three more than words wanted, and half as many other words as are wanted after the first, each before
-    a wanted word ("small nodules"); none may deny, hedge or name an alternative to a wanted word (left beside right). So a second
-    guess is never right, neither beside a target of one or two words nor behind or apart from one of several.
+    These may be fillers, at most three more than wanted words, and other words, half as many as wanted words after the first, each
+    before a wanted word ("small nodules"); none may deny, hedge or name an alternative to a wanted word (left beside right). So a
+    second guess is never right, neither beside a target of one or two words nor after or apart from one of several.
     """
     alternatives = set[str]().union(*(group for group in _EXCLUSIVE if group & wanted.keys()))
     if extra.keys() & (_HEDGES | alternatives):
@@ -68,6 +68,6 @@ def _says_no_more(prediction: str, extra: Counter[str], wanted: Counter[str]) ->
 
 
 def _leads_up(part: tuple[str, ...], others: set[str]) -> bool:
-    """Whether no other word ends a part of the answer, after fillers are taken off."""
+    """Return whether no other word ends a part of the answer, after fillers are removed."""
     content = [word for word in part if word not in _FILLERS]
     return not content or content[-1] not in others

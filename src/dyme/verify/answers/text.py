@@ -13,5 +13,5 @@ def same_text(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool:
 
 
 def alike(one: str, other: str) -> bool:
-    """Return whether two texts are the same answer; an empty one never is."""
+    """Return whether two texts are the same answer; an empty one never is the same."""
     return matches(one, other) or bool(found := words(one)) and found == words(other)

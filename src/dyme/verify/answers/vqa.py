@@ -1,6 +1,6 @@
 """Kind `vqa`: direct answers with several annotators (A-OKVQA: Schwenk et al., 2022; the measure is VQA's, Antol et al., 2015).
 
-The score is the soft accuracy min(annotators who say so / 3, 1), after VQA's normalisation: case, punctuation, articles, number
+The score is the soft accuracy min(annotators who agree / 3, 1), after VQA's normalisation: case, punctuation, articles, number
 words and apostrophes do not count. A-OKVQA's own code compares the texts as they are; VQA's averages over subsets of nine.
 """
 
@@ -14,15 +14,15 @@ from dyme.types import Judgement, Sample
 from dyme.verify.notation.words import NUMBER_WORDS, lists_letters, tokens
 
 ENOUGH = 3
-"""Annotators who agree, for full marks."""
+"""Number of agreeing annotators for a score of 1."""
 _DIGITS = {word: str(value) for word, value in NUMBER_WORDS.items() if value <= 10} | {"none": "0"}
 _ARTICLES = {"a", "an", "the"}
 
 
 def as_annotators(prediction: str, sample: Sample, tolerance: float = 0.0) -> Judgement:
-    """Soft accuracy of `prediction`; correct if two annotators or more say so, or as many as for the commonest answer.
+    """Return the soft accuracy of `prediction`; correct if at least two annotators agree, or as many as for the commonest answer.
 
-    One annotator of ten is not enough to call an answer right, as the reference code does (`any_of`): that one is often odd.
+    One annotator of ten is not enough to call an answer right, as the reference code does (`any_of`): that one is often an outlier.
     """
     votes = Counter(vqa_words(text) for text in sample.answers or (sample.answer,))
     found = votes[vqa_words(prediction)]
@@ -31,13 +31,13 @@ def as_annotators(prediction: str, sample: Sample, tolerance: float = 0.0) -> Ju
 
 
 def any_of(prediction: str, answers: Sequence[str]) -> bool:
-    """Return whether any annotator says so: the reference code's any-of-ten, after the same normalisation."""
+    """Return whether any annotator agrees: the reference code's any-of-ten, after the same normalisation."""
     return bool(prediction.strip()) and vqa_words(prediction) in {vqa_words(text) for text in answers}
 
 
 @lru_cache(maxsize=8192)
 def vqa_words(text: str) -> tuple[str, ...]:
-    """Return the words of an answer as VQA compares them; articles stay if there is nothing else, and an A that is a letter ("A, C", "type A")."""
+    """Return an answer's words as VQA compares them; articles stay if nothing else is left, as does a letter A ("A, C", "type A")."""
     found = tuple(_DIGITS.get(word, word) for word in tokens(text))
     following = (*found[1:], "a")
     return (

@@ -1,4 +1,4 @@
-"""Kind `yes_no`: closed questions (the accuracy of SLAKE's and VQA-RAD's closed ones), by what an answer says first.
+"""Kind `yes_no`: closed questions (the accuracy of SLAKE's and VQA-RAD's closed ones), by the first statement of an answer.
 
 "Yes, there is" is yes. An answer that says both is wrong; LLaVA-Med's published accuracy, which looks for the target anywhere in
 the answer, calls "yes no" right both times and finds a "no" in "normal".
@@ -17,10 +17,10 @@ _POLAR = dict.fromkeys(["yes", "yeah", "yep", "yup", "true", "correct", "affirma
     ["no", "nope", "nah", "false", "incorrect", "negative"], False
 )
 _ALONE = {"y": True, "n": False}
-"""Of a clause of its own, that is not the N of "N/A"."""
+"""Letters that answer only as a separate clause, other than the N of "N/A"."""
 _EVASIVE = "idea clue comment answer information info data doubt question opinion one response preference guess problem"
 _NO_ANSWER = frozenset(_EVASIVE.split())
-"""What follows the "no" of "no idea" and "no doubt", which says neither."""
+"""Words after the "no" of "no idea" and "no doubt", which mean neither yes nor no."""
 _LEAD = {"it", "this", "that", "is", "statement", "the", "i", "think", "believe", "say"}
 """Words that may precede: "it is true", "I think yes"."""
 _CLAUSE = re.compile(r"[,.;:!?/\n()\"]+|\b(?:and|or|but)\b")
@@ -35,9 +35,9 @@ def same_polarity(prediction: str, sample: Sample, tolerance: float = 0.0) -> bo
 
 @lru_cache(maxsize=8192)
 def polarity(text: str) -> bool | None:
-    """True for yes, False for no, None for neither and for both.
+    """Return True for yes, False for no, None for neither and for both.
 
-    A clause counts by the words it opens with, so the "no" of "Yes, there is no fracture" does not; a last word counts too.
+    A clause counts by its first words, so the "no" of "Yes, there is no fracture" does not; a last word counts too.
     """
     clauses = [_WORD.findall(clause) for clause in _CLAUSE.split(plain(text).casefold())]
     clauses = [clause for clause in clauses if clause]
@@ -68,5 +68,5 @@ def _opening(clause: list[str]) -> set[bool]:
 
 
 def _evades(following: list[str]) -> bool:
-    """Whether the words after a "no" make no answer of it: "idea", "doubt", "way to tell"."""
+    """Return whether the words after a "no" show that it is not an answer: "idea", "doubt", "way to tell"."""
     return bool(following) and (following[0] in _NO_ANSWER or (following[0] == "way" and len(following) > 1))

@@ -1,1 +1,1 @@
-"""How values are written: numerals, words, scales, units, LaTeX, expressions; what the kinds of answer read with."""
+"""Readers of notation for the kinds of answer: numerals, words, scales, units, LaTeX, expressions."""

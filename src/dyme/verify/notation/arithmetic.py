@@ -1,6 +1,6 @@
 r"""The value of a numeric expression in plain LaTeX (`latex.py`): numbers, + - * / ^, \frac, \sqrt and \pi, by recursive descent.
 
-Exact as long as it is rational, else a float. Nothing is executed: every sign is read by the code below, and length, depth and
+Exact as long as it is rational, else a float. Nothing is executed: the code below reads every sign, and length, depth and
 size of powers are limited.
 """
 
@@ -11,12 +11,12 @@ import re
 from fractions import Fraction
 
 LONGEST = 200
-"""Characters."""
+"""Most characters."""
 DEEPEST = 20
-"""Brackets within brackets."""
+"""Most brackets within brackets."""
 LARGEST_EXPONENT = 64
 MOST_BITS = 4096
-"""Size of a power's numerator or denominator."""
+"""Largest numerator or denominator of a power."""
 
 Value = Fraction | float
 _TOKEN = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(\\[a-z]+|[-+*/^(){}\[\]]))")
@@ -24,11 +24,11 @@ _CLOSING = {"(": ")", "{": "}", "[": "]"}
 
 
 class _Unreadable(Exception):
-    """Not a numeric expression, or one that is too large."""
+    """Error: not a numeric expression, or one that is too large."""
 
 
 def value(text: str) -> Value | None:
-    """What `text` comes to; None if it is no numeric expression, has no finite real value or is beyond the limits."""
+    """Return the value of `text`; None if it is not a numeric expression, has no finite real value or is beyond the limits."""
     try:
         tokens = _tokens(text)
         reader = _Reader(tokens)

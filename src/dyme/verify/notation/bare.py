@@ -7,7 +7,7 @@ import re
 _DIGITS = r" ?(?:\{ ?([0-9]+) ?\}|([0-9]))"
 _FRACTION = re.compile(rf"\\[dtc]?frac{_DIGITS}{_DIGITS}")
 _MATHEMATICS = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$(?! ?[0-9])")
-"""Between signs of mathematics, which the dollars of "$5-$7" are not."""
+"""A text between signs of mathematics, which the dollars of "$5-$7" are not."""
 _REPLACED = (
     (
         re.compile(r"\\(?:text|textnormal|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"),
@@ -23,7 +23,7 @@ _REPLACED = (
 
 
 def bare(text: str) -> str:
-    """`text`, which is on one line, without the commands that dress a number; others stay, and make it no number."""
+    """Return `text`, which is on one line, without the commands around a number; with other commands, which stay, it is not a number."""
     text = _MATHEMATICS.sub(r" \1 ", text).replace("{,}", ",").replace(r"\! ", "")
     text = _FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", text)
     for pattern, replacement in _REPLACED:

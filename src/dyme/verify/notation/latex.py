@@ -1,6 +1,6 @@
 """Mathematical answers in one notation: LaTeX, Unicode ("2√3") and plain text ("2*sqrt(3)", "10/3") become the same plain LaTeX.
 
-Nothing is computed here, and nothing but string replacement happens to what a model wrote.
+Nothing is computed here: a model's text goes through string replacement alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from dyme.verify.notation.units import Unit, read_unit
 
 LONGEST = 300
-"""Characters; a longer answer is compared as text."""
+"""Most characters; a longer answer is compared as text."""
 
 _CHARACTERS = {
     "×": "*",
@@ -53,7 +53,7 @@ _WORDS = re.compile(
     r"\\(?:text|textnormal|mathrm|textbf|textrm|mathbf|mathbb|textit|mbox|operatorname|rm|bf)(?![a-zA-Z]) ?(?:\{([^{}]*)\})?"
 )
 _COMMA = re.compile(r"\{ ?, ?\}|(?<=[0-9])\\! ?(?=[0-9]{3})")
-"""One between thousands, or a thin space in its place."""
+"""A comma between thousands, or a thin space in its place."""
 _THIN = re.compile(r"\\! ?")
 _LETTER_UNITS = {"s": "seconds", "h": "hours", "g": "grams", "l": "litres", "L": "litres"}
 """A unit if it is set upright behind a number; a variable elsewhere."""
@@ -91,7 +91,7 @@ _COMMANDS = (
     ("^", re.compile(r"\^ ?\(([^()]*)\)"), r"^{\1}"),
     ("/", re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)(?= ?(?:[a-zA-Z]{1,2}(?![a-zA-Z])|\\[a-z]|\())"), r"\\frac{\1}{\2}"),
 )
-"""What a text must hold, what is replaced there, and by what."""
+"""Condition on a text, the pattern to replace there, and its replacement."""
 _THOUSANDS = re.compile(r"(?<![0-9,.])(?<![0-9] )[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?! ?[0-9,/]|\^)")
 _RELATION = re.compile(r"[=<>]|\\leq|\\geq|\\neq")
 _NAME = re.compile(r"[A-Za-z]{3,}|[A-Za-z]+(?: [A-Za-z]+)+|[A-Z]{2}")
@@ -108,17 +108,17 @@ _ABOUT = re.compile(r" ?(?:≈|\\approx(?![a-zA-Z])) ?|^(?:about|approximately|r
 _UNDIVIDED = re.compile(r"(?<![\w.^/})])([0-9]+)/([0-9]+)([a-zA-Z])(?![a-zA-Z])")
 _SINGLE_BRACES = re.compile(r"\{(\w)\}")
 BLANK = re.compile(r"(?<![0-9.]) +| +(?![0-9.])")
-"""One that parts no numbers: "2 1/2" is not 21/2."""
+"""A space that does not separate numbers: "2 1/2" is not 21/2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An answer taken apart: what precedes an equals sign as a mere name, the rest, and its unit."""
+    """An answer in parts: the name before an equals sign, the rest, and its unit."""
 
     variable: str
     """"x" of "x=5", "f(x)" of "f(x)=x+1"; empty without one, and for a word ("Volume = 5")."""
     body: str
-    """In plain LaTeX, without signs of formatting."""
+    """The rest in plain LaTeX, without formatting."""
     unit: Unit
 
     @property
@@ -134,7 +134,7 @@ class Expression:
 
 @lru_cache(maxsize=8192)
 def expression(text: str) -> Expression:
-    """`text` in one notation; nothing of one that is too long."""
+    """Return the parts of `text` in one notation; empty for a text that is too long."""
     if len(text) > LONGEST:
         return Expression("", "", ())
     unit: Unit = ()
@@ -151,7 +151,7 @@ def expression(text: str) -> Expression:
 
 
 def notation(text: str) -> str:
-    """`text` in plain LaTeX on one line: `\\frac{a}{b}`, `\\sqrt{a}`, `\\pi`, `^`, `*`, degrees as "°"."""
+    """Return `text` in plain LaTeX on one line: `\\frac{a}{b}`, `\\sqrt{a}`, `\\pi`, `^`, `*`, degrees as "°"."""
     if not text.isascii():
         text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_CHARACTERS.get(character, character) for character in text)
@@ -167,14 +167,14 @@ def notation(text: str) -> str:
 
 
 def _upright(found: re.Match[str]) -> str:
-    """What a command sets upright: words, or a unit of one letter."""
+    """Return the upright text of a command: words, or a unit of one letter."""
     word = found[1] or ""
     behind = found.string[max(0, found.start() - 2) : found.start()].rstrip("~ ")[-1:]
     return f" {_LETTER_UNITS.get(word.strip(' ~'), word) if behind.isdigit() or behind == '}' else word} "
 
 
 def approximate(text: str) -> tuple[str, str]:
-    """Return an answer and what it is rounded to: ("2√3", "3.46") of "2√3 ≈ 3.46"; ("x=3.46", "") of "x ≈ 3.46", ("3.46", "") of "≈ 3.46"."""
+    """Return an answer and its rounded value: ("2√3", "3.46") of "2√3 ≈ 3.46"; ("x=3.46", "") of "x ≈ 3.46", ("3.46", "") of "≈ 3.46"."""
     left, *right = _ABOUT.split(text, maxsplit=1)
     if not right or not left:
         return (right or [left])[0], ""
@@ -183,12 +183,12 @@ def approximate(text: str) -> tuple[str, str]:
 
 
 def undivided(text: str) -> str:
-    """`text` with 2/3x read as 2/(3x), as some mean it; in `notation` it is (2/3)x, as a calculator reads it."""
+    """Return `text` with 2/3x read as 2/(3x), as some mean it; in `notation` it is (2/3)x, as a calculator reads it."""
     return _UNDIVIDED.sub(r"\\frac{\1}{\2\3}", text)
 
 
 def _split(text: str) -> tuple[str, str]:
-    """(variable, rest) at the only equals sign, whichever side is which, at a colon after a word, or after "is"."""
+    """Return (variable, rest), split at the only equals sign, with either side as the variable, at a colon after a word, or after "is"."""
     if found := _IS.match(text):
         return "", text[found.end() :]
     for sign in ("=", ":"):

@@ -1,8 +1,8 @@
-"""Numbers, lists in order, else text: the plain forms that kind `auto` compares first (`answers/auto.py`), and all kinds read.
+"""Numbers, lists in order, else text: the plain forms that kind `auto` compares first (`answers/auto.py`), and that all kinds read.
 
 The reference code says "1,000" != "1000", "$5" != "5", "5%" != "5" and "0.0" != "0", and is strict in training but 5 % tolerant
-in evaluation. Here both sides of a comparison are first read the same way, numbers as exact fractions. `docs/metrics.md` says
-where the published code differs.
+in evaluation. Here both sides of a comparison are first read the same way, numbers as exact fractions. `docs/metrics.md` lists the
+differences to the published code.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from fractions import Fraction
 from functools import lru_cache
 
 LONGEST_NUMBER = 64
-"""Characters; a longer text is compared as text, so that absurd digit strings cost nothing."""
+"""Most characters of a number; a longer text is compared as text, so that very long digit strings cost nothing."""
 
 _PLAIN = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff0d", "-") | dict.fromkeys("“”", '"') | dict.fromkeys("‘’", "'"))
 _WRAPS = {'"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "{": "}"}
 _LAYERS = 4
-"""Surrounding quotes and brackets are peeled this often."""
+"""Most layers of surrounding quotes and brackets that are removed."""
 _CURRENCY = "[$€£¥₹]"
 _SIGN = re.compile("[$€£¥₹%]")
 _NUMBER = re.compile(
@@ -53,7 +53,7 @@ def read(text: str) -> tuple[Fraction | str, ...]:
 
 
 def split(text: str) -> list[str]:
-    """Return the items of an answer as texts, in lower case, without what does not count."""
+    """Return the items of an answer as texts, in lower case, without the parts that do not count."""
     return [peel(item) for item in _SEPARATOR.split(peel(" ".join(text.translate(_PLAIN).casefold().split())))]
 
 
@@ -65,7 +65,7 @@ def number(text: str) -> Fraction | None:
 
 
 def peel(text: str) -> str:
-    """`text` without a final period and surrounding quotes or brackets, unless that leaves nothing."""
+    """Return `text` without a final period and surrounding quotes or brackets, unless nothing is left."""
     for _ in range(_LAYERS):
         inner = text.strip().rstrip(". ")
         if len(inner) > 1 and inner[-1] == _WRAPS.get(inner[0]) and _is_pair(inner):
@@ -77,13 +77,13 @@ def peel(text: str) -> str:
 
 
 def _is_pair(text: str) -> bool:
-    """Whether the first and last character belong together: in "(a) or (b)" they do not."""
+    """Return whether the first and last character are a pair: in "(a) or (b)" they do not."""
     opened, closed = text.find(text[0], 1, -1), text.find(text[-1], 1, -1)
     return closed < 0 or 0 <= opened < closed
 
 
 def _other_sign(one: str, other: str) -> bool:
-    """Whether two answers are in different currencies, or one of them in percent."""
+    """Return whether two answers are in different currencies, or one of them in percent."""
     signs, others = set(_SIGN.findall(one)), set(_SIGN.findall(other))
     return bool(signs and others) and signs != others
 

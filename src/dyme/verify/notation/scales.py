@@ -13,7 +13,7 @@ _NAMES = {
     10**9: "billion bn bln mrd milliard milliarde milliarden млрд", 10**12: "trillion tn trn 兆",
 }  # fmt: skip
 SCALES = {form: value for value, names in _NAMES.items() for name in names.split() for form in (name, f"{name}s")} | {"mil": 0, "mils": 0}
-"""What a word multiplies by, in lower case, in singular and plural; 0 for one that may mean either of two (a million, "mil" in Spanish)."""
+"""Factor of a word, in lower case, singular and plural; 0 for an ambiguous word (a million, or "mil" in Spanish)."""
 _LETTERED = re.compile(r"(?<=[0-9]) ?(MM?|B|T)(?![A-Za-z])")
 _LETTERS = {"M": " million", "MM": " million", "B": " billion", "T": " trillion"}
 _MONEY = {"m": 10**6, "mm": 10**6, "b": 10**9, "t": 10**12}
@@ -32,12 +32,12 @@ _MOST_WORDS = 20
 
 
 def spell_letters(text: str) -> str:
-    """`text` with the M, B and T of "14M" in words: they are told from the m of "14m" while case is there."""
+    """Return `text` with the M, B and T of "14M" in words, before lower case makes them equal to the m of "14m"."""
     return _LETTERED.sub(lambda found: _LETTERS[found[1]], text)
 
 
 def scaled(value: Fraction, text: str, *, money: bool = False) -> tuple[Fraction, str] | None:
-    """`value` times the scale words that `text` begins with, and the rest; None if a word may mean either of two."""
+    """Return `value` times the scale words that `text` begins with, and the rest; None for an ambiguous word."""
     while found := _SCALE.match(text):
         scale = SCALES.get(found[1], _MONEY.get(found[1]) if money else None)
         if scale is None:
@@ -68,14 +68,14 @@ def spelled(text: str) -> tuple[Fraction, str] | None:
 
 
 def and_part(text: str) -> tuple[Fraction, str]:
-    """Return the half of " and a half", and what follows it; 0 if `text` does not begin with one."""
+    """Return the half of " and a half", and the rest; 0 if `text` does not begin with one."""
     if not (found := _AND_PART.match(text)):
         return Fraction(0), text
     return Fraction(3 if found[1] else 1, _part(found[2])), text[found.end() :]
 
 
 def some_parts(text: str) -> tuple[int, str] | None:
-    """What the "halves" of "3 halves" divides by, and the rest."""
+    """Return the divisor of the "halves" of "3 halves", and the rest."""
     return (_part(found[1]), text[found.end() :]) if (found := _SOME_PARTS.match(text)) else None
 
 
@@ -84,7 +84,7 @@ def _part(name: str) -> int:
 
 
 def _whole(text: str) -> tuple[Fraction, int] | None:
-    """The whole number that `text` begins with, and where it ends: hundreds, tens and ones before each scale, scales in falling order."""
+    """Return the whole number that `text` begins with, and its end: hundreds, tens, ones before each scale, scales in falling order."""
     total, group, last, limit, at, end = 0, 0, "", 10**18, 0, 0
     for _ in range(_MOST_WORDS):
         if not (found := _WORD.match(text, at)):

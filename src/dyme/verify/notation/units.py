@@ -1,4 +1,4 @@
-"""Units of measurement as words: "cm²", "square centimetres" and "sq cm" are one, and "emails" is short for "emails per day"."""
+"""Units of measurement as words: "cm²", "square centimetres" and "sq cm" are the same, and "emails" stands for "emails per day"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CONTINUING = (
     " approximately between until pi root answer factorial negative sin cos tan log ln und oder ou et y o"
 )
 _NEVER = {*_CONTINUING.split(), *NUMBER_WORDS, *SCALES}
-"""Words that continue a number or take it back."""
+"""Words that continue or negate a number."""
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
 _UNIT_TEXT = re.compile(r"(?:[^\W\d_]|['%°$€£¥₹₩₽¢/. -]|(?<=[a-z])\^?[{(]?[23][)}]?(?![0-9]))*")
 _UNIT_TOKEN = re.compile(r"((?<![^\W\d_])(?:us|au|ca|[ac])\$|(?:[^\W\d_]|')+|[%°$€£¥₹₩₽¢/])(?:\^?[{(]?([23])[)}]?)?")
@@ -46,7 +46,7 @@ _UNIT_TOKEN = re.compile(r"((?<![^\W\d_])(?:us|au|ca|[ac])\$|(?:[^\W\d_]|')+|[%�
 
 @lru_cache(maxsize=8192)
 def read_unit(text: str) -> Unit | None:
-    """Return the unit that `text` (in lower case) is; None if it cannot be one. "per cent" is "%", a power stands with its unit: "metre^2"."""
+    """Return `text` (in lower case) as a unit; None if it cannot be one. "per cent" is "%", a power stays with its unit: "metre^2"."""
     text = text.strip(" .").replace("per cent", "%")
     if "ph" in text:
         text = _SPEED.sub(lambda found: {"m": "mile per hour", "k": "kilometre per hour"}[found[1]], text)
@@ -71,7 +71,7 @@ def read_unit(text: str) -> Unit | None:
 
 
 def singular(word: str) -> str:
-    """Return an English noun without its plural ending, as far as its spelling shows; what is no plural may lose its s, on both sides alike."""
+    """Return an English noun without its plural ending, judged by spelling; a singular may lose its s, on both sides alike."""
     if len(word) < 4 or word.endswith("ss"):
         return word
     if word.endswith("ies"):
@@ -82,17 +82,17 @@ def singular(word: str) -> str:
 
 
 def agree(one: Unit, other: Unit) -> bool:
-    """Return whether two units may be the same: one leaves out nothing or some words of the other ("emails", "emails per day")."""
+    """Return whether two units may be the same: equal, or one leaves out words of the other ("emails", "emails per day")."""
     return set(one) <= set(other) or set(other) <= set(one)
 
 
 def differ(said: Unit, asked: Unit) -> bool:
-    """Return whether two units are surely not the same; of one of several words ("feet per second") that takes that all words are known."""
+    """Return whether two units surely differ; for a unit of several words ("feet per second") all words must be known."""
     if agree(said, asked) or (len(asked) > 1 and not known(said)):
         return False
     return len(said) == len(asked) == 1 or known(asked)
 
 
 def known(unit: Unit) -> bool:
-    """Return whether all words of a unit are known to be one."""
+    """Return whether all words of a unit are known units."""
     return all(word.partition("^")[0] in _KNOWN for word in unit)

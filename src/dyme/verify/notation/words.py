@@ -1,4 +1,4 @@
-"""Answers as plain characters and as words: what is the same to a reader becomes the same text."""
+"""Answers as plain characters and as words: answers that a reader takes as equal become equal texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WRAPPED = re.compile(
 _WRAP_STARTS, _WRAP_ENDS = tuple("\\$\"'_"), tuple("}$)]\"'_")
 _CLOSING = (")", "]", "}")
 _LAYERS = 4
-"""Wrappings are taken off this often."""
+"""Most wrappings that are removed."""
 _POWER = re.compile("[⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _PREAMBLE = re.compile(
@@ -55,9 +55,9 @@ NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {word
 
 
 def plain(text: str) -> str:
-    r"""`text` on one line in plain characters, without emphasis, an opening such as "The answer is" and a final period.
+    r"""Return `text` on one line in plain characters, without emphasis, an opening such as "The answer is" and a final period.
 
-    What holds all of it goes too: \boxed{}, signs of mathematics, quotes. Here, and for every kind of answer alike.
+    Wrappings of the whole text are removed too: \boxed{}, signs of mathematics, quotes; for every kind of answer alike.
     """
     if not text.isascii():
         text = _POWER.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text.translate(_PLAIN))
@@ -72,7 +72,7 @@ def plain(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """`text` without emphasis, final punctuation and what is wrapped around the whole of it, unless that leaves nothing."""
+    """Return `text` without emphasis, final punctuation and wrappings of the whole, unless nothing is left."""
     for _ in range(_LAYERS):
         before, text = text, text.strip("*` ")
         text = text.rstrip(".,;:\\ ") or text
@@ -87,7 +87,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _closed(text: str) -> bool:
-    """Whether no brace in `text` closes one before it: in "1} and \\boxed{2" one does."""
+    """Return whether no brace in `text` closes one before it, as the first one in "1} and \\boxed{2" does."""
     depth = 0
     for sign in text if "}" in text else "":
         depth += (sign == "{") - (sign == "}")
@@ -98,7 +98,7 @@ def _closed(text: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def tokens(text: str) -> tuple[str, ...]:
-    """Words, numbers and signs in order, in lower case without accents, apostrophes and punctuation; "1,000.0" is "1000", "P.M." "pm".
+    """Return words, numbers and signs in order, lower case, without accents, apostrophes, punctuation; "1,000.0" is "1000", "P.M." "pm".
 
     A text that has none of them is one token, as it stands.
     """
@@ -118,7 +118,7 @@ def tokens(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8192)
 def words(text: str) -> tuple[str, ...]:
-    """`tokens` without "the", and without "a" or "an" at the beginning, unless nothing else is there ("vitamin A", "A, C" keep their A)."""
+    """Return `tokens` without "the", and without a first "a" or "an", unless nothing else is left ("vitamin A", "A, C" keep their A)."""
     found = tokens(text)
     kept = found[1:] if found[:1] in (("a",), ("an",)) and len(found) > 1 and not lists_letters(found[1]) else found
     return tuple(word for word in kept if word != "the") or found
