@@ -22,7 +22,7 @@ def shown(question: str, choices: Sequence[str]) -> str:
 
 
 def unlettered(choices: Sequence[str]) -> list[str]:
-    """Return the options' texts without letters of their own ("A: 40", "(A) 40", "A. 40"), removed only if all have theirs in order."""
+    """Return the options' texts without leading letters ("A: 40", "(A) 40", "A. 40"), removed only if all have theirs in order."""
     found = [re.match(_LABEL, choice) for choice in choices]
     texts = [choice[match.end() :].strip() for choice, match in zip(choices, found, strict=True) if match]
     ordered = all(match and match[1] == letter for match, letter in zip(found, LETTERS, strict=False))

@@ -43,7 +43,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def parquet_files(folder: Path, configuration: str = "") -> dict[str, list[Path]]:
-    """Return name of split -> its parquet files, anywhere in `folder`: data/train-00000-of-00002.parquet, default/train/0000.parquet.
+    """Return split name -> its parquet files, anywhere in `folder`: data/train-00000-of-00002.parquet, default/train/0000.parquet.
 
     Raises DataError if there are several configurations and `configuration` names none of them.
     """

@@ -89,7 +89,7 @@ def read_lines(file: Path, base: Path | None = None) -> Iterator[tuple[str, dict
 
 
 def read_text(file: Path) -> str | None:
-    """Return a small file beside the rows, or None where there is none."""
+    """Return the text of a small file beside the rows, or None if there is no such file."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, UnicodeDecodeError):

@@ -55,7 +55,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _label_columns(body: Sequence[Sequence[str]], width: int) -> int:
-    """How many leading columns name the row: the first, and those after it that hold words only (a description)."""
+    """Return the number of leading columns that name the row: the first, and those after it that hold words only (a description)."""
     count = 1
     while count < width - 1 and not any(re.search(r"\d", cell) for row in body for cell in row[count : count + 1]):
         count += 1

@@ -118,7 +118,7 @@ def cleaned(texts: Iterable[Text]) -> list[Text]:
 
 
 def _unglued(word: str) -> list[str]:
-    """ Return "115.31115.31" as two numbers: numbers printed side by side have equally many decimals."""
+    """Return "115.31115.31" as two numbers: numbers printed side by side have equally many decimals."""
     decimals = len(word.rpartition(".")[2])
     parts = re.findall(rf"\d+\.\d{{{decimals}}}", word) if word.count(".") > 1 else []
     return parts if "".join(parts) == word else [word]

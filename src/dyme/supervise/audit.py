@@ -75,7 +75,7 @@ class Report:
 
 
 def material(config: TaskConfig, split: Split, count: int) -> list[Sample]:
-    """Return samples whose rationale is a true trace: `count` charts in many wordings, or the task's rows that have one.
+    """Return the samples whose rationale is a true trace: `count` charts in many wordings, or the task's rows that have one.
 
     Raises DataError for a task without rationales, and for what the task's `load` refuses.
     """
@@ -177,7 +177,7 @@ def irrelevant(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> st
 
 
 def copied_facts(sample: Sample, rows: Sequence[Sample], rng: random.Random) -> str | None:
-    """Return all facts and nothing else."""
+    """Return a trace of all facts and nothing else."""
     if len(sample.facts) < 2:
         return None
     link = rng.choice((" ", " is ", ": "))
@@ -253,7 +253,7 @@ def judge(checker: Checker, config: TaskConfig, *, split: Split = "test", count:
 
 
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """Return probability that one of `right` is above one of `wrong`, ties counted half; nan if either is empty."""
+    """Return the probability that one of `right` is above one of `wrong`, ties counted half; nan if either is empty."""
     if not right or not wrong:
         return float("nan")
     above = sum((r > w) + 0.5 * (r == w) for r in right for w in wrong)

@@ -1,4 +1,4 @@
-"""A user's own task; its samples are checked as those of the tasks that ship."""
+"""A user's task; its samples are checked as those of the tasks that ship."""
 
 from __future__ import annotations
 

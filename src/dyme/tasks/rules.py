@@ -1,4 +1,4 @@
-"""The rules of a recipe: the tolerance of its task, the tolerance that it sets, and the user's own verifier."""
+"""The rules of a recipe: the tolerance of its task, the tolerance that it sets, and the user's verifier."""
 
 from __future__ import annotations
 

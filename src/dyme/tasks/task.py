@@ -14,7 +14,7 @@ from dyme.verify.verifier import Verifier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task: an entry of TASKS, or a user's own, which needs only a name and `load`."""
+    """A task: an entry of TASKS, or a user's task, which needs only a name and `load`."""
 
     name: str
     load: Callable[[TaskConfig, Split], list[Sample]]

@@ -96,7 +96,7 @@ def with_thinking(verdict: Verdict, score: float | None, reward: RewardConfig) -
 
 
 def check_answers(samples: Sequence[Sample], marker: str = TaskConfig.marker, verifier: OwnVerifier | None = None) -> None:
-    """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its own kind and can be given.
+    """Raise DataError, naming the row, unless every sample's answer can be judged, is right by its kind and can be given.
 
     An answer can be given if it parses after `marker`, as in the target. A user's `verifier` must accept each answer instead, and refuse
     some answer for a sample with another one. Raises ConfigError if it does not refuse any, and for math answers without math-verify.

@@ -58,7 +58,7 @@ class Pictures:
 
     @property
     def count(self) -> int:
-        """Return pictures that are in the folder now."""
+        """Return the number of pictures in the folder."""
         return len({placed for placed in self.placed.values() if isinstance(placed, str)})
 
     def _claim(self, picture: Any, raw: Raw) -> str:

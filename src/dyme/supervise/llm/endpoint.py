@@ -81,7 +81,7 @@ class Endpoint:
 
 
 class Failure(Exception):
-    """Why there is no answer.
+    """Error: no answer, with the reason.
 
     `passing`: a later try may succeed; `wait`: seconds that the server asks for; `refusal`: the way of requesting JSON may be the cause.
     """

@@ -334,7 +334,7 @@ def _is_text(entry: Entry) -> bool:
 
 
 def _strays(sample: Sample, reading: Reading) -> int:
-    """Return the number of numbers of unknown origin, without the gold answer's and small counts."""
+    """Return the count of numbers of unknown origin, without the gold answer's and small counts."""
     answer = normal(sample.answer_text)
     gold = {abs(value) for value in (*numbers(answer), *numbers(answer.replace("/", " ")))}
     return sum(abs(value) not in gold for value in reading.strays)

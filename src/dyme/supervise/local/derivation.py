@@ -64,7 +64,7 @@ def derive(sample: Sample) -> Derivation | None:
 
 
 def running_total(values: Sequence[Fraction]) -> tuple[str, ...]:
-    """ Return the sums in order: "82 + 47 = 129", "129 + 13 = 142"."""
+    """Return the sums in order: "82 + 47 = 129", "129 + 13 = 142"."""
     total, steps = values[0], []
     for value in values[1:]:
         steps.append(f"{decimal(total)} + {decimal(value)} = {decimal(total + value)}")
@@ -254,7 +254,7 @@ class _Search:
 
 
 def _chain(values: Sequence[Fraction], sign: str) -> str:
-    """ Return ranked values as a chain: "10 <= 10 < 20"."""
+    """Return ranked values as a chain: "10 <= 10 < 20"."""
     signs = [sign + "=" * (a == b) for a, b in pairwise(values)]
     return decimal(values[0]) + "".join(f" {sign} {decimal(value)}" for sign, value in zip(signs, values[1:], strict=True))
 

@@ -238,7 +238,7 @@ class Reader:
                 reading.pairs.append(Pair(found[0], (), found.start(), ""))
 
     def _worded(self, reading: Reading, name: str, end: int, at: int) -> None:
-        """ Read a value in words after the name ("The ball is red"), if it is the value of any fact."""
+        """Read a value in words after the name ("The ball is red"), if it is the value of any fact."""
         if not self.texts:
             return
         rest = _WORDS_AFTER.match(reading.coded, end)

@@ -41,7 +41,7 @@ def slots(sample: Sample, found: Derivation) -> dict[str, str]:
 
 
 def listing(shown: tuple[Entry, ...]) -> str:
-    """ Return entries as a list: "fig 82, oat 13"; separated by semicolons if a value is itself a list."""
+    """Return entries as a list: "fig 82, oat 13"; separated by semicolons if a value is itself a list."""
     return ("; " if any(", " in entry.fact.value for entry in shown) else ", ").join(
         f"{entry.fact.subject} {entry.fact.value}" for entry in shown
     )

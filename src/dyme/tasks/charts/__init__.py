@@ -51,7 +51,7 @@ def samples(split: str, count: int, *, traces: str = "low", seed: int = 0) -> li
 
 
 def load(config: TaskConfig, split: Split) -> list[Sample]:
-    """Return samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
+    """Return the samples of a split: `config.<split>_size` of them (0: the default), with `config.traces` and `config.seed`.
 
     Raises DataError if the recipe names data, as this task draws its charts.
     """

@@ -29,7 +29,7 @@ def trace(chart: Chart, quality: str, rng: random.Random) -> str:
 
 
 def listing(table: Table) -> str:
-    """ Return a table as "fig 82, oat 13"."""
+    """Return a table as "fig 82, oat 13"."""
     return ", ".join(f"{name} {value}" for name, value in table)
 
 

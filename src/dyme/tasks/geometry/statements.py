@@ -116,5 +116,5 @@ def _shape(sides: Sequence[str]) -> Fact:
 
 
 def _words(name: str) -> str:
-    """ Return a name in words: "PerimeterOfCircle" -> "perimeter of circle"."""
+    """Return a name in words: "PerimeterOfCircle" -> "perimeter of circle"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()

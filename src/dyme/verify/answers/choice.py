@@ -57,7 +57,7 @@ def same_letter(prediction: str, sample: Sample, tolerance: float = 0.0) -> bool
 
 @lru_cache(maxsize=8192)
 def chosen(text: str, choices: tuple[str, ...]) -> frozenset[int]:
-    """Return indices of the `choices` that `text` names; empty if it names none or is ambiguous. A letter is tried before a text."""
+    """Return the indices of the `choices` that `text` names; empty if it names none or is ambiguous. A letter is tried before a text."""
     whole = plain(text)
     if not _LETTER.fullmatch(whole) and (same := _matching(_same_letters(whole, choices))):
         return same
