@@ -11,9 +11,8 @@ focus     falls with facts that the question does not need, repetition and idle 
 
 So copied facts without work, the answer without evidence, and many true but idle statements are graded low. Words that command a
 grade have no effect. Where no derivation is known, any fact near the question's words is evidence, and `high` needs arithmetic or a
-comparison that supports the answer. A sample
-without facts is graded by arithmetic and support of the answer alone, `medium` at most; so is one whose facts are running text,
-where shared words count as evidence.
+comparison that supports the answer. A sample without facts is graded by arithmetic and support of the answer alone, `medium` at
+most; so is one whose facts are running text, where shared words count as evidence.
 """
 
 from __future__ import annotations
