@@ -86,7 +86,7 @@ class Reports:
 
         def tell(name: str, call: str, error: str) -> None:
             run.log_event("tracker_failed", tracker=name, call=call, error=error)
-            note(f"tracker {name} failed ({call}: {error}); it gets no more of this run, which goes on")
+            note(f"tracker {name} failed ({call}: {error}); the run continues without it")
 
         self._tell, self._every = tell, config.run.report_samples_every
         self._workers = [_Worker(name, tracker) for name, tracker in self._make().items()]
