@@ -127,7 +127,7 @@ def test_trackers_that_fail_are_left_out_and_the_others_go_on(tmp_path: Path, mo
     assert events["ends the process"] == ("tracker_failed", "log_step", "SystemExit: no room")
     assert events["fails on samples"][1] == "log_samples" and events["fails on evaluations"][1] == "log_evaluation"
     assert "missing" in events["wrong arguments"][2] or "takes 1 positional argument" in events["wrong arguments"][2]
-    assert told[0].startswith("tracker never starts failed (start: ValueError: no room)") and "goes on" in told[0]
+    assert told[0].startswith("tracker never starts failed (start: ValueError: no room)") and "continues without it" in told[0]
 
 
 def test_a_tracker_that_falls_behind_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
