@@ -151,6 +151,8 @@ class TaskConfig:
     """Maximum number of test samples; 0: all (charts: 1000)."""
     traces: Literal["low", "medium", "high"] = "low"
     """Quality of the embedded task's reference traces (paper, Table 1)."""
+    misread: Annotated[float | None, Bounds(0, 0.5)] = None
+    """Probability that a value in the embedded task's traces is misread. Unset: that of the quality (low 0.3, medium 0.08, high 0)."""
     seed: Annotated[int, Bounds(0, SEEDS)] = 0
     """Seed of the embedded task's generator."""
     input: Literal["image", "facts"] = "image"

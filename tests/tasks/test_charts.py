@@ -1,6 +1,7 @@
 """The embedded task proves itself: gold answers get full marks, wrong ones none, and guessing does not pay."""
 
 import random
+import re
 from collections import Counter, defaultdict
 from itertools import islice
 
@@ -108,3 +109,49 @@ def test_data_of_another_task_is_refused() -> None:
     for setting in ("path", "train", "test"):
         with pytest.raises(DataError, match=r"draws its own data and takes none \(data/x\); set task.name"):
             TASKS["charts"].load(TaskConfig(**{setting: "data/x"}), "train")
+
+
+def wrong_values(items: list[Sample]) -> float:
+    """The share of the values in high traces' observations that are not the chart's."""
+    wrong = total = 0
+    for sample in items:
+        read = (sample.rationale or "").partition("Reasoning")[0]
+        wrong += sum(f"{fact.subject} {fact.value}" not in read for fact in sample.facts)
+        total += len(sample.facts)
+    return wrong / total
+
+
+@pytest.mark.parametrize("misread", [0.0, 0.3, 0.5])
+def test_misreading_is_a_setting_of_its_own(misread: float) -> None:
+    high = TASKS["charts"].load(TaskConfig(traces="high", misread=misread, train_size=1000), "train")
+    assert abs(wrong_values(high) - misread) < 0.05  # a misread value at the range's end may be clipped to itself
+    low = TASKS["charts"].load(TaskConfig(traces="low", misread=misread, train_size=1000), "train")
+    assert low != samples("train", 1000) or misread == 0.3
+    assert [(s.question, s.answer) for s in high] == [(s.question, s.answer) for s in low]
+
+
+def test_misreading_follows_the_quality_unless_it_is_set() -> None:
+    assert TASKS["charts"].load(TaskConfig(train_size=100), "train") == samples("train", 100, misread=0.3)
+    assert TASKS["charts"].load(TaskConfig(traces="high", train_size=100), "train") == samples("train", 100, traces="high", misread=0.0)
+
+
+WORK = {
+    "diff": r"([a-z]+ \d\d), ([a-z]+ \d\d), \d+ - \d+ = \d+",
+    "sum": r"([a-z]+ \d\d), ([a-z]+ \d\d), \d+ \+ \d+ = \d+",
+    "range": r"([a-z]+ \d\d), ([a-z]+ \d\d), \d+ - \d+ = \d+",
+    "max": r"([a-z]+ \d\d) is the highest",
+    "min": r"([a-z]+ \d\d) is the lowest",
+    "which": r"([a-z]+ \d\d) is the (?:highest|lowest)",
+    "order": r"([a-z]+ \d\d) < ([a-z]+ \d\d)",
+    "count": r"([a-z]+ \d\d).* above \d+",
+    "read": r"[a-z]+ is \d\d",
+}
+"""The work of each question type in a trace, with the operands that it names."""
+
+
+def test_the_work_of_a_trace_names_its_operands() -> None:
+    for sample in samples("train", 500, traces="high"):
+        found = re.search(rf"Reasoning: {WORK[sample.kind]}", sample.rationale or "")
+        assert found, sample.rationale
+        facts = {f"{fact.subject} {fact.value}" for fact in sample.facts}
+        assert set(found.groups()) <= facts, sample.rationale

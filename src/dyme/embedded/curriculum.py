@@ -63,7 +63,10 @@ def text_practice(rng: random.Random, statements: int = 7) -> Segments:
             prompt, done = lookup_turn(chart.table, rng)
         else:
             question = random_question(rng, chart.table, rng.choice(list(WEIGHTS)))
-            prompt, done = question.text(), work(Chart(chart.table, question, 0), chart.table, question.solve(chart.table)) + "."
+            prompt, done = (
+                question.text(),
+                work(Chart(chart.table, question, 0), chart.table, question.solve(chart.table), named=False) + ".",
+            )
         segments += [(f" {prompt}", False), (f" {done}", True)]
     return segments
 
@@ -88,6 +91,7 @@ def corpus(seed: int = 0, conversations: int = 3000) -> Iterator[str]:
     yield from (f" {n} {n}" for n in range(400))
     for _ in range(conversations):
         chart = random_chart(rng, "pretrain")
-        yield f" {chart.question.text()} {free_form(chart, chart.table, '0, 0', rng) if chart.question.kind == 'count' else ''}"
+        counted = free_form(chart, chart.table, "0, 0", rng, named=False) if chart.question.kind == "count" else ""
+        yield f" {chart.question.text()} {counted}"
         yield " " + base_thinking(chart, rng)
-        yield from (" " + trace(chart, quality, rng) for quality in QUALITIES)
+        yield from (" " + trace(chart, quality, rng, named=False) for quality in QUALITIES)
