@@ -16,6 +16,10 @@ def check_config(config: Config) -> None:
     recipe.check_values(config)
     if not config.run.eval_every and (config.run.keep_best != "off" or config.run.patience):
         raise ConfigError("run.keep_best and run.patience need evaluations while training; set run.eval_every")
+    budgets = [(f"train.{name}", getattr(config.train, name)) for name in ("max_prompts", "max_completions", "max_tokens")]
+    given = [f"{name} = {value}" for name, value in budgets if value]
+    if len(given) > 1:
+        raise ConfigError(f"one budget is needed, and there are {' and '.join(given)}; set all but one of them to 0")
     own_verifier(config)
 
 

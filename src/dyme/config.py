@@ -310,13 +310,19 @@ class TrainConfig:
     prompts_per_step: Annotated[int, Bounds(1, 65_536)] = 32
     """Prompts per optimizer step, over all processes."""
     max_prompts: Annotated[int, Bounds(0, 10**12)] = 0
-    """Stop after this many prompts; 0: num_train_epochs decides."""
+    """Stop after this many prompts. At most one of max_prompts, max_completions and max_tokens is set; all 0, and max_seconds too:
+    num_train_epochs decides."""
+    max_completions: Annotated[int, Bounds(0, 10**15)] = 0
+    """Stop after this many sampled completions, those that a method draws again included; a prompt of a stage that samples nothing, such as
+    SFT, counts as rollout.num_generations."""
+    max_tokens: Annotated[int, Bounds(0, 10**15)] = 0
+    """Stop after this many tokens: sampled ones, and those that updates read (each prompt that is trained on and its branches)."""
     num_train_epochs: Annotated[float, Bounds(above=0, most=10**6)] = 3.0
-    """Passes over the training samples, unless max_prompts or max_seconds is set."""
+    """Passes over the training samples, unless another budget is set."""
     shuffle: bool = True
     """Draw a new order of the training samples for each pass; false: keep their order."""
     max_seconds: Annotated[float, Bounds(0)] = 0.0
-    """Stop after this training time, in seconds; 0: no limit."""
+    """Stop after this training time, in seconds, whichever budget is set; 0: no limit."""
     learning_rate: Annotated[float, Bounds(above=0)] = 8e-5
     """Peak learning rate of AdamW; the default is the paper's for models of 0.5 B parameters, the embedded model takes 1e-3."""
     weight_decay: Annotated[float, Bounds(0)] = 0.01

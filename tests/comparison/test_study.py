@@ -80,15 +80,22 @@ def quiet(line: str) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("text", "prompts", "seconds"), [("120s", 0, 120.0), ("1.5s", 0, 1.5), ("2000prompts", 2000, 0.0), (" 8prompts ", 8, 0.0)]
+    ("text", "given"),
+    [
+        ("120s", {"max_seconds": 120.0}), ("1.5s", {"max_seconds": 1.5}), ("2000prompts", {"max_prompts": 2000}),
+        (" 8prompts ", {"max_prompts": 8}), ("38400completions", {"max_completions": 38_400}), ("2000000tokens", {"max_tokens": 2_000_000}),
+    ],
+)  # fmt: skip
+def test_budgets(text: str, given: dict[str, Any]) -> None:
+    assert parse_budget(text) == {"max_prompts": 0, "max_completions": 0, "max_tokens": 0, "max_seconds": 0.0} | given
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "s", "120", "0s", "0prompts", "0.5prompts", "-5s", "2h", "1.2.3s", "²s", "prompts", "1e3prompts", "9completion", "1.5tokens"],
 )
-def test_budgets(text: str, prompts: int, seconds: float) -> None:
-    assert parse_budget(text) == {"max_prompts": prompts, "max_seconds": seconds}
-
-
-@pytest.mark.parametrize("text", ["", "s", "120", "0s", "0prompts", "0.5prompts", "-5s", "2h", "1.2.3s", "²s", "prompts", "1e3prompts"])
 def test_what_is_no_budget(text: str) -> None:
-    with pytest.raises(ConfigError, match="120s or 2000prompts"):
+    with pytest.raises(ConfigError, match="write 120s, 2000prompts, 16000completions or 500000tokens"):
         parse_budget(text)
 
 

@@ -11,20 +11,21 @@ import pytest
 from rich.console import Console
 
 from dyme.config import Config
-from dyme.recipe import build
 from dyme.tracking.display import Display, Pace, open_console, show_answer_kinds, show_kinds, show_listing, show_results
 from dyme.types import StepRecord
 
 METRICS = {
     "share_memorize": 0.7, "share_explore": 0.2, "share_mixed": 0.0, "share_skip": 0.1, "accuracy": 0.125, "format_rate": 0.4,
     "reward": 1.2,
-    "rollout_tokens": 4000.0, "trained_tokens": 2000.0, "seconds_rollout": 2.0, "seconds_update": 3.0, "loss": 1.5,
+    "sampled_tokens": 4000.0, "trained_tokens": 2000.0, "seconds_rollout": 2.0, "seconds_update": 3.0, "loss": 1.5,
 }  # fmt: skip
 FIGURES = ("memorize 70%", "explore 20%", "skip 10%", "correct 12.5%", "format 40%", "reward 1.20", "1,200 tok/s")
 
 
 def record(step: int, **metrics: float) -> StepRecord:
-    return StepRecord(step=step, prompts=32 * step, epoch=0.1, seconds=5.0 * step, metrics=METRICS | metrics)
+    """Five steps are the whole budget."""
+    known = METRICS | {"progress": min(1.0, step / 5)} | metrics
+    return StepRecord(step=step, prompts=32 * step, epoch=0.1, seconds=5.0 * step, metrics=known)
 
 
 def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -43,7 +44,7 @@ def screen(output: io.StringIO) -> list[str]:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     where, output = console(80, terminal=False)
     display = Display(where, every=2)
-    with display.training(Config(), 160):
+    with display.training(Config()):
         for step in range(1, 6):
             display.step(record(step), "dyme")
     lines = output.getvalue().splitlines()
@@ -57,7 +58,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
 def test_live_panel_shows_everything(width: int) -> None:
     where, output = console(width, terminal=True)
     display = Display(where)
-    with display.training(Config(), 160):
+    with display.training(Config()):
         for step in range(1, 4):
             display.step(record(step), "grpo")
         display.note("a note [with brackets]")
@@ -72,26 +73,18 @@ def test_live_panel_shows_everything(width: int) -> None:
 def test_panel_before_the_first_step_and_after_an_error() -> None:
     where, output = console(80, terminal=True)
     display = Display(where)
-    with pytest.raises(KeyError), display.training(Config(), 160):
+    with pytest.raises(KeyError), display.training(Config()):
         raise KeyError
     assert "first step" in output.getvalue()
     display.step(record(10), "dyme")
     assert "step 10 dyme 100% 50s, 0s left" in output.getvalue(), "the last batch may go beyond the budget"
 
 
-def test_time_budget_counts_as_progress() -> None:
-    where, output = console(80, terminal=False)
-    display = Display(where, every=1)
-    with display.training(build({"train": {"max_seconds": 20}}), 0):
-        display.step(record(1), "dyme")
-    assert "25% 5s, 15s left" in output.getvalue()
-
-
 def test_stage_without_rollouts_shows_its_loss() -> None:
     where, output = console(80, terminal=False)
     display = Display(where, every=1)
-    metrics = {"share_memorize": 1.0, "loss": 0.5, "trained_tokens": 100.0, "seconds_rollout": 0.0, "seconds_update": 2.0}
-    with display.training(Config(), 0):
+    metrics = {"progress": 0.5, "share_memorize": 1.0, "loss": 0.5, "trained_tokens": 100.0, "seconds_rollout": 0.0, "seconds_update": 2.0}
+    with display.training(Config()):
         display.step(StepRecord(step=1, prompts=4, epoch=0.1, seconds=1.0, metrics=metrics), "sft")
     assert "memorize 100% explore 0% skip 0% | loss 0.500 | 50 tok/s" in output.getvalue()
 
@@ -99,7 +92,7 @@ def test_stage_without_rollouts_shows_its_loss() -> None:
 def test_figures_are_means_of_the_last_steps_and_survive_nan() -> None:
     where, output = console(80, terminal=False)
     display = Display(where, every=20)
-    with display.training(Config(), 0):
+    with display.training(Config()):
         for step in range(1, 21):
             display.step(record(step, reward=float(step), loss=math.nan), "dyme")
     assert "reward 15.50" in output.getvalue()
@@ -107,7 +100,7 @@ def test_figures_are_means_of_the_last_steps_and_survive_nan() -> None:
 
 def test_quiet_display_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display.quiet()
-    with display.training(Config(), 10):
+    with display.training(Config()):
         display.step(record(10), "dyme")
         display.note("nothing")
     assert capsys.readouterr().out == ""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
+import json
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -168,6 +171,57 @@ def test_time_budget_ends_a_run(tmp_path: Path) -> None:
     assert seconds[-1] >= 0.8
     assert all(second < 0.8 for second in seconds[:-1])
     assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("budget", "name"), [("max_completions=60", "total_completions"), ("max_tokens=1500", "tokens")])
+def test_budgets_of_completions_and_tokens_end_stages_and_runs(budget: str, name: str, tmp_path: Path) -> None:
+    most = int(budget.partition("=")[2])
+    loop.train(
+        small(
+            tmp_path / "run",
+            "method.name=two_stage",
+            "train.max_prompts=0",
+            f"train.{budget}",
+            "run.save_every=1",
+            "run.keep_checkpoints=9",
+        )
+    )
+    steps = [row["metrics"] | {"prompts": row["prompts"]} for row in lines(tmp_path / "run/metrics.jsonl")]
+    used = [
+        m["total_sampled_tokens"] + m["total_trained_tokens"] if name == "tokens" else m["total_completions"] + 4 * 4 * unsampled
+        for m, unsampled in zip(steps, itertools.accumulate(m["completions"] == 0 for m in steps), strict=True)
+    ]
+    assert used[-1] >= most > used[-2]
+    assert [m["progress"] for m in steps] == [min(1.0, n / most) for n in used]
+    assert [m["completions"] > 0 for m in steps] == [n >= 0.5 * most for n in [0, *used[:-1]]], "SFT has half of the budget"
+    for count in ("completions", "sampled_tokens", "trained_tokens"):
+        assert [m[f"total_{count}"] for m in steps] == list(itertools.accumulate(m[count] for m in steps))
+    rolled = [m for m in steps if m["completions"]]
+    assert all(m["sampled_tokens"] == pytest.approx(m["completions"] * m["completion_length"]) for m in rolled)
+    assert_resumes_alike(tmp_path / "run", 2, old=name != "tokens")
+
+
+def assert_resumes_alike(folder: Path, step: int, *, old: bool) -> None:
+    """From the checkpoint of `step` a run comes to the same bits; from one of an earlier version too, which counted no completions."""
+    run = RunFolder.open(folder)
+    whole, before = weights(folder / "model"), timeless(folder)
+    for place, path in run.checkpoints():
+        if place > step:
+            shutil.rmtree(path)
+    shutil.rmtree(folder / "model")
+    if old:
+        file = run.checkpoint_dir(step) / "position.json"
+        kept = {k: v for k, v in json.loads(file.read_text()).items() if k in ("step", "prompts", "seconds", "stage", "stage_step")}
+        file.write_text(json.dumps(kept))
+        renamed = (folder / "metrics.jsonl").read_text().replace('"sampled_tokens"', '"rollout_tokens"')
+        (folder / "metrics.jsonl").write_text(renamed)
+    loop.train(run.config(), resume=True)
+    assert all(torch.equal(whole[name], own) for name, own in weights(folder / "model").items())
+    assert timeless(folder)[step:] == before[step:]
+
+
+def timeless(folder: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in row["metrics"].items() if not k.startswith("seconds")} for row in lines(folder / "metrics.jsonl")]
 
 
 def test_interrupt_ends_the_step_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyme.checks import check_config
 from dyme.config import Config, MethodConfig, RunConfig, TrainConfig
+from dyme.errors import ConfigError
 from dyme.methods import METHODS, Stage
 from dyme.training.schedule import Position, budget, learning_rate, next_samples, stage_index
 from dyme.types import Sample
@@ -59,6 +61,7 @@ def test_budget() -> None:
     assert budget(config(num_train_epochs=2.5), 101) == math.ceil(252.5)
     assert budget(config(max_seconds=60, num_train_epochs=9), 100) == 0
     assert budget(config(max_seconds=60, max_prompts=70), 100) == 70
+    assert budget(config(max_completions=60), 100) == budget(config(max_tokens=60), 100) == 0
 
 
 def test_progress_is_whichever_limit_is_nearer() -> None:
@@ -70,9 +73,25 @@ def test_progress_is_whichever_limit_is_nearer() -> None:
     assert Position(prompts=50, seconds=500).progress(timed, 40) == 1.0
 
 
+def test_progress_in_completions_and_in_tokens() -> None:
+    at = Position(prompts=30, completions=160, unsampled=10, sampled_tokens=900, trained_tokens=300, seconds=80)
+    assert at.progress(config(max_completions=480), 0) == 0.5, "a prompt that SFT trained on counts as K = 8"
+    assert at.progress(config(max_tokens=2000), 0) == 0.6
+    assert at.progress(config(max_tokens=2000, max_seconds=100), 0) == 0.8
+    assert at.progress(config(max_tokens=1000), 0) == 1.0
+
+
+def test_one_budget_is_enough() -> None:
+    check_config(config(max_tokens=5, max_seconds=9.0))
+    with pytest.raises(ConfigError, match=r"there are train.max_prompts = 7 and train.max_tokens = 5; set all but one of them to 0"):
+        check_config(config(max_prompts=7, max_tokens=5))
+
+
 def test_positions() -> None:
-    start = Position().advance(8, 1.5).enter(1).advance(8, 1.5)
-    assert start == Position(step=2, prompts=16, seconds=3.0, stage=1, stage_step=1)
+    start = Position().advance(8, 1.5, (64, 700), 40).enter(1).advance(8, 1.5, None, 9)
+    assert start == Position(
+        step=2, prompts=16, seconds=3.0, stage=1, stage_step=1, completions=64, sampled_tokens=700, trained_tokens=49, unsampled=8
+    )
 
 
 def stage(share: float, own_rate: float | None = None) -> Stage[Any]:

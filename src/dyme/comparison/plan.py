@@ -86,11 +86,14 @@ def parse_method(text: str) -> tuple[str, list[str]]:
 
 
 def parse_budget(text: str) -> dict[str, Any]:
-    """Return the settings of [train] for "120s" or "2000prompts"; raises ConfigError for anything else."""
-    found = re.fullmatch(r"(\d+)prompts|(\d+(?:\.\d+)?)s", text.strip(), re.ASCII)
-    if found and float(found[1] or found[2]) > 0:
-        return {"max_prompts": int(found[1] or 0), "max_seconds": float(found[2] or 0)}
-    raise ConfigError(f"budget {text!r} is not understood; write 120s or 2000prompts")
+    """Return the settings of [train] for "120s", "2000prompts", "16000completions" or "500000tokens"; raises ConfigError for anything
+    else.
+    """
+    found = re.fullmatch(r"(\d+)(prompts|completions|tokens)|(\d+(?:\.\d+)?)s", text.strip(), re.ASCII)
+    if found and float(found[1] or found[3]) > 0:
+        counts = {f"max_{name}": int(found[1]) if found[2] == name else 0 for name in ("prompts", "completions", "tokens")}
+        return counts | {"max_seconds": float(found[3] or 0)}
+    raise ConfigError(f"budget {text!r} is not understood; write 120s, 2000prompts, 16000completions or 500000tokens")
 
 
 def traces_of(study: Study, method: str) -> tuple[str, ...]:

@@ -58,7 +58,6 @@ class Display:
         self._cell: Cell | None = None
         self._task: TaskID | None = None
         self._recent: deque[StepRecord] = deque(maxlen=_WINDOW)
-        self._config, self._total = Config(), 0
 
     @classmethod
     def quiet(cls) -> Display:
@@ -70,9 +69,8 @@ class Display:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def training(self, config: Config, total: int) -> Iterator[None]:
-        """Show progress towards `total` prompts (or max_seconds) while open."""
-        self._config, self._total = config, total
+    def training(self, config: Config) -> Iterator[None]:
+        """Show the progress of a run while open."""
         self._recent.clear()
         self._cell = Cell() if self.console.is_jupyter and not self.console.quiet else None
         if not self.console.is_terminal:
@@ -93,10 +91,7 @@ class Display:
     def step(self, record: StepRecord, stage: str) -> None:
         """Show one finished step."""
         self._recent.append(record)
-        share = record.prompts / self._total if self._total else 0.0
-        if limit := self._config.train.max_seconds:
-            share = max(share, record.seconds / limit)
-        share = min(1.0, share)
+        share = record.metrics["progress"]
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=share, description=stage)
         elif self._cell is not None or record.step % self.every == 0 or share >= 1:
@@ -124,10 +119,10 @@ class Display:
         shares = {mode: mean.get(f"share_{mode}", 0.0) for mode in ("memorize", "explore", "mixed", "skip")}
         modes = " ".join(f"{mode} {share:.0%}" for mode, share in shares.items() if share or mode != "mixed")
         seconds = mean.get("seconds_rollout", 0.0) + mean.get("seconds_update", 0.0)
-        tokens = mean.get("rollout_tokens", 0.0) + mean.get("trained_tokens", 0.0)
+        tokens = mean.get("sampled_tokens", 0.0) + mean.get("trained_tokens", 0.0)
         skipped = sum(record.metrics.get("steps_skipped_nonfinite", 0.0) for record in self._recent)
         rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s" + (f" | {skipped:.0f} steps skipped, not finite" if skipped else "")
-        if not mean.get("rollout_tokens"):
+        if not mean.get("sampled_tokens"):
             return f"{modes} | loss {mean.get('loss', 0.0):.3f} | {rate}"
         return (
             f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}{_helper(mean)} | {rate}"

@@ -23,7 +23,6 @@ def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
         "thinking_reward": sum(thinking) / len(thinking) if thinking else math.nan,
         "completion_length": sum(len(c.token_ids) for c, _ in pairs) / n,
         "truncated": sum(not c.finished for c, _ in pairs) / n,
-        "rollout_tokens": float(sum(len(c.token_ids) for c, _ in pairs)),
     }
     failed = sum(v.failed for _, v in pairs)
     return found | ({"verifier_failures": float(failed)} if failed else {}) | own_rewards(groups)

@@ -123,7 +123,7 @@ def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], 
     folders = from_main(lambda: [folder for _, folder in run.checkpoints()])
     for folder in folders:
         try:
-            position = _load(folder, updater, kept)
+            position = _load(folder, updater, kept, run)
             break
         except _Damaged as error:
             damaged.append((folder, str(error)))
@@ -140,11 +140,14 @@ def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], 
     return position
 
 
-def _load(folder: Path, updater: Updater, kept: Kept) -> Position:
+def _load(folder: Path, updater: Updater, kept: Kept, run: RunFolder) -> Position:
     def read() -> dict[str, Any]:
         with _damage():
             files = {name: folder / f"{name}.json" for name in ("position", *kept)}
-            return {name: json.loads(f.read_text(encoding="utf-8")) for name, f in files.items() if name in _ALWAYS or f.exists()}
+            found = {name: json.loads(f.read_text(encoding="utf-8")) for name, f in files.items() if name in _ALWAYS or f.exists()}
+            if "completions" not in found["position"]:  # an earlier version of dyme
+                found["position"] = asdict(Position(**found["position"]).counted(run.steps()))
+            return found
 
     def load() -> Position:
         with _damage():

@@ -28,7 +28,7 @@ from dyme.system.processes import together
 from dyme.tasks.rules import rules_of
 from dyme.tracking.metrics import completion_figures, figures, mode_shares
 from dyme.training import checkpoint, schedule
-from dyme.training.schedule import Position
+from dyme.training.schedule import Position, Sampled
 from dyme.training.setup import Host
 from dyme.types import Group, Route, Sample, StepRecord
 from dyme.verify.rewards import Rewards, check_first
@@ -52,7 +52,13 @@ class Work:
     helped: list[Future[Group]]
     size: int
     """Number of prompts over all processes."""
+    sampled: Sampled | None
+    """Completions that were sampled, and their tokens; None for a stage that samples nothing."""
     seconds: float
+
+    def after(self, position: Position, seconds: float = 0.0, trained_tokens: float = 0.0) -> Position:
+        """Return the position after the step, which took so long and trained on so many tokens."""
+        return position.advance(self.size, seconds, self.sampled, int(trained_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Sampler:
         context = replace(context, batch=tuple(of_all([group.verdicts for group in groups])))
         routes = together(lambda: self._routes(groups, stage, context))
         helped = self.supervisor.start(groups, routes, position.step)
-        return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, time.perf_counter() - started)
+        sampled = counted(groups) if stage.rolls_out else None
+        return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, sampled, time.perf_counter() - started)
 
     def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
         """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
@@ -141,13 +148,29 @@ class Sampler:
     def ahead(self, position: Position, work: Work, stages: Sequence[Stage[Any]], total: int) -> Work | None:
         """Draw and return the step after `work` while helpers work on `work`; None at the end of a stage, and if a checkpoint comes first.
 
-        Under `max_seconds` a stage can end during the drawing; the step is not used then.
+        Under `max_seconds` or `max_tokens` a stage can end before it is used; the step is not used then.
         """
         settings = self.config.supervision
         if not (settings.remote and settings.overlap) or checkpoint.possible(self.config, position):
             return None
         over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not work.stage
         return None if over else self.draw(position, work.stage, work.prompts)
+
+    def summary(
+        self, position: Position, work: Work, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float]
+    ) -> StepRecord:  # fmt: skip
+        """Return the figures of a step that ended at `position`, over all processes."""
+        groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
+        completions, tokens = work.sampled or (0, 0)
+        counts = {
+            "progress": position.progress(self.config, schedule.budget(self.config, len(self.samples))), "completions": completions,
+            "sampled_tokens": tokens, "total_completions": position.completions, "total_sampled_tokens": position.sampled_tokens,
+            "total_trained_tokens": position.trained_tokens,
+        } | {f"share_{mode}": share for mode, share in mode_shares(routes).items()}  # fmt: skip
+        return StepRecord(
+            step=position.step, prompts=position.prompts, epoch=position.prompts / len(self.samples), seconds=position.seconds,
+            metrics={**metrics, **{k: float(v) for k, v in counts.items()}, **completion_figures(groups), **figures(groups)},
+        )  # fmt: skip
 
 
 def roll_out(
@@ -161,6 +184,13 @@ def roll_out(
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 
+def counted(groups: Sequence[Group]) -> Sampled:
+    """Return the number of completions of a step, and of their tokens, over all processes."""
+    own = [len(completion.token_ids) for group in groups for completion in group.completions]
+    shares = gather_object([(len(own), sum(own))])
+    return sum(n for n, _ in shares), sum(tokens for _, tokens in shares)
+
+
 def of_all(own: Sequence[Item]) -> list[Item]:
     """Return all processes' items for a step's prompts, in the order of the prompts; each process had every n-th prompt."""
     shares = gather_object([list(own)])
@@ -170,13 +200,3 @@ def of_all(own: Sequence[Item]) -> list[Item]:
 def recorded(routes: Sequence[Route]) -> list[Route]:
     """Return the routes in a form that can be recorded and sent to other processes: without the branches' shapes, which are functions."""
     return [replace(route, branches=tuple(replace(b, shape=None) for b in route.branches)) for route in routes]
-
-
-def summarize(position: Position, everyone: Sequence[tuple[Group, Route]], metrics: Mapping[str, float], size: int) -> StepRecord:
-    """Return the figures of the step that ended at `position`, over all processes; `size` is the number of training samples."""
-    groups, routes = [g for g, _ in everyone], [r for _, r in everyone]
-    shares = {f"share_{mode}": share for mode, share in mode_shares(routes).items()}
-    return StepRecord(
-        step=position.step, prompts=position.prompts, epoch=position.prompts / size, seconds=position.seconds,
-        metrics={**metrics, **shares, **completion_figures(groups), **figures(groups)},
-    )  # fmt: skip

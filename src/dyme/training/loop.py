@@ -37,7 +37,7 @@ from dyme.tracking.recorder import Recorder
 from dyme.tracking.services import reports_of
 from dyme.tracking.trackers import Reports, Tracker
 from dyme.training import checkpoint, schedule, validate
-from dyme.training.draw import Sampler, Work, of_all, recorded, summarize
+from dyme.training.draw import Sampler, Work, of_all, recorded
 from dyme.training.preflight import check_step, long_targets, preflight
 from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
@@ -107,7 +107,7 @@ def _train(
     host.begin(run, policy, position)
     ahead: Work | None = None
     stopped = False
-    with interrupt, display.training(config, total), supervisor, encoder, own:
+    with interrupt, display.training(config), supervisor, encoder, own:
         validation.after_step(position, total)
         checkpoint.name_best(run, validation.best_kept)
         while position.progress(config, total) < 1 and not (stopped or validation.exhausted or host.over):
@@ -115,7 +115,7 @@ def _train(
             host.before_step(position)
             stage, position = enter_stage(stages, position, config, total, updater)
             work = ahead if ahead and ahead.stage is stage else sampler.draw(position, stage)
-            ahead = sampler.ahead(position.advance(work.size, 0.0), work, stages, total)
+            ahead = sampler.ahead(work.after(position), work, stages, total)
             groups = supervisor.finish(work.helped)
             routes = sampler.settled(work, groups)
             rate = schedule.learning_rate(config, position, total, stages)
@@ -126,8 +126,8 @@ def _train(
             supervisor.learn([group for group, _ in everyone])
             together(partial(mind.learn, everyone, work.context))
             clocks = gather_object([(time.perf_counter() - started, interrupt.requested)])  # all processes continue or stop together
-            position, stopped = position.advance(work.size, max(s for s, _ in clocks)), any(r for _, r in clocks)
-            record = summarize(position, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate}, len(samples))
+            position, stopped = work.after(position, max(s for s, _ in clocks), metrics["trained_tokens"]), any(r for _, r in clocks)
+            record = sampler.summary(position, work, everyone, metrics | seconds | supervisor.calls() | {"learning_rate": rate})
             from_main(partial(recorder.step, record, everyone, stage.name))
             own.tell([group for group, _ in everyone], notes)
             validation.after_step(position, total, stopped=stopped)

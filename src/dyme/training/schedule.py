@@ -11,41 +11,76 @@ from typing import Any
 
 from dyme.config import Config
 from dyme.methods import Stage
-from dyme.types import Sample
+from dyme.types import Sample, StepRecord
+
+Sampled = tuple[int, int]
+"""Completions of a step and their tokens, over all processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The work done so far: steps, prompts, seconds of training; and the start of the current stage."""
+    """The work done so far: steps, prompts, seconds of training, completions and tokens; and the start of the current stage."""
 
     step: int = 0
     prompts: int = 0
     seconds: float = 0.0
     stage: int = -1
     stage_step: int = 0
+    completions: int = 0
+    """Completions sampled, in all draws, over all processes."""
+    sampled_tokens: int = 0
+    """Tokens of these completions."""
+    trained_tokens: int = 0
+    """Tokens that updates have read, as metrics.jsonl counts them."""
+    unsampled: int = 0
+    """Prompts of stages that sample nothing."""
 
     def progress(self, config: Config, total: int) -> float:
-        """Return the share of the budget used, in [0, 1]: of `total` prompts or of max_seconds, whichever is larger."""
-        by_prompts = self.prompts / total if total else 0.0
-        by_time = self.seconds / config.train.max_seconds if config.train.max_seconds else 0.0
-        return min(1.0, max(by_prompts, by_time))
+        """Return the share of the budget used, in [0, 1]: of `total` prompts, of completions or tokens, or of max_seconds, whichever is
+        largest. For completions, a prompt of a stage that samples nothing counts as K.
+        """
+        train = config.train
+        parts = [
+            (self.prompts, total),
+            (self.completions + config.rollout.num_generations * self.unsampled, train.max_completions),
+            (self.sampled_tokens + self.trained_tokens, train.max_tokens),
+            (self.seconds, train.max_seconds),
+        ]
+        return min(1.0, max(used / most for used, most in parts if most))
 
     def enter(self, stage: int) -> Position:
         """Return the position at the start of a stage."""
         return replace(self, stage=stage, stage_step=0)
 
-    def advance(self, prompts: int, seconds: float) -> Position:
-        """Return the position after a step."""
+    def advance(self, prompts: int, seconds: float, sampled: Sampled | None = None, trained_tokens: int = 0) -> Position:
+        """Return the position after a step, which `sampled` so much; None: its stage samples nothing."""
+        completions, tokens = sampled or (0, 0)
         return replace(
-            self, step=self.step + 1, stage_step=self.stage_step + 1, prompts=self.prompts + prompts, seconds=self.seconds + seconds
+            self, step=self.step + 1, stage_step=self.stage_step + 1, prompts=self.prompts + prompts, seconds=self.seconds + seconds,
+            completions=self.completions + completions, sampled_tokens=self.sampled_tokens + tokens,
+            trained_tokens=self.trained_tokens + trained_tokens, unsampled=self.unsampled + (0 if sampled else prompts),
+        )  # fmt: skip
+
+    def counted(self, steps: Sequence[StepRecord]) -> Position:
+        """Return the position with the counts of the steps that led to it, for a checkpoint of a version that did not keep them."""
+        own = [record for record in steps if record.step <= self.step]
+        drawn = [record.metrics for record in own if record.metrics.get("completion_length")]
+        prompts = [later.prompts - earlier for later, earlier in zip(own, [0, *(record.prompts for record in own)], strict=False)]
+        return replace(
+            self,
+            completions=sum(round(m["rollout_tokens"] / m["completion_length"]) for m in drawn),
+            sampled_tokens=sum(int(m["rollout_tokens"]) for m in drawn),
+            trained_tokens=sum(int(record.metrics["trained_tokens"]) for record in own),
+            unsampled=sum(n for n, record in zip(prompts, own, strict=True) if "completion_length" not in record.metrics),
         )
 
 
 def budget(config: Config, size: int) -> int:
-    """Return the prompts to train on: max_prompts, or num_train_epochs over `size` samples; 0 if only max_seconds limits the run."""
-    if config.train.max_prompts:
-        return config.train.max_prompts
-    return 0 if config.train.max_seconds else math.ceil(config.train.num_train_epochs * size)
+    """Return the prompts to train on: max_prompts, or num_train_epochs over `size` samples; 0 if another budget limits the run alone."""
+    train = config.train
+    if train.max_prompts:
+        return train.max_prompts
+    return 0 if train.max_completions or train.max_tokens or train.max_seconds else math.ceil(train.num_train_epochs * size)
 
 
 def next_samples(samples: Sequence[Sample], position: Position, config: Config) -> Iterator[Sample]:

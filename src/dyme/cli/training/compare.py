@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "changes a setting for that method alone (default: %(default)s)",
     )
     parser.add_argument("--seeds", default="0,1,2", help="seeds, one training of each method for each (default: %(default)s)")
-    parser.add_argument("--budget", default="", help="budget of each training, e.g. 120s or 2000prompts (default: the recipe's)")
+    parser.add_argument(
+        "--budget",
+        default="",
+        help="budget of each training, e.g. 2000prompts, 16000completions, 500000tokens or 120s (default: the recipe's)",
+    )
     parser.add_argument("--traces", default="", help="qualities of the charts' traces, e.g. low,high (default: the recipe's)")
     parser.add_argument("--learning-rates", default="", help="grid of rates, one chosen on the validation split, e.g. 1e-4,3e-4,1e-3")
     parser.add_argument("--jobs", type=int, default=1, help="number of trainings that run at a time (default: %(default)s)")
