@@ -19,7 +19,7 @@ from dyme.cli.training import cell as cell_command
 from dyme.comparison import cells
 from dyme.comparison.cells import Cell
 from dyme.comparison.plan import Study, parse_budget, traces_of
-from dyme.comparison.statistics import pooled, summarize
+from dyme.comparison.statistics.pooled import pooled, summarize
 from dyme.comparison.study import run_study
 from dyme.errors import ConfigError, DymeError
 from dyme.tracking.run_folder import RunFolder

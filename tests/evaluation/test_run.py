@@ -110,6 +110,7 @@ def test_evaluate_asks_both_ways_and_breaks_down_by_kind(script: Script) -> None
         "read": (2 / 3, 1.0, 3),
         "sum": (0.5, 0.0, 2),
     }
+    assert (found["by_kind"]["read"]["pass_at_4"]["value"], "pass_at_4" in found["by_kind"]["sum"]) == (1, False), "none of it was sampled"
     example = found["examples"][2]
     assert (example["question"], example["gold"], example["correct"], example["direct"]) == ("hard direct", "5", False, "5")
     assert told == [("completions", 0, 20), ("completions", 20, 20)], "2 x 6 greedy completions and 4 x 2 sampled ones"

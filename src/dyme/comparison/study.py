@@ -18,7 +18,7 @@ from typing import Any
 from dyme.comparison.cells import Cell, Note, evaluation, run_cells
 from dyme.comparison.plan import BASE, Study, traces_of
 from dyme.comparison.rates import choose_rates
-from dyme.comparison.statistics import summarize
+from dyme.comparison.statistics.pooled import summarize
 from dyme.system import lock
 from dyme.system.files import write_whole
 from dyme.tracking.run_folder import RunFolder

@@ -139,7 +139,7 @@ def figures(items: Sequence[Item]) -> dict[str, Any]:
         found["direct_truncated"] = _share(direct, [not i.finished for i in direct])
     return {
         "metrics": {name: asdict(figure) for name, figure in found.items()},
-        "by_kind": {kind: _accuracies([i for i in items if i.kind == kind]) for kind in sorted({i.kind for i in items}) if kind},
+        "by_kind": {kind: _of_kind([i for i in items if i.kind == kind]) for kind in sorted({i.kind for i in items}) if kind},
         "by_answer_kind": by_answer_kind(items),
         "examples": _examples(items),
     }
@@ -214,6 +214,12 @@ def _accuracy(items: Sequence[Item]) -> Figure:
 
 def _accuracies(items: Sequence[Item]) -> dict[str, Any]:
     return {f"{s}_accuracy": asdict(_accuracy(own)) for s in STYLES if (own := [i for i in items if i.prompt == s])}
+
+
+def _of_kind(items: Sequence[Item]) -> dict[str, Any]:
+    """Return the accuracies of items of one type of question, and pass@K of those that were sampled."""
+    passed = [(name, f) for name, f in sampled_figures([i for i in items if i.prompt == "think"]).items() if name.startswith("pass_at_")]
+    return _accuracies(items) | {name: asdict(figure) for name, figure in passed[-1:]}
 
 
 def _scores(items: Sequence[Item]) -> dict[str, Any]:

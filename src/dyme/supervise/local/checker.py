@@ -83,6 +83,13 @@ class LocalChecker:
         named = said & words(gold) or counted & set(numbers(gold))
         return "" if named or gold in ("yes", "no") or not words(gold) else "never names the answer"
 
+    def truth(self, sample: Sample, trace: str) -> tuple[int, int]:
+        """Return (true, stated): distinct statements of `trace` about the facts, its comparisons and its arithmetic."""
+        reading = _reader(sample.question, sample.facts).read(self._thinking(trace))
+        pairs = {(pair.name, pair.value): bool(pair.entries) for pair in reading.pairs}
+        true = sum(pairs.values()) + sum(relation.holds for relation in reading.relations)
+        return true, len(pairs) + len(reading.relations)
+
     def _thinking(self, trace: str) -> str:
         return trace.partition(self.marker)[0] if self.marker else trace
 

@@ -1,0 +1,1 @@
+"""Statistics of paired comparisons over seeds and items."""
