@@ -242,7 +242,8 @@ def _own_key(key: str, method: Method[Any], where: str) -> None:
     """Raise ConfigError for a key that is none of the method's settings."""
     names = {field.name: field for field in dataclasses.fields(method.settings)}
     if key not in names and (others := methods.known_elsewhere(key)):
-        raise ConfigError(f"{where}: {method.name} has no setting {key!r}; {' and '.join(others)} {'have' if len(others) > 1 else 'has'}")
+        owners = f"{', '.join(others[:-1])} and {others[-1]} have" if len(others) > 1 else f"{others[0]} has"
+        raise ConfigError(f"{where}: {method.name} has no setting {key!r}; {owners}")
     known(key, {"name": None, **names}, where, "key")
 
 

@@ -141,6 +141,8 @@ class Group:
     """The checker's results, one per completion: None for a completion that cannot earn the reward; empty for an unchecked group."""
     target: str | None = None
     """Thinking that a refiner wrote for this prompt's target; None: the sample's own rationale."""
+    trust: float | None = None
+    """The local checker's score of the target's thinking, in [0, 1], if a branch is `trusted`; 1 where nothing is known; None: no score."""
     trouble: str = ""
     """Reason why a helper failed for this group, or was replaced by the local helper; empty if none failed."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -179,6 +181,8 @@ class Branch:
     weight: float = 1.0
     shape: Shape | None = None
     """Factor of each token by its probability; None: all tokens count the same."""
+    trusted: bool = False
+    """Multiply the weight of a target by `Group.trust`, the local checker's score of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from dyme.methods.routes import settle
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.supervise.build import TRIAL, build_supervisor
+from dyme.supervise.local.checker import LocalChecker
 from dyme.supervise.roles import Template
 from dyme.supervise.supervisor import Supervisor
 from dyme.tasks.rules import rules_of
@@ -94,6 +95,30 @@ def test_only_what_was_routed_is_asked_about() -> None:
     assert second.target == "Observation: fig 82, oat 13." and second.verdicts == memorized[0].verdicts
     assert third == skipped[0]
     assert figures([first, second, third]) == {"checked_groups": 1, "refined_targets": 1, "helper_failures": 0, "helper_score": 0.5}
+
+
+@pytest.mark.parametrize("refiner", ["off", "local"])
+def test_a_target_is_scored_if_the_method_asks_for_it(refiner: str) -> None:
+    """By the trace that is imitated: the row's own, or the refiner's; without helpers too."""
+    of = build({"method": {"trust": True}, "supervision": {"refiner": refiner}})
+    memorized, explored = grouped(WRONG, of=of), grouped(RIGHT, WRONG, of=of)
+    plain = build({"supervision": {"refiner": refiner}})
+    with build_supervisor(of, Path(), print) as supervisor:
+        false, other = sharpened(supervisor, memorized, explored)
+        asked_for_none = sharpened(supervisor, grouped(WRONG, of=plain))[0]
+        scores = [a.score for a in supervisor.local[0].check(SAMPLE, [SAMPLE.rationale or "", false.target or ""])]
+    assert other.trust is None and asked_for_none.trust is None
+    assert false.trust == scores[refiner == "local"] and scores[0] < 0.3 and (false.trust > 0.8) == (refiner == "local")
+    found = figures([false, other, replace(false, trust=1.0)])
+    assert (found["trusted_targets"], found["target_trust"]) == (2, (false.trust + 1) / 2)
+
+
+def test_a_target_is_trusted_where_nothing_is_known() -> None:
+    checker, false = LocalChecker(marker="Answer:"), "fig 28, oat 13, 28 - 13 = 15."
+    assert checker.trust(SAMPLE, false) < 0.3 < 0.9 < checker.trust(SAMPLE, "fig 82, oat 13, 82 - 13 = 69.")
+    text = Fact("title", "how much of each fruit was sold at the market in spring")
+    for facts in ((), (text,)):
+        assert checker.trust(replace(SAMPLE, facts=facts), false) == 1.0
 
 
 def test_without_anything_to_compare_nothing_is_asked() -> None:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from dyme.config import Config
 from dyme.errors import ConfigError, RunError
-from dyme.methods import METHODS
+from dyme.methods import COMPARED, METHODS
 from dyme.model.loading import resolve
 from dyme.model.policy import Policy
 from dyme.rollout import hf
@@ -58,7 +58,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # Whole runs
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", COMPARED)
 def test_a_run_leaves_a_complete_folder(method: str, tmp_path: Path) -> None:
     config = small(tmp_path / "run", f"method.name={method}", "objective.beta=0.01")
     final = loop.train(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -34,50 +33,21 @@ def example(name: str) -> Method[Any]:
     return found
 
 
-def test_chord_is_as_short_as_it_is_said_to_be() -> None:
-    assert len((EXAMPLES / "chord.py").read_text(encoding="utf-8").splitlines()) <= 60
+def test_the_example_is_as_short_as_it_is_said_to_be() -> None:
+    assert len((EXAMPLES / "focal.py").read_text(encoding="utf-8").splitlines()) <= 45
 
 
-def test_chords_schedule() -> None:
-    """By hand: up to the peak, half-way down a cosine, at the valley."""
-    chord = example("chord")
-    known = {"peak": 0.9, "valley": 0.1, "warmup": 0.2, "decay": 0.4}
-    config = Config(method=MethodConfig(name="chord", settings=known), rollout=RolloutConfig(num_generations=2))
-    of = groups_of_two()
-    for progress, expected in (
-        (0.0, 0.0),
-        (0.1, 0.45),
-        (0.2, 0.9),
-        (0.4, 0.5),
-        (0.5, 0.1 + 0.8 * (1 + math.cos(0.75 * math.pi)) / 2),
-        (0.6, 0.1),
-        (1.0, 0.1),
-    ):
-        route = asking.ask(chord, chord.plan(config)[0], of, chord.context(config, progress=progress))
-        assert [b.weight for b in route.branches] == pytest.approx([1 - expected, 1 - expected, expected])
-
-
-def groups_of_two() -> Any:
-    from dyme.types import Completion, Group, Sample, Verdict
-
-    verdict = Verdict(parsed=True, correct=False, answer="", thinking="")
-    return Group(
-        sample=Sample(id="a", question="?", answer="1"), completions=(Completion(text="", token_ids=(1,)),) * 2, verdicts=(verdict,) * 2
-    )
-
-
-@pytest.mark.parametrize("phi", [True, False])
-def test_chords_gradients_are_those_of_plain_code(phi: bool, policies: Callable[[str], Policy]) -> None:
-    """(1 - mu) GRPO + mu SFT on rows, whatever the completions were: a mixed group, one all wrong, one without variance."""
-    policy, chord, rewards = policies("idefics3").train(), example("chord"), [[1.5, 0.0], [0.0, 0.3], [0.5, 0.5]]
-    config = Config(method=MethodConfig(name="chord", settings={"phi": phi}), rollout=RolloutConfig(temperature=0.8))
+@pytest.mark.parametrize("factor", [True, False])
+def test_the_gradients_are_those_of_plain_code(factor: bool, policies: Callable[[str], Policy]) -> None:
+    """GRPO + weight x focal loss on rows, whatever the completions were: a mixed group, one all wrong, one without variance."""
+    policy, method, rewards = policies("idefics3").train(), example("focal"), [[1.5, 0.0], [0.0, 0.3], [0.5, 0.5]]
+    config = Config(method=MethodConfig(name="focal", settings={"focal": factor}), rollout=RolloutConfig(temperature=0.8))
     asked, answered = prompts(policy, 3), groups(policy, rewards)
-    stage, context = chord.plan(config)[0], chord.context(config, progress=0.25)
-    routes = [asking.settle_route(chord, stage, asking.ask(chord, stage, g, context), g, context, 0.0, 0.0) for g in answered]
+    stage, context = method.plan(config)[0], method.context(config, progress=0.25)
+    routes = [asking.settle_route(method, stage, asking.ask(method, stage, g, context), g, context, 0.0, 0.0) for g in answered]
     assert [r.mode for r in routes] == ["mixed"] * 3
     ours = gradients_of(policy, config, asked, answered, routes)
 
-    mu = 0.02 + 0.48 * (1 + math.cos(math.pi * 0.25 * 1.5)) / 2
     explored, imitated = [], []
     for prompt, group, row in zip(asked, answered, rewards, strict=True):
         r = torch.tensor(row)
@@ -86,15 +56,14 @@ def test_chords_gradients_are_those_of_plain_code(phi: bool, policies: Callable[
             logprob = row_logprobs(policy.model, prompt, completion.token_ids, 0.8)
             explored.append(-(torch.exp(logprob - logprob.detach()) * a).mean())
         target = row_logprobs(policy.model, prompt, policy.target(target_text(group.sample, "Answer:")))
-        p = target.detach().exp()
-        imitated.append(-(target * p * (1 - p) if phi else target).mean())
-    value = (1 - mu) * torch.stack(explored).mean() + mu * torch.stack(imitated).mean()
+        imitated.append(-(target * (1 - target.detach().exp()) ** 2 if factor else target).mean())
+    value = torch.stack(explored).mean() + 0.4 * torch.stack(imitated).mean()
     value.backward()  # type: ignore[no-untyped-call]
     assert ours.metrics["loss"] == pytest.approx(value.item(), abs=1e-6)
     assert gap(ours.gradients, grads(policy)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["chord", "patient"])
+@pytest.mark.parametrize("name", ["focal", "patient"])
 def test_a_run_from_python_goes_on_bit_by_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after the second step of three, with what the method remembers."""
     method, own = example(name), hf.sample
@@ -125,46 +94,46 @@ def test_a_run_from_python_goes_on_bit_by_bit(name: str, tmp_path: Path, monkeyp
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: the example beside a recipe that names it, with a setting of its own."""
     folder = tmp_path_factory.mktemp("user")
-    shutil.copy(EXAMPLES / "chord.py", folder)
+    shutil.copy(EXAMPLES / "focal.py", folder)
     small_run = SMALL | {
         "train": {"prompts_per_step": 4, "max_prompts": 4},
         "task": {"train_size": 8, "test_size": 1, "validation_size": 1},
     }
-    recipe(folder / "recipe.toml", small_run | {"method": {"name": "chord.py:METHOD", "peak": 0.8}})
+    recipe(folder / "recipe.toml", small_run | {"method": {"name": "focal.py:METHOD", "start": 0.8}})
     return folder
 
 
 def test_by_the_command_line_from_another_directory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", str(folder / "recipe.toml"), "--run.output=run", "--method.valley", "0.1"]) == 0
+    assert main(["train", str(folder / "recipe.toml"), "--run.output=run", "--method.end", "0.2"]) == 0
     run = RunFolder.open("run")
-    assert run.config().method.settings == {"peak": 0.8, "valley": 0.1, "warmup": 0.0, "decay": 2 / 3, "phi": True}
-    assert {row["mode"] for row in run.rollouts()} == {"mixed"} and {row["reason"] for row in run.rollouts()} == {"mu 0.80"}
-    assert "<title>chord on charts" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    (folder / "chord.py").rename(folder / "gone.py")
-    monkeypatch.setattr("sys.modules", {k: v for k, v in __import__("sys").modules.items() if not k.startswith("_dyme_plugin_chord")})
+    assert run.config().method.settings == {"start": 0.8, "end": 0.2, "focal": True}
+    assert {row["mode"] for row in run.rollouts()} == {"mixed"} and {row["reason"] for row in run.rollouts()} == {"imitated at 0.80"}
+    assert "<title>focal on charts" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    (folder / "focal.py").rename(folder / "gone.py")
+    monkeypatch.setattr("sys.modules", {k: v for k, v in __import__("sys").modules.items() if not k.startswith("_dyme_plugin_focal")})
     try:
         assert main(["eval", "run", "--samples=1", "--k=0"]) == 0, "a model is evaluated without its method"
         assert main(["train", "--resume", "run"]) == 2, "and not trained on"
     finally:
-        (folder / "gone.py").rename(folder / "chord.py")
+        (folder / "gone.py").rename(folder / "focal.py")
 
 
 def test_by_a_comparison_with_settings_of_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    written = "chord.py:METHOD+method.phi=false"
+    written = "focal.py:METHOD+method.focal=false"
     out = tmp_path / "out"
     assert main(["compare", "recipe.toml", "--methods", written, "--seeds=0", "--out", str(out)]) == 0
     result = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in result["rows"]] == [written]
     method = RunFolder.open(out / result["rows"][0]["run"]).config().method
-    assert (method.settings["phi"], method.settings["peak"]) == (False, 0.8), "the recipe's settings of the same method hold too"
-    assert "chord.py:METHOD" in (out / "comparison.md").read_text(encoding="utf-8")
+    assert (method.settings["focal"], method.settings["start"]) == (False, 0.8), "the recipe's settings of the same method hold too"
+    assert "focal.py:METHOD" in (out / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_a_fault_shows_before_a_comparison_trains(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.py").write_text(
-        (folder / "chord.py").read_text(encoding="utf-8").replace("range(len(group.completions))", "range(9)"), encoding="utf-8"
+        (folder / "focal.py").read_text(encoding="utf-8").replace("range(len(group.completions))", "range(9)"), encoding="utf-8"
     )
     words = ["compare", str(folder / "recipe.toml"), "--methods", f"{tmp_path / 'bad.py'}:METHOD", "--out", str(tmp_path / "out")]
     assert main(words) == 2

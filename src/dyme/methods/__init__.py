@@ -13,13 +13,20 @@ from dyme import plugins
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.methods import dyme, grpo, sft, two_stage
+from dyme.methods.controls import constant_mix, inverse, yoked_random
 from dyme.methods.method import Context, Method, NoSettings, RoutingFunction, Stage
 from dyme.methods.proof import prove
+from dyme.methods.rivals import chord, s_grpo
 from dyme.settings import nearest
 
-__all__ = ["METHODS", "Context", "Method", "NoSettings", "RoutingFunction", "Stage", "find", "known_elsewhere", "method_of"]
+__all__ = ["COMPARED", "METHODS", "Context", "Method", "NoSettings", "RoutingFunction", "Stage", "find", "known_elsewhere", "method_of"]
 
-METHODS: dict[str, Method[Any]] = {one.name: one for one in (sft.METHOD, grpo.METHOD, two_stage.METHOD, dyme.METHOD)}
+_BASICS = (sft.METHOD, grpo.METHOD, two_stage.METHOD, dyme.METHOD)
+_RIVALS = (s_grpo.METHOD, chord.METHOD)
+_CONTROLS = (yoked_random.METHOD, constant_mix.METHOD, inverse.METHOD)
+METHODS: dict[str, Method[Any]] = {one.name: one for one in (*_BASICS, *_RIVALS, *_CONTROLS)}
+COMPARED = tuple(one.name for one in _BASICS)
+"""Methods that `dyme compare` compares unless it gets others."""
 
 
 def find(name: str, option: str = "method.name") -> Method[Any]:

@@ -108,6 +108,8 @@ def _branch_fault(branch: Branch, stage: Stage[Any], group: Group) -> str:
         return "without a completion, which is the target, and the stage declares imitates = False"
     if branch.completion is not None and (type(branch.completion) is not int or not 0 <= branch.completion < count):
         return f"for completion {quoted(branch.completion)}, and the group has {count}, counted from 0"
+    if not isinstance(branch.trusted, bool) or (branch.trusted and branch.completion is not None):
+        return f"with trusted = {quoted(branch.trusted)}; True is for targets, which a checker grades, False for all others"
     if branch.shape is not None and not (isinstance(branch.shape, Shape) and callable(branch.shape.of)):
         return f"with the shape {quoted(branch.shape)}, and a Shape of a function is needed"
     numbers = {"weight": branch.weight} | ({} if branch.advantage is None else {"advantage": branch.advantage})

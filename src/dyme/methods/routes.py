@@ -15,9 +15,11 @@ Score = Callable[[Sequence[float], Sequence[Branch]], Sequence[float]]
 """From the rewards of a route's policy branches, in their order, to an advantage for each of them."""
 
 
-def memorize(group: Group, context: Context[Any], reason: str = "every prompt is memorized", weight: float = 1.0) -> Route:
-    """Return the route that imitates the target y* (paper, Eq. 1)."""
-    return Route(mode="memorize", branches=(Branch(term="imitate", weight=weight),), reason=reason)
+def memorize(
+    group: Group, context: Context[Any], reason: str = "every prompt is memorized", weight: float = 1.0, trusted: bool = False
+) -> Route:
+    """Return the route that imitates the target y* (paper, Eq. 1), if `trusted` as far as the local checker supports it."""
+    return Route(mode="memorize", branches=(Branch(term="imitate", weight=weight, trusted=trusted),), reason=reason)
 
 
 def explore(group: Group, context: Context[Any]) -> Route:
@@ -32,10 +34,11 @@ def settle(
 ) -> Route:
     """Return `route` with the advantages that its method left open, from its policy branches' rewards (paper, Eq. 2) or by `score`.
 
-    The target y* counts with `target_reward` where it is a policy branch. A group without variance has no gradient and is skipped; with a
-    KL term (beta > 0) it has one, so it stays. `batch_std` is the standard deviation of all rewards of the step, over all processes, for
-    scale_rewards = "batch".
+    The weight of a trusted target is multiplied by the group's trust. The target y* counts with `target_reward` where it is a policy
+    branch. A group without variance has no gradient and is skipped; with a KL term (beta > 0) it has one, so it stays. `batch_std` is the
+    standard deviation of all rewards of the step, over all processes, for scale_rewards = "batch".
     """
+    route = _trusting(route, group)
     if not any(is_open(branch) for branch in route.branches):
         return route
     pool = [branch for branch in route.branches if branch.term == "policy"]
@@ -48,9 +51,10 @@ def settle(
     return Route(mode="skip", reason=f"{route.reason}, all rewards equal")
 
 
-def trains_on_target(route: Route) -> bool:
-    """Return whether a branch of the route is the target y*."""
-    return any(branch.completion is None for branch in route.branches)
+def _trusting(route: Route, group: Group) -> Route:
+    if group.trust is None:
+        return route
+    return replace(route, branches=tuple(replace(b, weight=b.weight * group.trust) if b.trusted else b for b in route.branches))
 
 
 def is_open(branch: Branch) -> bool:

@@ -21,6 +21,7 @@ from dyme.supervise.local.refiner import LocalRefiner
 from dyme.supervise.local.templates import TemplatePool
 from dyme.supervise.patience import Patience
 from dyme.supervise.roles import Checker, Refiner, Template
+from dyme.targets import thinking_of
 from dyme.types import Assessment, Group, Route
 from dyme.verify.rules import with_thinking
 
@@ -36,7 +37,8 @@ class Supervisor:
 
     def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None, *,
                  note: Callable[[str], None] = lambda line: None, interrupted: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
-        """Without helpers groups stay unchanged (Pure DyME). Threads are used only for helpers behind the endpoint of `client`.
+        """Without helpers groups stay unchanged (Pure DyME), but for the trust in targets that a method asks for. Threads are used only for
+        helpers behind the endpoint of `client`.
 
         `note` gets lines for the user; `interrupted` says whether the run is to stop, which ends any wait for a helper.
         """
@@ -98,6 +100,9 @@ class Supervisor:
             group = self._checked(group, self.checker)
         if self.refiner is not None and any(branch.completion is None for branch in route.branches):
             group = self._refined(group, self.refiner, template)
+        if any(branch.trusted for branch in route.branches):
+            text = thinking_of(group.sample) if group.target is None else group.target
+            group = replace(group, trust=self.local[0].trust(group.sample, text))
         return group
 
     def _checked(self, group: Group, checker: Checker) -> Group:

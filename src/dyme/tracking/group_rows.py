@@ -45,6 +45,7 @@ class GroupRow:
     reason: str
     rationale: str | None
     target: str | None
+    trust: float | None
     trouble: str
     facts: tuple[tuple[str, str], ...]
     completions: tuple[CompletionRow, ...]
@@ -59,7 +60,7 @@ class GroupRow:
         completions = tuple(CompletionRow(**lacking | {k: v for k, v in one.items() if k in known}) for one in row["completions"])
         plain = ("step", "id", "question", "answer", "kind", "mode", "reason", "rationale")
         return cls(
-            **{name: row[name] for name in plain}, target=row.get("target"), trouble=row.get("trouble") or "",
+            **{name: row[name] for name in plain}, target=row.get("target"), trust=row.get("trust"), trouble=row.get("trouble") or "",
             facts=tuple((subject, value) for subject, value in row["facts"]), completions=completions, pictures=pictures,
         )  # fmt: skip
 

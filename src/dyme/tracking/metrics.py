@@ -45,14 +45,16 @@ def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, mean score; {} if none worked."""
+    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, mean scores; {} if none worked."""
     scores = [a.score for g in groups for a in g.assessments if a is not None]
     counts = {
         "checked_groups": float(sum(bool(g.assessments) for g in groups)),
         "refined_targets": float(sum(g.target is not None for g in groups)),
         "helper_failures": float(sum(bool(g.trouble) for g in groups)),
     }
-    return counts | ({"helper_score": sum(scores) / len(scores)} if scores else {}) if any(counts.values()) else {}
+    trust = [g.trust for g in groups if g.trust is not None]
+    trusted = {"trusted_targets": float(len(trust)), "target_trust": sum(trust) / len(trust)} if trust else {}
+    return (counts | ({"helper_score": sum(scores) / len(scores)} if scores else {}) if any(counts.values()) else {}) | trusted
 
 
 def mode_shares(routes: Sequence[Route]) -> dict[str, float]:

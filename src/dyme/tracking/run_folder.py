@@ -347,6 +347,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
         "rationale": sample.rationale,
         "target": group.target,
         "trouble": group.trouble,
+        **({} if group.trust is None else {"trust": group.trust}),
         **({"left_out": group.left_out} if group.left_out else {}),
         "mode": route.mode,
         "reason": route.reason,

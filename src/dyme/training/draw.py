@@ -94,13 +94,15 @@ class Sampler:
         """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
         verdict.
         """
-        first, every = self.accelerator.process_index, self.accelerator.num_processes
-        places = range(first, len(context.batch), every)
-        contexts = [replace(context, place=place) for place in places]
         return [
             asking.ask(self.mind.method, stage, group, known) if group.judged else Route(mode="skip", reason=FAILED)
-            for group, known in zip(groups, contexts, strict=True)
+            for group, known in zip(groups, self._contexts(context), strict=True)
         ]
+
+    def _contexts(self, context: Context[Any]) -> list[Context[Any]]:
+        """Return the step's context for each of this process's groups, with the group's place."""
+        first, every = self.accelerator.process_index, self.accelerator.num_processes
+        return [replace(context, place=place) for place in range(first, len(context.batch), every)]
 
     def settled(self, work: Work, groups: Sequence[Group]) -> list[Route]:
         """Return a step's routes with advantages from its groups' rewards; the divisor may be the deviation over all processes."""
@@ -113,10 +115,11 @@ class Sampler:
         judged = self._grade([targets.as_completion(group, config) for group in pooled])
         rewards = dict(zip(map(id, pooled), [group.verdicts[0].reward for group in judged], strict=True))
 
-        def settle(route: Route, group: Group) -> Route:
-            return asking.settle_route(self.mind.method, work.stage, route, group, work.context, spread, rewards.get(id(group), 0.0))
+        def settle(route: Route, group: Group, context: Context[Any]) -> Route:
+            return asking.settle_route(self.mind.method, work.stage, route, group, context, spread, rewards.get(id(group), 0.0))
 
-        return together(lambda: [settle(route, group) for route, group in zip(work.routes, groups, strict=True)])
+        work_of = zip(work.routes, groups, self._contexts(work.context), strict=True)
+        return together(lambda: [settle(*one) for one in work_of])
 
     def _grade(self, groups: Sequence[Group]) -> list[Group]:
         """Return groups with the verdicts of the recipe's verifier and the user's rewards.

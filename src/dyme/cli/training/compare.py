@@ -15,7 +15,7 @@ from dyme.cli.common import INTERRUPTED, listed
 from dyme.comparison.plan import BASE, Study, parse_budget
 from dyme.comparison.study import run_study
 from dyme.data.layouts import Split
-from dyme.methods import METHODS
+from dyme.methods import COMPARED
 from dyme.recipe import load_recipe, read_recipe, tables_of
 from dyme.report.comparison import write_comparison, write_table
 from dyme.tasks import held_out
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a TOML recipe, or the name of one that ships (`dyme recipes`), e.g. charts-dyme")
     parser.add_argument(
         "--methods",
-        default=",".join([BASE, *METHODS]),
+        default=",".join([BASE, *COMPARED]),
         help="methods to compare, by name or your own (mine.py:METHOD); base is the untrained model; NAME+reward.thinking_weight=0 "
         "changes a setting for that method alone (default: %(default)s)",
     )

@@ -63,6 +63,12 @@ class LocalChecker:
         reader = _reader(sample.question, sample.facts)
         return [_assess(sample, found, reader, self._thinking(trace)) for trace in traces]
 
+    def trust(self, sample: Sample, trace: str) -> float:
+        """Return how far a target may be trusted, in [0, 1]: its score, or 1 for a sample without facts to compare a trace with."""
+        reader = _reader(sample.question, sample.facts)
+        comparable = any(entry.paired and not _is_text(entry) for entry in reader.entries)
+        return self.check(sample, [trace])[0].score if comparable else 1.0
+
     def objection(self, sample: Sample, trace: str) -> str:
         """Return the reason why `trace` must not be imitated; "" if there is none.
 
