@@ -56,6 +56,9 @@ COMMANDS = {
     "facts": Command("data.facts", "extract the facts of a task's images, once, before training; resumes where it stopped", settings=True),
     "judge": Command("data.judge", "measure how far a checker can be trusted: it grades true and corrupted traces", settings=True),
     "compare": Command("training.compare", "train several methods from one base under one budget: one table, one page", settings=True),
+    "study": Command(
+        "training.study", "tune and train the arms that a study file plans, write its report; a stopped study continues", settings=True
+    ),
     "report": Command("looking.report", "write the HTML page of a run folder"),
     "export": Command("sharing.export", "write a plain checkpoint: merge a LoRA adapter into its base, or convert the precision"),
     "push": Command("sharing.push", "upload a run's model with its card to the Hugging Face hub"),

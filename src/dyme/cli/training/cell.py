@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from dyme.api import evaluate_model, reports_of, samples_of, train_model
 from dyme.cli.common import INTERRUPTED
-from dyme.comparison.cells import end_with_parent, read_cell
+from dyme.comparison.cell_files import Job, read_job
+from dyme.comparison.cells import read_cell
+from dyme.comparison.queue import end_with_parent
 from dyme.config import Config
+from dyme.errors import RunError
+from dyme.evaluation.items import ItemFolder, fingerprint
 from dyme.system import lock
 from dyme.tracking.display import Display, new_display
 from dyme.tracking.run_folder import RunFolder
@@ -19,13 +25,15 @@ from dyme.tracking.trackers import Reports
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("split")
+    parser.add_argument("split", nargs="?")
     parser.add_argument("--base", action="store_true")
     parser.add_argument("--tied", action="store_true", help="end with the process that started it")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run one training of a comparison: train unless it is the base, then evaluate on a split."""
+    if args.split is None:
+        return run_job(read_job(args.recipe), tied=args.tied)
     config = read_cell(args.recipe)
     path = Path(config.run.output)
     if args.tied:
@@ -49,4 +57,40 @@ def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display
     result = evaluate_model(config, model, samples, display)
     run.log_evaluation(step, args.split, result)
     reports.log_evaluation(step, args.split, result)
+    return 0
+
+
+def run_job(job: Job, *, tied: bool) -> int:
+    """Run a cell of a study: train unless it is the base, evaluate, write the cell file; return the exit status."""
+    if tied:
+        end_with_parent()
+    with lock.hold(job.run, wait=True), reports_of(job.config) as reports:  # waits for one of a killed study, which ends after its step
+        if job.file.exists():
+            job.clean()
+            return 0
+        return _job(job, new_display(), reports)
+
+
+def _job(job: Job, display: Display, reports: Reports) -> int:
+    """Train, resuming the run that the folder may hold, evaluate, and write the cell file."""
+    started, config = time.time(), job.config
+    begun = job.begun()
+    samples = samples_of(config, job.data["split"], display)
+    if job.data["stage"] == "base":
+        run, model = (RunFolder.open(job.run) if begun else RunFolder.create(job.run, config, {})), config.model.path
+    else:
+        finished = job.run / "model"
+        if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
+            return INTERRUPTED
+        run, model = RunFolder.open(job.run), str(finished)
+    settings = fingerprint(config, model, samples, job.data["split"], job.plan)
+    try:
+        folder = ItemFolder.open(job.run / "items", settings)
+    except RunError:  # of another model or version: it is begun again
+        shutil.rmtree(job.run / "items")
+        folder = ItemFolder.open(job.run / "items", settings)
+    figures = evaluate_model(config, model, samples, display, plan=job.plan, folder=folder)
+    run.log_evaluation(run.model_step(), job.data["split"], figures)
+    reports.log_evaluation(run.model_step(), job.data["split"], figures)
+    job.write(figures, list(folder.items().values()), {"wall_seconds": round(time.time() - started, 1)})
     return 0

@@ -1,0 +1,126 @@
+"""dyme study: tune and train what a study file says, cell by cell, and rewrite its report from the cells."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from dyme.api import samples_of
+from dyme.cli.common import INTERRUPTED
+from dyme.comparison.cell_files import Cell
+from dyme.comparison.design import BASE, TUNING, Design, named
+from dyme.comparison.runner import Study, run_study, write_report
+from dyme.comparison.study_file import read_study
+from dyme.config import TaskConfig
+from dyme.data.layouts import Split
+from dyme.errors import ConfigError, RunError
+from dyme.system import lock
+from dyme.tasks import held_out
+from dyme.tracking import trackers
+from dyme.tracking.display import Display, new_display, open_console, show_listing
+from dyme.verify.rewards import find_rewards
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("file", type=Path, help="a study file (docs/study.md), e.g. studies/table1.toml")
+    parser.add_argument("--out", type=Path, help="folder of the study; cells that are done in it are not repeated (default: the file's)")
+    parser.add_argument("--jobs", type=int, help="number of cells that run at a time (default: the file's)")
+    parser.add_argument("--only", default="", help=f"blocks to run, e.g. {TUNING},primary (default: all)")
+    parser.add_argument("--wait", action="store_true", help="wait for another process that is at work in the folder")
+    parser.add_argument("--check", action="store_true", help="check the file, list its cells, what is done and what the rest may take")
+    parser.add_argument("--report", action="store_true", help="rewrite the report from the cells that are done; run nothing")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run a study, or check it, or rewrite its report; return the exit status."""
+    design = read_study(args.file, rest, out=args.out, jobs=args.jobs)
+    design.check()
+    trackers.check(design.plain())
+    only = [word.strip() for word in args.only.split(",") if word.strip()]
+    named(design, only)
+    display = new_display()
+    if args.check or args.report:
+        return _look(design, only, args, display)
+    design = _checked(design, display)
+    command = "dyme " + shlex.join(sys.argv[1:])
+    try:
+        report = run_study(design, command, display.note, only=only, wait=args.wait)
+    except KeyboardInterrupt:
+        display.note("stopped; the same command continues from here")
+        return INTERRUPTED
+    display.note(f"report {report}")
+    return 0
+
+
+def _look(design: Design, only: Sequence[str], args: argparse.Namespace, display: Display) -> int:
+    """Rewrite the report, or list the cells."""
+    study = Study(design)
+    if args.report:
+        with suppress(RunError), lock.hold(design.out):  # else a study is at work there, and has written its plan
+            study.write(f"dyme study {args.file}")
+        display.note(f"report {write_report(study)}")
+        return 0
+    rows, left = table(study, only)
+    show_listing(open_console(), ("block", "condition", "arm", "cells", "done", "time left"), rows)
+    display.note(f"{args.file}: no errors; {left}")
+    if count := study.unused():
+        display.note(f"{count} cell files belong to other settings than the study's now and are not used")
+    return 0
+
+
+def _checked(design: Design, display: Display) -> Design:
+    """Return the design with the split that it reports on; raises the errors of its data and methods before any training."""
+    plain = design.plain()
+    find_rewards(plain.reward)
+    if held_out(plain.task) == "validation":
+        if design.tuning and any(arm.grid for arm in design.arms.values()):
+            raise ConfigError(f"{design.where}: no test data; a study that tunes on the validation split needs task.test")
+        display.note("no test data: the validation split is reported on")
+        design = replace(design, split="validation")
+    tried: set[tuple[TaskConfig, str]] = set()
+    for _, config in design.variants():
+        splits: list[Split] = ["train", design.split]
+        splits += ["validation"] if design.tuning or config.run.eval_every else []
+        for split in splits:
+            if (config.task, split) not in tried:
+                tried.add((config.task, split))
+                samples = samples_of(config, split, display)
+                if len(tried) == 1:
+                    design.try_out(samples[0])
+    return design
+
+
+def table(study: Study, only: Sequence[str]) -> tuple[list[list[str]], str]:
+    """Return a row for each block, condition and arm: cells, how many are done, time left; and a line on the whole."""
+    blocks, arms = named(study.design, only)
+    groups: dict[tuple[str, str, str], list[Cell | None]] = {}
+    for arm in arms:
+        groups[TUNING, "", arm.name] = list(study.trials([arm]))
+    for block, condition, base in study.bases(blocks):
+        groups.setdefault((block.name, condition, BASE), []).append(base)
+    for block, condition, arm_name, _, cell in study.rows(blocks):
+        groups.setdefault((block.name, condition, arm_name), []).append(cell)
+    known = [cell for cells in groups.values() for cell in cells if cell is not None]
+    took: dict[tuple[str, str], list[float]] = {}
+    for cell in {cell.id: cell for cell in known}.values():
+        if found := study.cells.get(cell):
+            took.setdefault((cell.stage, cell.arm), []).append(float(found.get("wall_seconds", 0.0)))
+    rows, seconds, unknown = [], 0.0, 0
+    for (block_name, condition, arm_name), cells in groups.items():
+        if not cells:
+            continue
+        left = [cell for cell in cells if cell is None or study.cells.get(cell) is None]
+        stage = "trial" if block_name == TUNING else "base" if arm_name == BASE else "test"
+        every = took.get((stage, arm_name)) or [one for (kind, _), some in took.items() if kind == stage for one in some]
+        cost = len(left) * sum(every) / len(every) if every else 0.0
+        seconds, unknown = seconds + cost, unknown + (len(left) if not every else 0)
+        shown = "" if not left else f"{cost / 60:.0f} min" if every else "unknown"
+        rows.append([block_name, condition, arm_name, str(len(cells)), str(len(cells) - len(left)), shown])
+    line = f"about {seconds / 3600 / study.design.jobs:.1f} h left with {study.design.jobs} jobs, by cells that are done"
+    return rows, line + (f"; of {unknown} cells the time is unknown until one like them is done" if unknown else "")
