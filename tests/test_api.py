@@ -203,6 +203,7 @@ def test_wrong_use_is_one_line_before_anything_long(tmp_path: Path, trained: dym
         "prompts is 'think'": lambda: dyme.evaluate("embedded", samples=rows(1), prompts="think"),  # type: ignore[arg-type]
         "a model is a folder": lambda: dyme.evaluate(3, samples=rows(1)),  # type: ignore[arg-type]
         "is not an override": lambda: dyme.load_recipe("charts-dyme", "train.learning_rate"),
+        "is not an override; give each as text": lambda: dyme.load_recipe("charts-dyme", ["train.learning_rate=1"]),
         "did you mean 'learning_rate'": lambda: dyme.load_recipe("charts-dyme", "train.learnin_rate=1"),
     }
     for said, use in wrong.items():

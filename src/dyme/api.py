@@ -17,7 +17,7 @@ from dyme import samples as sample_lists
 from dyme.checks import check_config, check_training
 from dyme.config import Config
 from dyme.data.layouts import Split
-from dyme.errors import ConfigError, ModelError
+from dyme.errors import ConfigError, ModelError, quoted
 from dyme.evaluation.items import STYLES, ItemFolder, Plan
 from dyme.publishing import card, hub
 from dyme.report import page
@@ -51,6 +51,10 @@ def load_recipe(path: str | Path, *overrides: str) -> Config:
 
     Raises ConfigError for a missing file, an unknown setting (the message names the nearest known one) or a wrong value.
     """
+    if strange := next((word for word in overrides if not isinstance(word, str)), None):
+        raise ConfigError(
+            f"{quoted(strange)} is not an override; give each as text of its own: load_recipe(path, 'train.learning_rate=1e-4')"
+        )
     words = [word if word.startswith("--") else f"--{word}" for word in overrides]
     if wrong := next((word for word in words if "=" not in word), None):
         raise ConfigError(f"{wrong.removeprefix('--')!r} is not an override; write section.key=value, e.g. train.learning_rate=1e-4")
