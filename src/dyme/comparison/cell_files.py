@@ -30,6 +30,8 @@ from dyme.tracking.run_folder import RunFolder
 Stage = Literal["trial", "test", "base"]
 PLANS = {"trial": Plan(prompts=("think",), k=0), "test": Plan(), "base": Plan()}
 """What is asked of a cell's model."""
+DIAGNOSIS = Plan(k=64, sampled=200)
+"""What is asked of the untrained model besides, on the validation split."""
 _OF_RUN = ("seed", "eval_every", "eval_size", "best_metric", "keep_best", "patience")
 """Settings of [run] that the final model depends on; the last five only with keep_best "model" or patience."""
 _KEPT = ("config.json", "versions.json", "metrics.jsonl", "events.jsonl", "evaluations.jsonl")
@@ -260,7 +262,7 @@ def _curve(steps: Sequence[Mapping[str, float]], prompts: Sequence[int]) -> list
     for metrics, seen in zip(steps, prompts, strict=True):
         tokens, length = metrics.get("rollout_tokens", 0.0), metrics.get("completion_length", 0.0)
         completions += round(metrics["completions"] if "completions" in metrics else tokens / length if length else 0)
-        sampled += round(tokens)
+        sampled += round(metrics.get("sampled_tokens", tokens))
         trained += round(metrics.get("trained_tokens", 0.0))
         accuracy = metrics.get("accuracy")
         out.append([seen, completions, sampled, trained, None if accuracy is None else round(accuracy, 5)])

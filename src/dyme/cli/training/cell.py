@@ -7,19 +7,23 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dyme.api import evaluate_model, reports_of, samples_of, train_model
 from dyme.cli.common import INTERRUPTED
-from dyme.comparison.cell_files import Job, read_job
+from dyme.comparison.cell_files import DIAGNOSIS, Job, read_job
 from dyme.comparison.cells import read_cell
 from dyme.comparison.queue import end_with_parent
 from dyme.config import Config
+from dyme.data.layouts import Split
 from dyme.errors import RunError
-from dyme.evaluation.items import ItemFolder, fingerprint
+from dyme.evaluation.items import Item, ItemFolder, Plan, fingerprint
+from dyme.evaluation.regime import diagnosis
 from dyme.system import lock
 from dyme.tracking.display import Display, new_display
 from dyme.tracking.run_folder import RunFolder
 from dyme.tracking.trackers import Reports
+from dyme.types import Sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,14 +87,25 @@ def _job(job: Job, display: Display, reports: Reports) -> int:
         if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
             return INTERRUPTED
         run, model = RunFolder.open(job.run), str(finished)
-    settings = fingerprint(config, model, samples, job.data["split"], job.plan)
-    try:
-        folder = ItemFolder.open(job.run / "items", settings)
-    except RunError:  # of another model or version: it is begun again
-        shutil.rmtree(job.run / "items")
-        folder = ItemFolder.open(job.run / "items", settings)
-    figures = evaluate_model(config, model, samples, display, plan=job.plan, folder=folder)
+    figures, items = _figures(job, "items", job.data["split"], job.plan, model, samples, display)
     run.log_evaluation(run.model_step(), job.data["split"], figures)
     reports.log_evaluation(run.model_step(), job.data["split"], figures)
-    job.write(figures, list(folder.items().values()), {"wall_seconds": round(time.time() - started, 1)})
+    more: dict[str, Any] = {}
+    if job.data["stage"] == "base":
+        held_out, training = (samples_of(config, split, display) for split in ("validation", "train"))
+        more["diagnosis"] = diagnosis(_figures(job, "diagnosis", "validation", DIAGNOSIS, model, held_out, display)[0], training)
+    job.write(figures, items, {"wall_seconds": round(time.time() - started, 1), **more})
     return 0
+
+
+def _figures(
+    job: Job, name: str, split: Split, plan: Plan, model: str, samples: Sequence[Sample], display: Display
+) -> tuple[dict[str, Any], list[Item]]:
+    """Evaluate a model, or finish an evaluation that was interrupted; return its figures and items."""
+    place, settings = job.run / name, fingerprint(job.config, model, samples, split, plan)
+    try:
+        folder = ItemFolder.open(place, settings)
+    except RunError:  # of another model or version: it is begun again
+        shutil.rmtree(place)
+        folder = ItemFolder.open(place, settings)
+    return evaluate_model(job.config, model, samples, display, plan=plan, folder=folder), list(folder.items().values())
