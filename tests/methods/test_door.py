@@ -92,6 +92,9 @@ FAULTS = [
     (method(routed(Branch(term="imitate", shape=Shape(of=raising)))), "KeyError"),
     (method(stage={"advantages": lambda rewards, pool, context: [0.0]}), "ValueError"),
     (method(stage={"advantages": lambda rewards, pool, context: [NAN] * 8}), "advantage nan"),
+    (method(stage={"replay": 3}), "must be functions"), (method(stage={"replay": raising}), "replay: test_door.py, line"),
+    (method(stage={"replay": lambda context: ["s1", "s2"]}), "replay: 's2' is the id of no training sample"),
+    (method(stage={"replay": lambda context: 3}), "replay: test_door.py, line"),
 ]  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def test_advantages_of_a_methods_own() -> None:
     one = method(routed(*(Branch(term="policy", completion=k) for k in range(2)), Branch(term="policy")), stage={"advantages": own_rows})
     stage, context = one.stages(one.settings)[0], one.context(Config())
     of = group(1.0, 0.0)
-    settled = asking.settle_route(one, stage, asking.ask(one, stage, of, context), of, context, 0.0, 1.0)
+    settled = asking.settle_route(one, stage, asking.ask(one, stage, of, context), of, context, 0.0, verdicts(1.0)[0])
     assert [b.advantage for b in settled.branches] == [0.5, -0.5, 0.5]
 
 

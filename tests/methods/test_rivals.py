@@ -13,6 +13,7 @@ from tiny import gap, gradients_of, grads, groups, prompts, row_logprobs
 
 from dyme.config import Config
 from dyme.methods import METHODS, asking
+from dyme.methods.state import MethodState
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.targets import target_text
@@ -40,8 +41,13 @@ def routed(name: str, config: Config, of: Sequence[Group], progress: float, targ
     found = []
     for place, one in enumerate(of):
         known = replace(context, place=place)
-        found.append(asking.settle_route(method, stage, asking.ask(method, stage, one, known), one, known, 0.0, target))
+        found.append(asking.settle_route(method, stage, asking.ask(method, stage, one, known), one, known, target=judged(target)))
     return found
+
+
+def judged(reward: float) -> Verdict:
+    """What the verifier says of a target: its thinking earned 0.25 of the reward."""
+    return Verdict(parsed=True, correct=True, answer="", thinking="", reward=reward, rewards={"thinking": 0.25})
 
 
 def advantages(route: Route) -> list[float]:
@@ -73,6 +79,105 @@ def test_chords_schedule() -> None:
             for right in (0, 1, 2) if mu else (1,):
                 (route,) = settled("chord", group(right, 2), progress=progress, **own)
                 assert [b.weight for b in route.branches] == pytest.approx([1 - mu, 1 - mu, mu]) and route.mode == "mixed"
+
+
+def test_hpts_gate() -> None:
+    """At most as many correct as the gate: the target alone; else GRPO without a deviation; soft: both, whatever was correct."""
+    for gate, modes in ((0, "memorize explore explore explore skip"), (2, "memorize memorize memorize explore skip")):
+        routes = settled("hpt", *map(group, (0, 1, 2, 3, 8)), gate=gate, sft_weight=0.3)
+        assert [r.mode for r in routes] == modes.split()
+        assert [b.weight for b in routes[0].branches] == [0.3] and advantages(routes[3]) == [0.625] * 3 + [-0.375] * 5
+    assert settled("hpt", group(8), gate=8)[0].mode == "memorize"
+    for right, route in zip((0, 3, 8), settled("hpt", *map(group, (0, 3, 8)), soft=True), strict=True):
+        assert route.mode == "mixed" and len(route.branches) == 9 and route.branches[-1].weight == 1.0
+        assert advantages(route) == pytest.approx([1 - right / 8] * right + [-right / 8] * (8 - right))
+    objective = build({"method": {"name": "hpt"}}).objective
+    assert (objective.normalize, objective.loss_type, objective.scale_rewards, objective.beta) == ("term", "dr_grpo", "none", 0)
+
+
+def test_hpt_with_gate_0_is_dyme_under_term() -> None:
+    of = [group(right) for right in (0, 1, 5, 8)]
+    dyme = settled("dyme", *of, base={"objective": {"normalize": "term", "scale_rewards": "none"}}, all_correct="explore")
+    assert settled("hpt", *of) == dyme
+
+
+def test_luffys_figures() -> None:
+    """7 completions, binary rewards: by the code's baseline 1 - s/7 for the target, 0 for the completions of an all-wrong group."""
+    for right in range(8):
+        (code,) = settled("luffy", group(right, 7), baseline="code")
+        (paper,) = settled("luffy", group(right, 7))
+        own = [1 - right / 7] * right + [-right / 7] * (7 - right)
+        if right == 7:
+            assert code.mode == paper.mode == "skip"
+            continue
+        assert advantages(code) == pytest.approx([*own, 1 - right / 7]) and code.mode == "mixed"
+        assert advantages(paper) == pytest.approx([a - (1 - right / 7) / 8 for a in (*own, 1 - right / 7)])
+    config = build({"method": {"name": "luffy"}})
+    assert (config.rollout.num_generations, config.objective.loss_type, config.objective.scale_rewards) == (7, "dr_grpo", "none")
+    shapes = [route.branches[-1].shape for route in settled("luffy", group(1, 7), group(2, 7))]
+    assert shapes[0] is shapes[1] and shapes[0] and shapes[0].of(0.4) == pytest.approx(0.8), "one shape for a whole step"
+    assert settled("luffy", group(1, 7), gamma=None)[0].branches[-1].shape is None
+
+
+def test_visurfs_figures() -> None:
+    """All wrong: S-GRPO's; something right: no advantage for the target, whatever its reward; its thinking earns nothing."""
+    wrong, some, right = settled("visurf", group(0), group(3), group(8), target=1.25)
+    assert advantages(wrong) == pytest.approx([-0.354] * 8 + [2.83], abs=5e-3)
+    std = math.sqrt((3 * 0.625**2 + 5 * 0.375**2) / 9)
+    assert advantages(some) == pytest.approx([0.625 / std] * 3 + [-0.375 / std] * 5 + [0.0]) and some.mode == "mixed"
+    assert right.mode == "skip" and settled("visurf", group(0), target=0.25)[0].mode == "skip"
+
+
+def rewarded(*completions: tuple[float, float, float]) -> Group:
+    """A group by accuracy, format and thinking reward."""
+    of, names = group(0, len(completions)), ("accuracy", "format", "thinking")
+    parts = [dict(zip(names, own, strict=True)) for own in completions]
+    verdicts = [replace(v, correct=p["accuracy"] == 1, rewards=p, reward=sum(p.values())) for v, p in zip(of.verdicts, parts, strict=True)]
+    return replace(of, verdicts=tuple(verdicts))
+
+
+def test_threshold() -> None:
+    """paper: one decision a step, by its mean reward (here 1.5); code: each prompt by the mean of its best completion's three rewards."""
+    poor, good, rich = rewarded((0, 0, 0), (0, 1, 0.5)), rewarded((1, 1, 0.8), (0, 1, 0.2)), rewarded((0, 1, 0.5), (1, 1, 0.5))
+    step = (poor, good, replace(rich, verdicts=tuple(replace(v, reward=1.5) for v in rich.verdicts)))
+    for limit, mode in ((0.9, "explore"), (1.5, "memorize"), (2.0, "memorize")):
+        routes = settled("threshold", *step, threshold=limit)
+        assert {r.mode for r in routes} <= {mode, "skip"} and routes[1].mode == mode
+    assert [r.mode for r in settled("threshold", poor, good, rich, rule="code")] == ["memorize", "explore", "memorize"]
+
+
+def test_annealed() -> None:
+    """0.5 (1 + cos(pi t)) / K for the target, the last completion out, the others' advantages those of all K."""
+    for progress, factor in {0.0: 1.0, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1.0: 0.0}.items():
+        (route,) = settled("annealed", group(2), progress=progress)
+        assert [b.weight for b in route.branches] == pytest.approx([1.0] * 7 + [0.0, factor / 8])
+        assert advantages(route) == advantages(settled("grpo", group(2))[0]) and route.mode == "mixed"
+    assert settled("annealed", group(0), row_weight=0.4)[0].branches[-1].weight == 0.05
+
+
+def test_budget() -> None:
+    """Failures wait until there are 5: then they are memorized as one mean, those of the step and of earlier ones; nothing is explored."""
+    method, config = METHODS["budget"], build({"method": {"name": "budget", "buffer_size": 5}})
+    stage, mind = method.plan(config)[0], MethodState(method, config)
+    step = [replace(group(right), sample=replace(group(0).sample, id=f"s{right}{k}")) for k, right in enumerate((0, 3, 0, 8))]
+    for number, (modes, again, left) in enumerate(
+        [
+            (["explore", "explore", "explore", "skip"], [], ["s00", "s02"]),
+            (["explore", "explore", "explore", "skip"], [], ["s00", "s02", "s00", "s02"]),
+            (["memorize", "skip", "memorize", "skip"], ["s00", "s02", "s00", "s02"], []),
+            (["explore", "explore", "explore", "skip"], [], ["s00", "s02"]),
+        ]
+    ):
+        context = replace(mind.context(number + 1, 0.0), batch=tuple(g.verdicts for g in step))
+        samples = asking.replayed(method, stage, context, {g.sample.id: g.sample for g in step})
+        assert [s.id for s in samples] == again
+        groups = [*step, *(Group(sample=s) for s in samples)]
+        routes = [asking.ask(method, stage, g, replace(context, place=k if k < 4 else -1)) for k, g in enumerate(groups)]
+        assert [r.mode for r in routes] == [*modes, *["memorize"] * len(again)]
+        memorized = [r.branches[0].weight for r in routes if r.mode == "memorize"]
+        assert memorized == pytest.approx([8 / 6] * len(memorized)), "the mean over 6 of 8 prompts, under normalize = all"
+        mind.learn(list(zip(groups, routes, strict=True)), context)
+        assert mind.state() == left
 
 
 # Gradients
@@ -122,12 +227,46 @@ def chord(rows: Rows, phi: bool) -> torch.Tensor:
     return (1 - mu) * explored(rows) - mu * (rows.imitated * (p * (1 - p) if phi else 1.0)).mean()
 
 
+def hpt(rows: Rows, soft: bool) -> torch.Tensor:
+    """Sums over 9 tokens, no deviation; each term is averaged over its own of three prompts: one memorized and two explored, or all."""
+    flat = torch.stack([push(row, a, 9) for row, a in zip(rows.explored, rows.rewards - rows.rewards.mean(), strict=True)]).mean()
+    imitated = -rows.imitated.sum() / 9
+    return flat + imitated if soft else 3 * imitated if not (rows.rewards >= 1).any() else 1.5 * flat
+
+
+def luffy(rows: Rows, code: bool, gamma: float | None) -> torch.Tensor:
+    base = rows.rewards.mean() if code else torch.cat([rows.rewards, torch.tensor([2.0])]).mean()
+    p = rows.target.exp()
+    target = push(rows.target, 2.0 - base, 9) if gamma is None else -((2.0 - base) * p / (p + gamma)).sum() / 9
+    return torch.stack([*(push(row, r - base, 9) for row, r in zip(rows.explored, rows.rewards, strict=True)), target]).mean()
+
+
+def visurf(rows: Rows) -> torch.Tensor:
+    """The target's reward is 2 with 0.25 for its thinking."""
+    best = rows.rewards.mean() if (rows.rewards >= 1).any() else torch.tensor(1.75)
+    scores = grpo(torch.cat([rows.rewards, best[None]]))
+    return torch.stack([push(row, a) for row, a in zip([*rows.explored, rows.target], scores, strict=True)]).mean()
+
+
+def annealed(rows: Rows) -> torch.Tensor:
+    """At a quarter of the run; the last of three rows is the target."""
+    kept = torch.stack([push(row, a) for row, a in zip(rows.explored[:2], grpo(rows.rewards)[:2], strict=True)])
+    return (kept.sum() - 0.5 * (1 + math.cos(math.pi / 4)) * rows.imitated.mean()) / 3
+
+
 REFERENCES: list[tuple[str, dict[str, Any], Callable[[Rows], torch.Tensor]]] = [
     ("dyme", {"tau": 1.0, "memorize_weight": 0.5}, soft),
     ("s_grpo", {"pool": "append"}, lambda rows: pooled(rows, False)),
     ("s_grpo", {"pool": "replace"}, lambda rows: pooled(rows, True)),
     ("chord", {"phi": False}, lambda rows: chord(rows, False)),
     ("chord", {"phi": True}, lambda rows: chord(rows, True)),
+    ("hpt", {"soft": False}, lambda rows: hpt(rows, False)),
+    ("hpt", {"soft": True}, lambda rows: hpt(rows, True)),
+    ("luffy", {"baseline": "paper"}, lambda rows: luffy(rows, False, 0.1)),
+    ("luffy", {"baseline": "code"}, lambda rows: luffy(rows, True, 0.1)),
+    ("luffy", {"gamma": None}, lambda rows: luffy(rows, False, None)),
+    ("visurf", {}, visurf),
+    ("annealed", {}, annealed),
 ]
 REWARDS = [[1.5, 0.0, 0.2], [0.0, 0.3, 0.0], [2.0, 1.5, 1.0]]
 """Mixed, all wrong, all right; correct from 1 on."""

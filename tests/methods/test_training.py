@@ -31,10 +31,10 @@ def test_a_method_trains_two_steps(name: str, tmp_path: Path) -> None:
     assert run.versions()["method"]["source"] == METHODS[name].source
 
 
-@pytest.mark.parametrize("name", ["yoked_random"])
+@pytest.mark.parametrize("name", ["yoked_random", "budget"])
 def test_a_run_goes_on_bit_by_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped after the first step of two."""
-    words, own = [f"method.name={name}", *WORDS], hf.sample
+    """Stopped after the first step of two; the second memorizes what failed in both."""
+    words, own = [f"method.name={name}", *WORDS, *(["method.buffer_size=5"] if name == "budget" else [])], hf.sample
     whole = train(small(tmp_path / "whole", *words))
 
     def interrupted(*args: Any, **known: Any) -> Any:
@@ -50,3 +50,6 @@ def test_a_run_goes_on_bit_by_bit(name: str, tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "part/rollouts.jsonl").read_bytes() == (tmp_path / "whole/rollouts.jsonl").read_bytes()
     kept = [json.loads((tmp_path / run / "checkpoints/step-000002/method.json").read_text(encoding="utf-8")) for run in ("whole", "part")]
     assert kept[0] == kept[1]
+    if name == "budget":
+        rows = [row for row in RunFolder.open(tmp_path / "whole").rollouts() if row["step"] == 2]
+        assert len(rows) > 4 == sum(bool(row["completions"]) for row in rows) and {row["mode"] for row in rows} <= {"memorize", "skip"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dyme.config import Config, MethodConfig
 from dyme.methods import METHODS
 from dyme.methods.routes import settle
+from dyme.methods.state import MethodState
 from dyme.types import Group, Route
 
 
@@ -20,4 +21,4 @@ def asked(group: Group, config: Config, method: str = "", stage: int = -1) -> Ro
     found = METHODS[method or config.method.name]
     if found.name != config.method.name:  # the config's settings are not this method's
         config = replace(config, method=MethodConfig(name=found.name))
-    return found.plan(config)[stage].route(group, found.context(config))
+    return found.plan(config)[stage].route(group, MethodState(found, config).context(1, 0.0))

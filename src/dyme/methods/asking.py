@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +29,37 @@ def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[A
 
 
 def settle_route(
-    method: Method[Any], stage: Stage[Any], route: Route, group: Group, context: Context[Any], batch_std: float, target_reward: float
-) -> Route:
-    """Return the route with the advantages of its group's rewards; raises ConfigError if the stage's own advantages are no numbers."""
-    score = stage.advantages
+    method: Method[Any], stage: Stage[Any], route: Route, group: Group, context: Context[Any], batch_std: float = 0.0,
+    target: Verdict | None = None,
+) -> Route:  # fmt: skip
+    """Return the route with the advantages of its group's rewards, `target` being the verdict of a target among its branches.
+
+    Raises ConfigError if the stage's own advantages are no numbers.
+    """
+    score, reward = stage.advantages, target.reward if target else 0.0
     if score is None:
-        return settle(route, group, context.config.objective, batch_std, target_reward)
+        return settle(route, group, context.config.objective, batch_std, reward)
+    known = replace(context, batch_std=batch_std, target=target)
     try:
-        found = settle(
-            route, group, context.config.objective, batch_std, target_reward, score=lambda rewards, pool: score(rewards, pool, context)
-        )
+        found = settle(route, group, context.config.objective, batch_std, reward, score=lambda rewards, pool: score(rewards, pool, known))
     except Exception as error:
         raise ConfigError(f"method {method.name}, stage {stage.name}, advantages: {failure(error, score)}") from error
     if trouble := _fault(found, stage, group):
         raise ConfigError(f"method {method.name}, stage {stage.name}: its advantages for {group.sample.id}: a route that {trouble}")
     return found
+
+
+def replayed(method: Method[Any], stage: Stage[Any], context: Context[Any], samples: Mapping[str, Sample]) -> list[Sample]:
+    """Return the samples that a stage trains on again at a step. Raises ConfigError if its function raises an error or names no sample."""
+    if stage.replay is None:
+        return []
+    try:
+        names = list(stage.replay(context))
+    except Exception as error:
+        raise ConfigError(f"method {method.name}, stage {stage.name}, replay: {failure(error, stage.replay)}") from error
+    if lost := [name for name in names if not isinstance(name, str) or name not in samples]:
+        raise ConfigError(f"method {method.name}, stage {stage.name}, replay: {quoted(lost[0])} is the id of no training sample")
+    return [samples[name] for name in names]
 
 
 def pools_target(route: Route) -> bool:
@@ -65,7 +81,11 @@ def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
             routes = []
             for place, group in enumerate(groups):
                 known = replace(context, place=place)
-                routes.append(settle_route(method, stage, ask(method, stage, group, known), group, known, 1.0, 1.0))
+                routes.append(
+                    settle_route(method, stage, ask(method, stage, group, known), group, known, 1.0, _made_up(sample, 1, 1).verdicts[0])
+                )
+            again = [Group(sample=one) for one in replayed(method, stage, context, {sample.id: sample})]
+            tried += [ask(method, stage, group, replace(context, place=-1)) for group in again]
             mind.learn(list(zip(groups, routes, strict=True)), context)
             tried += routes
     return tried

@@ -41,7 +41,11 @@ class Context(Generic[S]):
     batch: tuple[tuple[Verdict, ...], ...] = ()
     """Verdicts of each group of the step, over all processes, in the order of the step's prompts."""
     place: int = 0
-    """Index of this group in `batch`."""
+    """Index of this group in `batch`; -1 for a prompt that is trained on again (`Stage.replay`)."""
+    target: Verdict | None = None
+    """For `Stage.advantages`: the verdict of the target, if it is one of the branches whose advantages are computed."""
+    batch_std: float = 0.0
+    """For `Stage.advantages`: the standard deviation of all rewards of the step, over all processes, with scale_rewards = "batch"."""
 
 
 RoutingFunction = Callable[[Group, Context[S]], Route]
@@ -65,6 +69,9 @@ class Stage(Generic[S]):
     """Peak learning rate; None: train.learning_rate."""
     advantages: Callable[[Sequence[float], Sequence[Branch], Context[S]], Sequence[float]] | None = None
     """Function from the rewards of a route's policy branches to their advantages, in order; None: the recipe's, (r - mean) / std."""
+    replay: Callable[[Context[S]], Sequence[str]] | None = None
+    """Function that returns the ids of training samples to train on again at a step, beside its own; it is called before the step is
+    routed. Nothing is sampled for them: the route of each is that of a group without completions. None: no sample is trained on again."""
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from dyme.types import NO_VALUE, Group, Route
 
 
 def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return means over a step's completions; empty for a method that does not roll out."""
+    """Return means over a step's completions; empty for a method that does not roll out. Groups without completions do not count."""
+    groups = [group for group in groups if group.completions]
     pairs = [(c, v) for g in groups for c, v in zip(g.completions, g.verdicts, strict=True)]
     if not pairs:
         return {}

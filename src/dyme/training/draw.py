@@ -85,6 +85,8 @@ class Sampler:
         groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
         context = self.mind.context(position.step + 1, position.progress(config, schedule.budget(config, len(self.samples))))
         context = replace(context, batch=tuple(of_all([group.verdicts for group in groups])))
+        again = together(lambda: self._again(stage, context))
+        prompts, groups = [*prompts, *(prompt for prompt, _ in again)], [*groups, *(group for _, group in again)]
         routes = together(lambda: self._routes(groups, stage, context))
         helped = self.supervisor.start(groups, routes, position.step)
         sampled = counted(groups) if stage.rolls_out else None
@@ -96,13 +98,23 @@ class Sampler:
         """
         return [
             asking.ask(self.mind.method, stage, group, known) if group.judged else Route(mode="skip", reason=FAILED)
-            for group, known in zip(groups, self._contexts(context), strict=True)
+            for group, known in zip(groups, self._contexts(context, len(groups)), strict=True)
         ]
 
-    def _contexts(self, context: Context[Any]) -> list[Context[Any]]:
-        """Return the step's context for each of this process's groups, with the group's place."""
+    def _again(self, stage: Stage[Any], context: Context[Any]) -> list[tuple[Prompt, Group]]:
+        """Return this process's share of the samples that the stage trains on again, encoded and without completions."""
+        known = {sample.id: sample for sample in self.samples} if stage.replay else {}
+        found = asking.replayed(self.mind.method, stage, context, known)
+        share = found[self.accelerator.process_index :: self.accelerator.num_processes]
+        return [(self.policy.encode(sample, self.config.task.think_prompt), Group(sample=sample)) for sample in share]
+
+    def _contexts(self, context: Context[Any], count: int) -> list[Context[Any]]:
+        """Return the step's context for each of this process's `count` groups, with the group's place; it has none if it is trained on
+        again.
+        """
         first, every = self.accelerator.process_index, self.accelerator.num_processes
-        return [replace(context, place=place) for place in range(first, len(context.batch), every)]
+        own = [replace(context, place=place) for place in range(first, len(context.batch), every)]
+        return own + [replace(context, place=-1)] * (count - len(own))
 
     def settled(self, work: Work, groups: Sequence[Group]) -> list[Route]:
         """Return a step's routes with advantages from its groups' rewards; the divisor may be the deviation over all processes."""
@@ -113,12 +125,12 @@ class Sampler:
 
         pooled = [group for route, group in zip(work.routes, groups, strict=True) if asking.pools_target(route)]
         judged = self._grade([targets.as_completion(group, config) for group in pooled])
-        rewards = dict(zip(map(id, pooled), [group.verdicts[0].reward for group in judged], strict=True))
+        verdicts = dict(zip(map(id, pooled), [group.verdicts[0] for group in judged], strict=True))
 
         def settle(route: Route, group: Group, context: Context[Any]) -> Route:
-            return asking.settle_route(self.mind.method, work.stage, route, group, context, spread, rewards.get(id(group), 0.0))
+            return asking.settle_route(self.mind.method, work.stage, route, group, context, spread, verdicts.get(id(group)))
 
-        work_of = zip(work.routes, groups, self._contexts(work.context), strict=True)
+        work_of = zip(work.routes, groups, self._contexts(work.context, len(groups)), strict=True)
         return together(lambda: [settle(*one) for one in work_of])
 
     def _grade(self, groups: Sequence[Group]) -> list[Group]:
@@ -149,12 +161,13 @@ class Sampler:
         return batch[first::every], seeds[first::every]
 
     def ahead(self, position: Position, work: Work, stages: Sequence[Stage[Any]], total: int) -> Work | None:
-        """Draw and return the step after `work` while helpers work on `work`; None at the end of a stage, and if a checkpoint comes first.
+        """Draw and return the step after `work` while helpers work on `work`; None at the end of a stage, if a checkpoint comes first, and
+        for a stage that trains on samples again, since these depend on the step before.
 
         Under `max_seconds` or `max_tokens` a stage can end before it is used; the step is not used then.
         """
         settings = self.config.supervision
-        if not (settings.remote and settings.overlap) or checkpoint.possible(self.config, position):
+        if not (settings.remote and settings.overlap) or work.stage.replay or checkpoint.possible(self.config, position):
             return None
         over = position.progress(self.config, total) >= 1 or schedule.stage_at(position, self.config, total, stages) is not work.stage
         return None if over else self.draw(position, work.stage, work.prompts)
