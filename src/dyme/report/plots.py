@@ -48,6 +48,18 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Strip:
+    """A row of points, by seed, with their mean and its interval."""
+
+    label: str
+    colour: str
+    values: Mapping[str, float]
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
     """A plot for the page: its SVG, its caption, and a legend of (label, colour)."""
 
@@ -111,6 +123,66 @@ def bars(name: str, caption: str, rows: Sequence[tuple[str, str, float, float | 
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return _plot(name, caption, figure, ())
+
+
+def strips(name: str, caption: str, rows: Sequence[Strip], *, paired: bool = False, points: bool = False) -> Plot:
+    """Plot each value of each row as a point, from top to bottom, with the mean and its interval.
+
+    With `paired`, values of the same key are joined from row to row; with `points`, values are differences in points around a zero line.
+    """
+    figure, axes = _axes("points" if points else "", percent=False, height=0.55 + 0.3 * len(rows))
+    for key in dict.fromkeys(key for row in rows for key in row.values) if paired else ():
+        at = [(row.values[key], place) for place, row in enumerate(rows) if key in row.values]
+        axes.plot(*zip(*at, strict=True), color=_code("quiet"), linewidth=0.5, alpha=0.35)
+    for place, row in enumerate(rows):
+        axes.plot(
+            [*row.values.values()], [place] * len(row.values), "o", color=_code(row.colour), markersize=3.2, alpha=0.7, markeredgewidth=0
+        )
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place + 0.25] * 2, color=_code("ink"), linewidth=1.2)
+        axes.plot([row.mean], [place + 0.25], "|", color=_code("ink"), markersize=8, markeredgewidth=1.6)
+    if points:
+        axes.axvline(0, color=_code("quiet"), linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=True, axis="x", color=_code("line"), linewidth=0.6)
+    axes.grid(visible=False, axis="y")
+    shown = (lambda x, _: f"{100 * x:+.0f}") if points else PercentFormatter(1, decimals=0)
+    axes.xaxis.set_major_formatter(shown)
+    said = "; ".join(_strip_in_words(row, points) for row in rows)
+    return Plot(caption, _svg(figure, name, f"{caption}. {said}"), ())
+
+
+def scatter(
+    name: str, caption: str, series: Sequence[Line], *, xlabel: str, fit: tuple[float, float] | None = None, dots: bool = True
+) -> Plot:
+    """Plot differences in points over x around a zero line: as dots, or joined, with intervals if known; `fit`: slope and mean."""
+    figure, axes = _axes(xlabel, percent=False)
+    axes.axhline(0, color=_code("quiet"), linewidth=0.8)
+    for line in series:
+        axes.plot(line.x, line.y, "o" if dots else "o-", color=_code(line.colour), markersize=3.2, linewidth=1.2, alpha=0.75)
+        for x, low, high in zip(line.x, line.low, line.high, strict=bool(line.low)):
+            axes.plot([x, x], [low, high], color=_code(line.colour), linewidth=0.8)
+    if fit:
+        slope, middle = fit
+        every = [x for line in series for x in line.x]
+        mean = math.fsum(every) / len(every)
+        ends = [min(every), max(every)]
+        axes.plot(ends, [middle + slope * (x - mean) for x in ends], color=_code("ink"), linewidth=1.2, linestyle="--")
+    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:+.0f}")
+    said = "; ".join(
+        f"{line.label}: " + ", ".join(f"{100 * y:+.1f} points at {x:.3g}" for x, y in zip(line.x, line.y, strict=True)) for line in series
+    )
+    drawn = [line for line in series if len(series) > 1]
+    return Plot(caption, _svg(figure, name, f"{caption}. {said}"), tuple((line.label, line.colour) for line in drawn))
+
+
+def _strip_in_words(row: Strip, points: bool) -> str:
+    unit = "points" if points else "%"
+    ends = "" if row.low is None or row.high is None else f", interval {100 * row.low:.1f} to {100 * row.high:.1f}"
+    return f"{row.label}: mean {100 * row.mean:.1f} {unit}{ends}, {len(row.values)} seeds"
 
 
 def _axes(xlabel: str, percent: bool, height: float = 2.15) -> tuple[Figure, Any]:

@@ -29,24 +29,29 @@ def widening(seeds: int) -> float:
     return quantile(0.975, seeds - 1) / Z95 * math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
 
 
-def two_way(differences: Any, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def two_way(differences: Any, clusters: Sequence[str] = (), *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of the mean of `differences`, a matrix of seeds x items, resampling seeds and items (Owen, 2007).
 
-    Entry [s, i] is one method's correctness less the other's at seed s and item i, so the pairing is kept. With one seed only the
-    items are resampled, and the interval says nothing about other seeds.
+    Entry [s, i] is one method's correctness less the other's at seed s and item i, so the pairing is kept. clusters[i] names the picture
+    of item i, "" for one of its own; pictures are resampled whole. With one seed the interval says nothing about other seeds.
     """
     matrix = np.asarray(differences, dtype=float)
     if matrix.ndim != 2 or not matrix.size:
         raise ValueError("a matrix of seeds and items is needed")
-    seeds, items = matrix.shape
     means = matrix.mean(axis=1, keepdims=True)
-    matrix = matrix + (widening(seeds) - 1) * (means - means.mean())
+    matrix = matrix + (widening(len(matrix)) - 1) * (means - means.mean())
+    names = [name or k for k, name in enumerate(clusters or [""] * matrix.shape[1])]
+    places = {name: column for column, name in enumerate(dict.fromkeys(names))}
+    columns = [places[name] for name in names]
+    sizes = np.bincount(columns).astype(float)
+    sums = np.zeros((len(matrix), len(sizes)))
+    np.add.at(sums.T, columns, matrix.T)
     rng = np.random.default_rng(seed)
     found = np.empty(draws)
     for start in range(0, draws, _AT_ONCE):
         count = min(_AT_ONCE, draws - start)
-        rows, columns = _counts(rng, count, seeds), _counts(rng, count, items)
-        found[start : start + count] = ((rows @ matrix) * columns).sum(axis=1) / (seeds * items)
+        rows, drawn = _counts(rng, count, len(sums)), _counts(rng, count, len(sizes))
+        found[start : start + count] = ((rows @ sums) * drawn).sum(axis=1) / (len(sums) * (drawn @ sizes))
     return _ends(found)
 
 

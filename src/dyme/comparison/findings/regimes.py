@@ -1,0 +1,103 @@
+"""The map of regimes: each measured condition with its base, and each method's gain over the base and over its best rival there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dyme.comparison.findings.blocks import PASSED, base_figures
+from dyme.comparison.findings.folder import Folder, Row, setting
+from dyme.comparison.findings.pairs import accuracy, contrast
+from dyme.comparison.statistics.pooled import pooled
+
+_SHORT = ("mean", "low", "high")
+LEAST_SEEDS = 2
+"""Fewest seeds of an arm on the map."""
+
+
+def regimes(study: Folder) -> list[dict[str, Any]]:
+    """Return every condition with an arm of two seeds or more, those of several blocks with the same settings as one."""
+    places: dict[str, dict[str, Any]] = {}
+    for block in study.blocks:
+        for name, settings in block.conditions.items():
+            place = places.setdefault(
+                json.dumps(settings, sort_keys=True), {"name": name or block.name, "settings": settings, "arms": {}, "base": None}
+            )
+            place["base"] = place["base"] or study.base(block, name)
+            for arm in block.arms:
+                if len(cells := study.done(block, name, arm)) >= LEAST_SEEDS:
+                    place["arms"][arm] = cells
+    return [_regime(study, place) for place in places.values() if place["arms"]]
+
+
+def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
+    arms: Mapping[str, Mapping[int, Row]] = place["arms"]
+    some = next(iter(next(iter(arms.values())).values()))
+    means = {arm: sum(map(accuracy, cells.values())) / len(cells) for arm, cells in arms.items()}
+    ranked = sorted(arms, key=lambda arm: -means[arm])
+    base = place["base"]
+    rows = []
+    for arm in ranked:
+        over_base = contrast(arms[arm], dict.fromkeys(arms[arm], base)) if base else None
+        rival = next((other for other in ranked if other != arm), None)
+        over_rival = contrast(arms[arm], arms[rival]) if rival else None
+        kinds = (over_base or over_rival or {}).get("strata", {})
+        rows.append({
+            "arm": arm, "label": study.label(arm), "method": study.method(arm),
+            "settings": study.plan["arms"].get(arm, {}).get("settings", {}),
+            "accuracy": pooled([cell["metrics"]["think_accuracy"] for cell in arms[arm].values()]),
+            "over_base": _short(over_base), "rival": rival and study.label(rival), "over_rival": _short(over_rival),
+            "strata": {kind: {"over_base": _of(over_base, kind), "over_rival": _of(over_rival, kind)} for kind in kinds},
+        })  # fmt: skip
+    leads = {arm: _short(found) | {"seeds": len(found["seeds"])} for arm in ranked[1:] if (found := contrast(arms[ranked[0]], arms[arm]))}
+    found = base_figures(base) if base else None
+    return {
+        "name": place["name"], "settings": place["settings"], "k": setting(some, "rollout.num_generations"),
+        "misread": setting(some, "task.misread"), "task": setting(some, "task.name"), "model": setting(some, "model.path"),
+        "base": found, "passed_by_kind": _passed(found), "arms": rows, "leads": leads,
+    }  # fmt: skip
+
+
+def _short(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: found[key] if found else None for key in _SHORT}
+
+
+def _of(found: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
+    return _short((found or {}).get("strata", {}).get(kind))
+
+
+def _passed(base: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the base's pass@64 by question type, or of the largest K that is there."""
+    out = {}
+    kinds = ((base or {}).get("diagnosis") or {}).get("by_kind") or (base or {}).get("by_kind") or {}
+    for kind, figures in kinds.items():
+        names = [name for name in figures if name.startswith("pass_at_")]
+        if names:
+            out[kind] = figures[PASSED if PASSED in names else names[-1]]["value"]
+    return out
+
+
+def shipped(study: Folder, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the map as `dyme.evaluation.regime.Map` has it: the conditions whose base was diagnosed."""
+    measured = []
+    for place in found:
+        base, rows = place["base"], [row for row in place["arms"] if row["over_base"]["mean"] is not None]
+        if not base or not (known := base["diagnosis"]) or not rows or f"pass_at_{place['k']}" not in known["metrics"]:
+            continue
+        passed = {name.removeprefix("pass_at_"): f["value"] for name, f in known["metrics"].items() if name.startswith("pass_at_")}
+        truth = known["trace_truth"]
+        measured.append({
+            "name": place["name"], "k": place["k"], "pass_at": passed, "format_rate": known["metrics"]["sampled_format_rate"]["value"],
+            "trace_truth": truth and truth["value"], "pictures": known["pictures"], "task": place["task"], "model": place["model"],
+            "budget": study.plan.get("budget", ""), "base": base["metrics"]["think_accuracy"]["value"],
+            "methods": [
+                {key: row[key] for key in ("arm", "method", "label", "settings", "accuracy")}
+                | {"gain": {"value": row["over_base"]["mean"], "low": row["over_base"]["low"], "high": row["over_base"]["high"]}}
+                for row in rows
+            ],
+            "leads": place["leads"],
+        })  # fmt: skip
+    commits = sorted({str(cell["commit"])[:10] for cell in study.cells.values() if cell.get("commit")})
+    source = f"{study.plan.get('title', 'a study')}{f' (commit {commits[0]})' if commits else ''}"
+    return {"source": source, "measured": measured}
