@@ -185,7 +185,7 @@ def test_the_page_and_the_table(whole: Path) -> None:
 def test_the_report_of_an_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
     make_study(tmp_path, left_out=[("two_stage", 2), ("two_stage", 3), ("two_stage", 6)], dose=False)
     write_report(tmp_path)
-    assert "- primary, regime: two-stage, seeds 2-3, 6" in (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert "- primary, regime: two-stage (seeds 2-3, 6)" in (tmp_path / "study.md").read_text(encoding="utf-8")
     for file in (tmp_path / "cells").glob("*.json"):
         file.unlink()
     (tmp_path / "choices.json").unlink()
@@ -202,7 +202,11 @@ def test_an_arm_that_waits_for_its_tuning_is_named(tmp_path: Path) -> None:
     choices = {"dyme": {"trials": [{"settings": {"x": 1}, "seed": 100, "budget": "9prompts", "accuracy": None}], "winner": None}}
     (tmp_path / "choices.json").write_text(json.dumps(choices))
     lines = list(Folder.open(tmp_path).missing())
-    assert lines == ["tuning: DyME, 1 of 1 known trials", "primary, regime: yoked random, seeds 1-2 (waits for its tuning)"]
+    tuned, yoked = lines
+    assert (
+        tuned == "tuning: DyME (1 of the 1 trials that are known so far)"
+        and yoked == "primary, regime: yoked random (seeds 1-2, until tuned)"
+    )
     write_report(tmp_path)
 
 

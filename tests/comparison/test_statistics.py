@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dyme.comparison.statistics import courses, paired, resampling, student, trends
+from dyme.comparison.statistics.pooled import pooled
 
 TEN = (2.1, -0.4, 3.3, 1.0, 0.2, 2.8, -1.1, 1.9, 0.7, 1.6)
 SURVIVAL = {  # scipy.stats.t.sf at 0.3, 1.5 and 4, and .ppf(0.975)
@@ -94,6 +95,16 @@ def test_two_way_bootstrap_by_brute_force() -> None:
         resampling.two_way(np.zeros((0, 4)))
 
 
+def test_pictures_are_resampled_whole() -> None:
+    rng = np.random.default_rng(2)
+    each = rng.choice((-1.0, 0.0, 1.0), size=(4, 60))
+    doubled, names = np.repeat(each, 3, axis=1), [f"p{k // 3}" for k in range(180)]
+    assert resampling.two_way(doubled, names) == pytest.approx(resampling.two_way(each)), "three questions with one answer are one"
+    apart = resampling.two_way(doubled)
+    whole = resampling.two_way(each[:1])
+    assert resampling.two_way(doubled[:1], names) == pytest.approx(whole) and apart != pytest.approx(resampling.two_way(each))
+
+
 def test_bootstrap_over_seeds_by_brute_force() -> None:
     values = [0.0, 1.0, 4.0, 9.0]
     means = [sum(drawn) / 4 for drawn in itertools.product(values, repeat=4)]
@@ -129,3 +140,17 @@ def test_courses_by_hand() -> None:
     assert courses.area(points, 24_000) == pytest.approx(whole)
     assert courses.area(points, 12_000) == pytest.approx((6000 * 0.2 + 6000 * 0.25) / 12_000), "cut between two points"
     assert courses.area(points, 30_000) is None and courses.area([], 10) is None, "a course that ends earlier has none"
+
+
+def test_pooled_by_hand() -> None:
+    one = pooled([{"value": 0.4, "low": 0.3, "high": 0.5, "n": 100}])
+    assert one == pytest.approx({"value": 0.4, "low": 0.3, "high": 0.5, "n": 100, "seeds": 1})
+    two = pooled([{"value": 0.4, "low": 0.3, "high": 0.5, "n": 100}, {"value": 0.6, "low": 0.48, "high": 0.72, "n": 100}])
+    half = math.hypot(0.11, 12.7062 * math.sqrt(0.02) / math.sqrt(2))  # items: (0.1 + 0.12) / 2; deviation of 0.4, 0.6: sqrt(0.02)
+    assert half > 0.5 and two == pytest.approx({"value": 0.5, "low": 0.0, "high": 1.0, "n": 100, "seeds": 2}), "a share's is cut"
+    beyond = pooled([{"value": 1.4, "low": 1.3, "high": 1.5, "n": 100}, {"value": 1.6, "low": 1.48, "high": 1.72, "n": 100}])
+    assert (beyond["low"], beyond["high"]) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-5)
+    three = pooled([{"value": v, "low": v, "high": v, "n": 10} for v in (1.0, 2.0, 3.0)])
+    assert three["high"] - three["value"] == pytest.approx(4.30265 / math.sqrt(3))
+    many = pooled([{"value": v, "low": v, "high": v, "n": 10} for v in range(20)])
+    assert many["high"] - many["value"] == pytest.approx(2.0930 * math.sqrt(35 / 20), rel=1e-4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from dyme.cli.training import cell as cell_command
 from dyme.comparison import cells
 from dyme.comparison.cells import Cell
 from dyme.comparison.plan import Study, parse_budget, traces_of
-from dyme.comparison.statistics.pooled import pooled, summarize
+from dyme.comparison.statistics.pooled import summarize
 from dyme.comparison.study import run_study
 from dyme.errors import ConfigError, DymeError
 from dyme.tracking.run_folder import RunFolder
@@ -324,18 +323,6 @@ def test_a_stopped_cell_is_not_evaluated(trained: Path, tmp_path: Path, monkeypa
 
 
 # Figures
-
-
-def test_pooled_by_hand() -> None:
-    one = pooled([{"value": 0.4, "low": 0.3, "high": 0.5, "n": 100}])
-    assert one == pytest.approx({"value": 0.4, "low": 0.3, "high": 0.5, "n": 100, "seeds": 1})
-    two = pooled([{"value": 0.4, "low": 0.3, "high": 0.5, "n": 100}, {"value": 0.6, "low": 0.48, "high": 0.72, "n": 100}])
-    half = math.hypot(0.11, 12.7062 * math.sqrt(0.02) / math.sqrt(2))  # items: (0.1 + 0.12) / 2; deviation of 0.4, 0.6: sqrt(0.02)
-    assert two == pytest.approx({"value": 0.5, "low": 0.5 - half, "high": 0.5 + half, "n": 100, "seeds": 2})
-    three = pooled([{"value": v, "low": v, "high": v, "n": 10} for v in (1.0, 2.0, 3.0)])
-    assert three["high"] - three["value"] == pytest.approx(4.30265 / math.sqrt(3))
-    many = pooled([{"value": v, "low": v, "high": v, "n": 10} for v in range(20)])
-    assert many["high"] - many["value"] == pytest.approx(2.0930 * math.sqrt(35 / 20), rel=1e-4)
 
 
 def test_summary_pools_each_method_and_quality() -> None:

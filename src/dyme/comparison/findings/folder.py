@@ -92,7 +92,7 @@ class Folder:
 
     def label(self, arm: str) -> str:
         """Return the name of an arm as shown."""
-        return str(self.plan["arms"].get(arm, {}).get("label") or arm)
+        return str(self.plan["arms"].get(arm, {}).get("label") or arm.replace("_", " "))
 
     def arm_of(self, method: str) -> str | None:
         """Return the first arm of a method, None without one."""
@@ -118,15 +118,17 @@ class Folder:
             trials = choice.get("trials") or []
             open_trials = sum(trial.get("accuracy") is None for trial in trials)
             if open_trials or not choice.get("winner"):
-                yield f"tuning: {self.label(arm)}, {open_trials} of {len(trials)} known trials"
+                yield f"tuning: {self.label(arm)} ({open_trials} of the {len(trials)} trials that are known so far)"
         for block in self.blocks:
             for condition in block.conditions:
                 where = f"{block.name}{f', {condition}' if condition else ''}"
+                alike: dict[str, list[str]] = {}
                 for arm in block.arms:
                     lacking = [seed for seed in block.seeds if seed not in self.done(block, condition, arm)]
                     waits = not block.plan.get("cells", {}).get(condition, {}).get(arm)
                     if lacking:
-                        yield f"{where}: {self.label(arm)}, seeds {_ranges(lacking)}{' (waits for its tuning)' if waits else ''}"
+                        alike.setdefault(f"seeds {_ranges(lacking)}{', until tuned' if waits else ''}", []).append(self.label(arm))
+                yield from (f"{where}: {', '.join(arms)} ({what})" for what, arms in alike.items())
                 if block.plan.get("bases", {}).get(condition) and self.base(block, condition) is None:
                     yield f"{where}: the untrained model"
 
