@@ -1,0 +1,63 @@
+"""The page of a study: what it draws of settings that a block varies, and how it writes numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dyme.report.plots import Line, Strip, scatter, strips
+from dyme.report.study import axes, p_value, percent, points, regime_plots, settings
+
+
+def arm(name: str, condition: str, method: str = "dyme") -> dict[str, Any]:
+    return {"arm": name, "label": name, "condition": condition, "method": method}
+
+
+def test_settings_that_a_block_varies_are_axes() -> None:
+    conditions = [{"name": f"k{k}", "settings": {"rollout.num_generations": k, "task.misread": 0.3}} for k in (2, 4)]
+    block = {"conditions": conditions, "arms": [arm("dyme", "k2"), arm("dyme", "k4")]}
+    study = {"arms": {"dyme": {"settings": {"train.learning_rate": 1e-3}}}}
+    assert {name: [x for _, x in found] for name, found in axes(block, study).items()} == {"rollout.num_generations": [2.0, 4.0]}
+    flipped = {"conditions": [{"name": "", "settings": {}}], "arms": [arm("none", ""), arm("some", "")]}
+    own = {"arms": {name: {"settings": {"supervision.flipped": x, "task.traces": "low"}} for name, x in (("none", 0.0), ("some", 0.2))}}
+    assert list(axes(flipped, own)) == ["supervision.flipped"], "a checker's reliability is a setting of the arms"
+
+
+def test_plots_speak_their_figures() -> None:
+    plot = strips(
+        "a", "Gains", [Strip("DyME", "c1", {"1": 0.02, "2": 0.04}, 0.03, 0.01, 0.05), Strip("one", "c2", {"1": 0.5}, 0.5)], points=True
+    )
+    assert "DyME: mean 3.0 points, interval 1.0 to 5.0, 2 seeds; one: mean 50.0 points, 1 seeds" in plot.svg
+    drawn = scatter("b", "Over K", [Line("DyME", [0.1, 0.2], "c1", x=[2, 4])], xlabel="K", fit=(0.05, 0.15))
+    assert "DyME: +10.0 points at 2, +20.0 points at 4" in drawn.svg and drawn.legend == ()
+    assert strips("a", "Gains", [Strip("x", "c1", {"1": 0.1}, 0.1), Strip("y", "c1", {"2": 0.1}, 0.1)], paired=True).svg.startswith("<svg")
+
+
+def test_a_map_of_one_condition_and_no_strata_has_no_plot() -> None:
+    gain = {"mean": 0.1, "low": None, "high": None}
+    rows = [{"label": "DyME", "over_base": gain, "over_rival": gain, "strata": {}}]
+    assert regime_plots([{"arms": rows, "passed_by_kind": {}, "misread": 0.3}], {"DyME": "c1"}) == []
+    other = [{"arms": rows, "passed_by_kind": {}, "misread": x} for x in (0.0, 0.3)]
+    assert [plot.caption for plot in regime_plots(other, {"DyME": "c1"})] == [
+        "Gain over the base, in points, over misread values in the traces",
+        "Gain over the best rival, in points, over misread values in the traces",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (percent({"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}), "50.0 [40.0, 60.0]"),
+        (percent({"value": 0.0, "low": 0, "high": 1, "n": 0}), "–"),
+        (percent(None), "–"),
+        (points({"mean": -0.012, "low": -0.02, "high": 0.001}), "−1.2 [−2.0, +0.1]"),
+        (points({"mean": 0.1, "low": None}), "+10.0"),
+        (points(None), "–"),
+        (p_value(0.0004), "< 0.001"),
+        (p_value(None), "–"),
+        (settings({"train.learning_rate": 0.0003, "x": "code"}), "train.learning_rate = 0.0003, x = code"),
+    ],
+)  # fmt: skip
+def test_numbers_as_shown(shown: str, expected: str) -> None:
+    assert shown == expected
