@@ -84,9 +84,12 @@ class Completion:
     """One sampled text: `token_ids` include the end token if `finished`; `logprobs` are the sampling policy's log-probabilities (nats)."""
 
     text: str
+    """With a prefix, the text of prefix and sampled tokens."""
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...] = ()
     finished: bool = True
+    prefix_ids: tuple[int, ...] = ()
+    """Tokens of the group's prefix, between the prompt and the sampled tokens: read, and not trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,10 @@ class Group:
     """Reason why a helper failed for this group, or was replaced by the local helper; empty if none failed."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """The user's rewards that do not count for this group, each with the reason: no value, or the failure of its function."""
+    prefix: str = ""
+    """Beginning of an answer that the completions continue, a hint; empty unless the method had the group drawn again (`Stage.redraw`)."""
+    draws: tuple[Group, ...] = ()
+    """The group's other draws, in order: those under no prefix or another one, which are not trained on."""
 
     @property
     def solved(self) -> int:
@@ -157,6 +164,11 @@ class Group:
     def judged(self) -> bool:
         """Return whether the verifier judged each completion, without a failure."""
         return not any(v.failed for v in self.verdicts)
+
+    @property
+    def unaided(self) -> Group:
+        """Return the draw under no prefix, the first one."""
+        return next((draw for draw in self.draws if not draw.prefix), self) if self.prefix else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

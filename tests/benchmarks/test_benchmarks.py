@@ -110,7 +110,7 @@ def test_counter_sees_attention_and_in_place_products(load: Load) -> None:
 def test_floor_counts_the_pairs_of_the_mask(load: Load) -> None:
     trunk, read, branches = 11, 4, 3
     segment = torch.tensor([[0] * trunk + [k for k in range(1, branches + 1) for _ in range(read)]])
-    assert load("floor").pairs(trunk, read, branches) == int(tree_mask(segment).sum())
+    assert load("floor").pairs(trunk, read, branches) == int(tree_mask(segment, torch.zeros_like(segment)).sum())
 
 
 def test_recorded_mixture(load: Load) -> None:

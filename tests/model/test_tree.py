@@ -12,7 +12,7 @@ import torch
 from families import FAMILIES, TREES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import awkward, gap, grads, prompts, row_logprobs, trees
+from tiny import awkward, gap, grads, limb_logprobs, prompts, trees
 from torch.nn.attention.flex_attention import create_mask
 
 from dyme.config import ModelConfig
@@ -21,7 +21,7 @@ from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, block_mask, c
 
 
 def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:
-    return torch.cat([row_logprobs(policy.model, t.trunk, b.tokens) for t in forest for b in t.limbs])
+    return torch.cat([limb_logprobs(policy, t.trunk, b) for t in forest for b in t.limbs])
 
 
 LAYOUTS = [*((family, "tree") for family in TREES), *((family, "rows") for family in FAMILIES if family != "paligemma")]
@@ -89,7 +89,7 @@ def test_temperature_is_for_explored_tokens_alone(policies: Callable[[str], Poli
     assert 0 < batch.imitate_N.sum() < len(batch.imitate_N)
     expected = torch.cat(
         [
-            row_logprobs(policy.model, t.trunk, b.tokens, 1.0 if b.term == "imitate" else 0.7)
+            limb_logprobs(policy, t.trunk, b, 1.0 if b.term == "imitate" else 0.7)
             for t in forest for b in t.limbs
         ]
     )  # fmt: skip
@@ -114,8 +114,25 @@ def test_layout_by_hand() -> None:
     assert batch.weight_N.tolist() == [1.0] * 4 + [0.5] * 3 + [1.0] + [3.0] * 2
     assert batch.advantage_N.tolist() == [2.0] * 8 + [1.0] * 2
     assert batch.imitate_N.tolist() == [False] * 8 + [True] * 2
-    seen = ["".join(".x"[int(cell)] for cell in row) for row in tree_mask(batch.segment_BL)[0, 0]]
+    seen = ["".join(".x"[int(cell)] for cell in row) for row in tree_mask(batch.segment_BL, batch.above_BL)[0, 0]]
     assert seen == ["x.......", "xx......", "xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxx...x.", "xxx...xx"]
+
+
+def test_a_hint_is_one_more_level() -> None:
+    """The second drawing of the module's docstring, the last token of each branch being predicted and never read."""
+    hinted = [replace(limb(20, 21, 22, 23), prefix=(7, 8)), replace(limb(30, 31), prefix=(7, 8)), limb(40, 41)]
+    tree = Tree(trunk=Prompt(token_ids=(10, 11, 12)), limbs=tuple(hinted))
+    batch = collate([tree], pad=0)
+    assert len(tree) == 10 and tree.longest == 8
+    assert batch.input_ids_BL.tolist() == [[10, 11, 12, 7, 8, 20, 21, 22, 30, 40]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 5, 3]]
+    assert batch.column_N.tolist() == [4, 5, 6, 7, 4, 8, 2, 9]
+    assert batch.target_N.tolist() == [20, 21, 22, 23, 30, 31, 40, 41], "a hint is read and not predicted"
+    seen = ["".join(".x"[int(cell)] for cell in row) for row in tree_mask(batch.segment_BL, batch.above_BL)[0, 0]]
+    trunk, behind = ["x.........", "xx........", "xxx......."], ["xxxx......", "xxxxx.....", "xxxxxx....", "xxxxxxx...", "xxxxxxxx.."]
+    assert seen == [*trunk, *behind, "xxxxx...x.", "xxx......x"]
+    rows = collate([tree], pad=0, layout="rows")
+    assert rows.input_ids_BL.tolist()[1] == [10, 11, 12, 7, 8, 30, 0, 0] and rows.column_N.tolist() == [4, 5, 6, 7, 4, 5, 2, 3]
 
 
 def test_names_tell_shapes() -> None:
@@ -135,7 +152,7 @@ SEGMENTS = st.lists(st.integers(0, 4), min_size=4, max_size=4).map(lambda row: [
 
 @given(st.lists(SEGMENTS, min_size=1))
 def test_mask_by_definition(segments: list[list[int]]) -> None:
-    mask = tree_mask(torch.tensor(segments))
+    mask = tree_mask(torch.tensor(segments), torch.zeros(len(segments), 4, dtype=torch.long))
     for b, row in enumerate(segments):
         for q, k in itertools.product(range(4), repeat=2):
             expected = q == k or (k < q and min(row[q], row[k]) >= 0 and row[k] in (0, row[q]))
@@ -149,7 +166,8 @@ def test_the_block_mask_is_the_same_mask(lengths: list[list[int]]) -> None:
     longest = max(map(sum, lengths)) + 3
     rows = [[k for k, n in enumerate(row) for _ in range(n)] for row in lengths]
     segment_BL = torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
-    expected, made = tree_mask(segment_BL), block_mask(segment_BL, block_size=16)
+    above_BL = (segment_BL == 2) + 2 * (segment_BL == 4)  # behind the first and the second piece
+    expected, made = tree_mask(segment_BL, above_BL), block_mask(segment_BL, above_BL, block_size=16)
     assert torch.equal(create_mask(made.mask_mod, len(rows), 1, longest, longest, device="cpu"), expected)
     grown = torch.nn.functional.pad(expected, (0, -longest % 16, 0, -longest % 16))
     blocks = grown.unflatten(2, (-1, 16)).unflatten(4, (-1, 16)).any(5).any(3)

@@ -21,6 +21,8 @@ from dyme.types import Branch, Completion, Group, Route, Sample, Verdict
 
 SHAPES = ((6, 3, 1), (4,), (1,), (2, 2, 5, 1))
 """Lengths of the limbs, per tree."""
+HINTS = ((0, 3, 3), (2,), (0,), (4, 4, 0, 1))
+"""Lengths of the prefixes before them; equal ones of a tree are one prefix."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,18 @@ def explore_all(route_groups: Sequence[Group], config: Config) -> list[Route]:
 
 
 def trees(policy: Policy, trunks: Sequence[Prompt], shapes: Sequence[Sequence[int]] = SHAPES) -> list[Tree]:
-    rng = random.Random(0)
+    rng, hint = random.Random(0), words(policy, 9, random.Random(1))
+
+    def grown(length: int, led: int) -> Limb:
+        tokens, term = words(policy, length, rng), rng.choice(("policy", "imitate"))
+        return Limb(tokens=tokens, term=term, advantage=rng.gauss(0, 1), token_weight=1.0, prefix=hint[:led])
+
     return [
-        Tree(
-            trunk=trunk,
-            limbs=tuple(
-                Limb(tokens=words(policy, n, rng), term=rng.choice(("policy", "imitate")), advantage=rng.gauss(0, 1), token_weight=1.0)
-                for n in lengths
-            ),
-        )
-        for trunk, lengths in zip(trunks, itertools.cycle(shapes), strict=False)
-    ]  # fmt: skip
+        Tree(trunk=trunk, limbs=tuple(grown(length, led) for length, led in zip(lengths, itertools.cycle(hints), strict=False)))
+        for trunk, lengths, hints in zip(trunks, itertools.cycle(shapes), itertools.cycle(HINTS), strict=False)
+    ]
+
+
+def limb_logprobs(policy: Policy, trunk: Prompt, limb: Limb, temperature: float = 1.0) -> torch.Tensor:
+    """Log-probabilities of a limb by a plain causal forward over prompt, hint and answer, one row."""
+    return row_logprobs(policy.model, trunk.extended(limb.prefix), limb.tokens, temperature)

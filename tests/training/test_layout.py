@@ -141,7 +141,7 @@ def test_a_family_trains_in_its_layout(family: str, policies: Load) -> None:
 def spying(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong masks: a branch sees those before it (as a dense mask), or its own future (by parts)."""
     parts_of, tree_mask = tree.parts_of, tree.tree_mask
-    monkeypatch.setattr(policy, "tree_mask", lambda segment_BL: tree_mask(segment_BL.clamp(max=1)))
+    monkeypatch.setattr(policy, "tree_mask", lambda segment_BL, above_BL: tree_mask(segment_BL.clamp(max=1), above_BL))
 
     def peeking(forest: Sequence[Tree]) -> tree.Parts | None:
         parts = parts_of(forest)

@@ -1,5 +1,6 @@
 """Attention over packed trees that computes only the pairs that the tree needs: the trunk against itself, each branch against the
-trunk and itself. A dense mask over the packed sequence would compute every branch against every other one.
+trunk, the hint before it, if there is one, and itself. A dense mask over the packed sequence would compute every branch against every
+other one.
 
 It is registered with transformers under the name `NAME` and calls the ordinary SDPA kernels; inputs that are not trees (rollouts,
 rows, the vision tower) go to the kernels unchanged.
@@ -28,12 +29,12 @@ def tree_attention(
     if parts is None:
         out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
-    stem, owner, column = parts.stem, parts.owner_J[:, None], parts.column_JT
+    stem, owner, column, seen = parts.stem, parts.owner_J[:, None], parts.column_JT, parts.seen_JR
     trunk = _causal(module, query[:, :, :stem], key[:, :, :stem], value[:, :, :stem], **kwargs)
 
     def behind(states: torch.Tensor) -> torch.Tensor:
-        """Return [J, G, P + T, D]: the states of each branch's trunk, then the branch's own."""
-        own = states.transpose(1, 2)[owner, column].transpose(1, 2)
+        """Return [J, G, P + H + T, D]: the states of each piece's trunk, of the prefix before it, then the piece's own."""
+        own = states.transpose(1, 2)[owner, seen].transpose(1, 2)
         shared = states[:, :, :stem].expand(len(column), -1, -1, -1) if len(states) == 1 else states[parts.owner_J, :, :stem]
         return torch.cat([shared, own], 2)
 

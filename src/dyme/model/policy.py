@@ -125,8 +125,12 @@ class Policy(torch.nn.Module):
 
     def target(self, text: str) -> tuple[int, ...]:
         """Return the tokens of an answer as the chat template places it, with the end token."""
+        return (*self.beginning(text), self.eos)
+
+    def beginning(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of the beginning of an answer as the chat template places it."""
         with self.pictures.text:
-            return (*self.chat.tokenize(self.chat.lead + text), self.eos)
+            return tuple(self.chat.tokenize(self.chat.lead + text))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of a completion without special tokens."""
@@ -193,10 +197,10 @@ class Policy(torch.nn.Module):
             return (batch.segment_BL >= 0).long()
         attention = self.model.config.get_text_config()._attn_implementation
         if attention == "flex_attention":
-            return block_mask(batch.segment_BL)
+            return block_mask(batch.segment_BL, batch.above_BL)
         if attention == NAME and batch.parts is not None:
             return carrier(batch.parts)
-        mask = tree_mask(batch.segment_BL)
+        mask = tree_mask(batch.segment_BL, batch.above_BL)
         if attention != "eager":
             return mask
         dtype = self.model.dtype  # eager attention adds the mask to the scores

@@ -8,6 +8,11 @@ gradients equal those of a separate row (trunk + branch) up to rounding, while t
 
 Token n of a branch is predicted at the position before it: the trunk's last token for n = 0.
 
+Branches behind a hint form one more level: the hint (a prefix) once, behind the trunk, and its branches behind both.
+
+    ids        t0 t1 t2 | h0 h1 | a0 a1 a2 | b0 b1 | c0 c1        a and b behind the hint, c behind the trunk alone
+    positions   0  1  2 |  3  4 |  5  6  7 |  5  6 |  3  4
+
 Families that cannot take such a mask get the same branches as rows, each behind a copy of its trunk (`training/layout.py` decides).
 """
 
@@ -46,6 +51,17 @@ class Prompt:
         """Return the position of an answer's first token, on every axis."""
         return len(self.token_ids) if self.positions_CP is None else int(self.positions_CP.max()) + 1
 
+    def extended(self, token_ids: Sequence[int]) -> Prompt:
+        """Return the prompt with further tokens of text behind it."""
+        more, positions = len(token_ids), self.positions_CP
+        following = self.next_position + torch.arange(more)
+        return replace(
+            self,
+            token_ids=(*self.token_ids, *token_ids),
+            types={name: torch.cat([values, values.new_zeros(more)]) for name, values in self.types.items()},
+            positions_CP=None if positions is None else torch.cat([positions, following.expand(len(positions), -1)], 1),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limb:
@@ -59,6 +75,22 @@ class Limb:
     """Log-probabilities under the policy that sampled it, if that may be an earlier one; empty: the current policy."""
     shape: Shape | None = None
     """Function from a token's probability to the factor of its loss."""
+    prefix: tuple[int, ...] = ()
+    """Tokens between the trunk and the limb's own, read and not predicted; limbs with equal ones share them in a tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A prefix or a limb in the packed sequence: its tokens that are read, the column of the first, and the prefix before it."""
+
+    tokens: tuple[int, ...]
+    start: int
+    above: Piece | None = None
+
+    @property
+    def columns(self) -> slice:
+        """Return the columns of its tokens."""
+        return slice(self.start, self.start + len(self.tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,28 +102,45 @@ class Tree:
 
     def __len__(self) -> int:
         """Return the length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
-        return len(self.trunk.token_ids) + sum(len(limb.tokens) - 1 for limb in self.limbs)
+        hints = {limb.prefix for limb in self.limbs}
+        return len(self.trunk.token_ids) + sum(map(len, hints)) + sum(len(limb.tokens) - 1 for limb in self.limbs)
 
     @property
     def longest(self) -> int:
-        """Return the length of its longest row in tokens: the trunk and one limb without the last token."""
-        return len(self.trunk.token_ids) + max(len(limb.tokens) for limb in self.limbs) - 1
+        """Return the length of its longest row in tokens: the trunk and one limb, with its prefix, without the last token."""
+        return len(self.trunk.token_ids) + max(len(limb.prefix) + len(limb.tokens) for limb in self.limbs) - 1
+
+    def pieces(self) -> tuple[list[Piece], list[Piece]]:
+        """Return the places of its prefixes and of its limbs, in the order of the packed sequence."""
+        end, hints = len(self.trunk.token_ids), dict[tuple[int, ...], Piece]()
+        for prefix in dict.fromkeys(limb.prefix for limb in self.limbs if limb.prefix):
+            hints[prefix] = Piece(prefix, end)
+            end += len(prefix)
+        limbs = []
+        for limb in self.limbs:
+            limbs.append(Piece(limb.tokens[:-1], end, hints.get(limb.prefix)))
+            end += len(limb.tokens) - 1
+        return list(hints.values()), limbs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Places of the pieces of B packed trees: J branches of at most T tokens behind trunks of at most P."""
+    """Places of the pieces of B packed trees: J branches and prefixes of at most T tokens, behind trunks of at most P and prefixes of at
+    most H.
+    """
 
     stem: int
     """Tokens of the longest trunk, P."""
     owner_J: torch.Tensor
-    """The tree of each branch."""
+    """The tree of each piece."""
     column_JT: torch.Tensor
-    """Places of each branch's tokens in the packed sequence; past the end of a branch, its last token again."""
+    """Places of each piece's tokens in the packed sequence; past the end of a piece, its last token again."""
+    seen_JR: torch.Tensor
+    """Places of the H tokens of the prefix before each piece, then of its own T tokens."""
     written_JT: torch.Tensor
-    """True for a branch's own tokens."""
+    """True for a piece's own tokens."""
     mask_J1TS: torch.Tensor
-    """True where a branch's tokens may attend: the trunk's P columns, then the branch's own T."""
+    """True where a piece's tokens may attend: the trunk's P columns, the prefix's H, then the piece's own T."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +150,9 @@ class TreeBatch:
     layout: Layout
     input_ids_BL: torch.Tensor
     segment_BL: torch.Tensor
-    """0 for a trunk, k for its k-th limb, -1 for padding."""
+    """0 for a trunk, k for its k-th piece, prefixes first, -1 for padding."""
+    above_BL: torch.Tensor
+    """Segment of the prefix before each token's piece, 0 where there is none."""
     parts: Parts | None
     """Places of the pieces of packed trees."""
     position_ids: torch.Tensor
@@ -191,33 +242,38 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
     ids = torch.full((n, longest), pad)
     axes = max(1 if row.trunk.positions_CP is None else len(row.trunk.positions_CP) for row in rows)
     positions = torch.zeros((axes, n, longest), dtype=torch.long)
-    segment = torch.full((n, longest), -1)
+    segment, above = torch.full((n, longest), -1), torch.zeros((n, longest), dtype=torch.long)
     types = {name: torch.zeros((n, longest), dtype=torch.long) for name in rows[0].trunk.types}
     columns: list[int] = []
     place: list[int] = []
     limbs: list[Limb] = []
     for b, row in enumerate(rows):
-        stem = end = len(row.trunk.token_ids)
+        stem = len(row.trunk.token_ids)
         ids[b, :stem] = torch.tensor(row.trunk.token_ids)
         positions[:, b, :stem] = torch.arange(stem) if row.trunk.positions_CP is None else row.trunk.positions_CP
         segment[b, :stem] = 0
         for name, values in types.items():
             values[b, :stem] = row.trunk.types[name]
-            values[b, stem : len(row)] = (answer_types or {}).get(name, 0)
-        for k, limb in enumerate(row.limbs, start=1):
-            read = len(limb.tokens) - 1
-            ids[b, end : end + read] = torch.tensor(limb.tokens[:-1], dtype=torch.long)
-            positions[:, b, end : end + read] = torch.arange(read) + row.trunk.next_position
-            segment[b, end : end + read] = k
-            columns += [stem - 1, *range(end, end + read)]
+        hints, answers = row.pieces()
+        for k, piece in enumerate((*hints, *answers), start=1):
+            there = piece.columns
+            before = len(piece.above.tokens) if piece.above else 0
+            ids[b, there] = torch.tensor(piece.tokens, dtype=torch.long)
+            positions[:, b, there] = torch.arange(len(piece.tokens)) + row.trunk.next_position + before
+            segment[b, there] = k
+            above[b, there] = hints.index(piece.above) + 1 if piece.above else 0
+        for limb, piece in zip(row.limbs, answers, strict=True):
+            for name, values in types.items():
+                values[b, piece.columns] = (answer_types or {}).get(name, 0)
+            columns += [(piece.above.columns.stop if piece.above else stem) - 1, *range(piece.columns.start, piece.columns.stop)]
             place += [b] * len(limb.tokens)
             limbs.append(limb)
-            end += read
     shapes = tuple(dict.fromkeys(limb.shape for limb in limbs if limb.shape is not None))
     return TreeBatch(
         layout=layout,
         input_ids_BL=ids,
         segment_BL=segment,
+        above_BL=above,
         parts=parts_of(rows) if layout == "tree" else None,
         position_ids=positions[0] if axes == 1 else positions,
         types=types,
@@ -236,55 +292,52 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
 
 
 def parts_of(trees: Sequence[Tree]) -> Parts | None:
-    """Return the places of the pieces of these packed trees; None if no limb has a token that is read."""
-    spans = []
-    for b, tree in enumerate(trees):
-        start = len(tree.trunk.token_ids)
-        for read in (len(limb.tokens) - 1 for limb in tree.limbs):
-            if read:
-                spans.append((b, start, read))
-            start += read
-    if not spans:
+    """Return the places of the pieces of these packed trees; None if no piece has a token that is read."""
+    pieces = [(b, piece) for b, tree in enumerate(trees) for kind in tree.pieces() for piece in kind if piece.tokens]
+    if not pieces:
         return None
-    owner_J, start_J, read_J = torch.tensor(spans).unbind(1)
-    stem_J = torch.tensor([len(trees[b].trunk.token_ids) for b, _, _ in spans])
-    longest, stem = int(read_J.max()), max(len(tree.trunk.token_ids) for tree in trees)
-    step_T = torch.arange(longest)
-    trunk_JP = torch.arange(stem) < stem_J[:, None]
+    spans = [(b, piece.start, len(piece.tokens), *((a.start, len(a.tokens)) if (a := piece.above) else (0, 0))) for b, piece in pieces]
+    owner_J, start_J, read_J, lead_J, led_J = torch.tensor(spans).unbind(1)
+    stem_J = torch.tensor([len(trees[b].trunk.token_ids) for b, _ in pieces])
+    longest, led, stem = int(read_J.max()), int(led_J.max()), max(len(tree.trunk.token_ids) for tree in trees)
+    step_T, step_H = torch.arange(longest), torch.arange(led)
+    before_JS = torch.cat([torch.arange(stem) < stem_J[:, None], step_H < led_J[:, None]], 1)
     own_TT = step_T[:, None] >= step_T
-    mask_JTS = torch.cat([trunk_JP[:, None].expand(-1, longest, -1), own_TT.expand(len(spans), -1, -1)], -1)
+    column_JT = start_J[:, None] + torch.minimum(step_T, read_J[:, None] - 1)
     return Parts(
         stem=stem,
         owner_J=owner_J,
-        column_JT=start_J[:, None] + torch.minimum(step_T, read_J[:, None] - 1),
+        column_JT=column_JT,
+        seen_JR=torch.cat([lead_J[:, None] + torch.minimum(step_H, (led_J[:, None] - 1).clamp(min=0)), column_JT], 1),
         written_JT=step_T < read_J[:, None],
-        mask_J1TS=mask_JTS[:, None],
+        mask_J1TS=torch.cat([before_JS[:, None].expand(-1, longest, -1), own_TT.expand(len(pieces), -1, -1)], -1)[:, None],
     )
 
 
-def tree_mask(segment_BL: torch.Tensor) -> torch.Tensor:
-    """Return [B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk or the same branch.
+def tree_mask(segment_BL: torch.Tensor, above_BL: torch.Tensor) -> torch.Tensor:
+    """Return [B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk, the prefix before the
+    query's piece, or the same piece.
 
     Padding attends to itself alone, so that no row of the softmax is empty.
     """
     index = torch.arange(segment_BL.shape[1], device=segment_BL.device)
-    query, key = segment_BL[:, :, None], segment_BL[:, None, :]
-    return _seen(query, key, index[:, None], index[None, :])[:, None]
+    query, above, key = segment_BL[:, :, None], above_BL[:, :, None], segment_BL[:, None, :]
+    return _seen(query, above, key, index[:, None], index[None, :])[:, None]
 
 
-def block_mask(segment_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
-    """Return the same mask for FlexAttention, which skips blocks that no branch attends to."""
+def block_mask(segment_BL: torch.Tensor, above_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
+    """Return the same mask for FlexAttention, which skips blocks that no piece attends to."""
     sequences, length = segment_BL.shape
 
     def mask_mod(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        return _seen(segment_BL[b, q], segment_BL[b, k], q, k)
+        return _seen(segment_BL[b, q], above_BL[b, q], segment_BL[b, k], q, k)
 
     return create_block_mask(mask_mod, sequences, None, length, length, device=segment_BL.device, BLOCK_SIZE=block_size)
 
 
-def _seen(query: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Return whether a query may attend to a key, by their segments and indices; the rule of both masks."""
-    return (((key == 0) | (key == query)) & (k <= q) & (query >= 0) & (key >= 0)) | (q == k)
+def _seen(query: torch.Tensor, above: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Return whether a query may attend to a key, by their segments, the one above the query, and indices; the rule of both masks."""
+    return (((key == 0) | (key == query) | (key == above)) & (k <= q) & (query >= 0) & (key >= 0)) | (q == k)
 
 
 def stack_vision(inputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

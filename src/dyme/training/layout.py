@@ -42,7 +42,8 @@ class Choice:
 
 
 def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """Return the smallest trees, in pairs: with a picture and without in turn, each with several limbs, so that a wrong mask shows.
+    """Return the smallest trees, in pairs: with a picture and without in turn, each with several limbs, the last one behind a hint, so that
+    a wrong mask shows.
 
     A limb of one token is never read, so longer limbs come first; a tree with too few limbs repeats them.
     """
@@ -54,7 +55,8 @@ def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
 
 
 def _several(limbs: Sequence[Limb]) -> tuple[Limb, ...]:
-    return (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
+    chosen = (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
+    return (*chosen[:-1], replace(chosen[-1], prefix=chosen[0].tokens))
 
 
 def compare(score: Callable[[Layout], torch.Tensor]) -> dict[Layout, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -227,13 +227,7 @@ def _kept(policy: Policy, prompt: Prompt, device: torch.device) -> int:
 
 def _longer(prompt: Prompt) -> Prompt:
     """Return the prompt with its last token, which is text, repeated FILLER more times."""
-    positions = prompt.positions_CP
-    return replace(
-        prompt,
-        token_ids=prompt.token_ids + prompt.token_ids[-1:] * FILLER,
-        types={name: torch.cat([values, values[-1:].expand(FILLER)]) for name, values in prompt.types.items()},
-        positions_CP=None if positions is None else torch.cat([positions, positions[:, -1:] + torch.arange(1, FILLER + 1)], 1),
-    )
+    return prompt.extended(prompt.token_ids[-1:] * FILLER)
 
 
 def row_bytes(policy: Policy, tokens: int) -> int:

@@ -173,6 +173,7 @@ class Updater:
                         token_weight=weight,
                         logprobs=sampled,
                         shape=branch.shape,
+                        prefix=() if branch.completion is None else group.completions[branch.completion].prefix_ids,
                     )
                 )
         return Tree(trunk=prompt, limbs=tuple(limbs))

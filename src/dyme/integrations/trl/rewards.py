@@ -102,7 +102,7 @@ class Rewards:
         """Return the arguments that TRL passes to a reward function: prompts, completions, tokens, columns, and its three helpers."""
         pairs = [(group.sample, completion) for group in groups for completion in group.completions]
         rows = {group.sample.id: row(group.sample) for group in groups}
-        texts = [decode(completion.token_ids) for _, completion in pairs]
+        texts = [decode((*completion.prefix_ids, *completion.token_ids)) for _, completion in pairs]
         talk = not isinstance(groups[0].sample.prompt, str)
         given: dict[str, Any] = {
             "prompts": [rows[sample.id]["prompt"] for sample, _ in pairs],
