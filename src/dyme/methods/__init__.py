@@ -16,7 +16,7 @@ from dyme.methods import dyme, grpo, sft, two_stage
 from dyme.methods.controls import constant_mix, inverse, yoked_random
 from dyme.methods.method import Context, Method, NoSettings, RoutingFunction, Stage
 from dyme.methods.proof import prove
-from dyme.methods.rivals import annealed, budget, chord, hpt, luffy, s_grpo, threshold, visurf
+from dyme.methods.rivals import annealed, bread, budget, chord, ghpo, hpt, luffy, s_grpo, threshold, visurf
 from dyme.settings import nearest
 
 __all__ = ["COMPARED", "METHODS", "Context", "Method", "NoSettings", "RoutingFunction", "Stage", "find", "known_elsewhere", "method_of"]
@@ -24,8 +24,9 @@ __all__ = ["COMPARED", "METHODS", "Context", "Method", "NoSettings", "RoutingFun
 _BASICS = (sft.METHOD, grpo.METHOD, two_stage.METHOD, dyme.METHOD)
 _RIVALS = (hpt.METHOD, chord.METHOD, luffy.METHOD, s_grpo.METHOD, visurf.METHOD)
 _RULES = (threshold.METHOD, annealed.METHOD, budget.METHOD)
+_HINTS = (ghpo.METHOD, bread.METHOD)
 _CONTROLS = (yoked_random.METHOD, constant_mix.METHOD, inverse.METHOD)
-METHODS: dict[str, Method[Any]] = {one.name: one for one in (*_BASICS, *_RIVALS, *_RULES, *_CONTROLS)}
+METHODS: dict[str, Method[Any]] = {one.name: one for one in (*_BASICS, *_RIVALS, *_RULES, *_HINTS, *_CONTROLS)}
 COMPARED = tuple(one.name for one in _BASICS)
 """Methods that `dyme compare` compares unless it gets others."""
 

@@ -16,6 +16,9 @@ from dyme.methods.state import MethodState
 from dyme.plugins import failure
 from dyme.types import Branch, Completion, Group, Mode, Route, Sample, Shape, Term, Verdict
 
+MOST_DRAWS = 16
+"""Draws of a group in a step, at most."""
+
 
 def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[Any]) -> Route:
     """Return the stage's route for a group. Raises ConfigError if its function raises an error or returns an impossible route."""
@@ -26,6 +29,37 @@ def ask(method: Method[Any], stage: Stage[Any], group: Group, context: Context[A
     if trouble := _fault(route, stage, group):
         raise ConfigError(f"method {method.name}, stage {stage.name}: its route for {group.sample.id} {trouble}")
     return route
+
+
+def ask_hint(method: Method[Any], stage: Stage[Any], group: Group, context: Context[Any]) -> str | None:
+    """Return the hint under which a stage asks for another draw of a group; None to keep the present draw.
+
+    Raises ConfigError if its function raises an error, returns no text, or asks for more than `MOST_DRAWS` draws.
+    """
+    if stage.redraw is None or not group.judged:
+        return None
+    where = f"method {method.name}, stage {stage.name}, redraw"
+    try:
+        hint = stage.redraw(group, context)
+    except Exception as error:
+        raise ConfigError(f"{where}: {failure(error, stage.redraw)}") from error
+    if not (hint is None or isinstance(hint, str)):
+        raise ConfigError(f"{where}: for {group.sample.id} it returned {quoted(hint)}, and text or None is needed")
+    if hint is not None and len(group.draws) + 1 >= MOST_DRAWS and drawn_before(group, hint) is None:
+        raise ConfigError(f"{where}: {group.sample.id} was drawn {MOST_DRAWS} times, and it asks for more; return None at some time")
+    return hint
+
+
+def drawn_before(group: Group, hint: str) -> Group | None:
+    """Return a group as its draw under a hint, with the others as its `draws`; None if there is no such draw."""
+    known = (*group.draws, replace(group, draws=()))
+    found = next((draw for draw in known if draw.prefix == hint), None)
+    return found and replace(found, draws=tuple(draw for draw in known if draw is not found))
+
+
+def drawn_again(group: Group, draw: Group) -> Group:
+    """Return a group as a new draw, with those before as its `draws`."""
+    return replace(draw, draws=(*group.draws, replace(group, draws=())))
 
 
 def settle_route(
@@ -78,6 +112,7 @@ def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
         groups = [_made_up(sample, count, correct) for correct in (0, 1, count // 2, count)] if stage.rolls_out else [Group(sample=sample)]
         for progress in (0.0, 1.0):
             context = replace(mind.context(1, progress), batch=tuple(group.verdicts for group in groups))
+            groups = [_tried_again(method, stage, group, replace(context, batch=())) for group in groups]
             routes = []
             for place, group in enumerate(groups):
                 known = replace(context, place=place)
@@ -89,6 +124,15 @@ def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
             mind.learn(list(zip(groups, routes, strict=True)), context)
             tried += routes
     return tried
+
+
+def _tried_again(method: Method[Any], stage: Stage[Any], group: Group, context: Context[Any]) -> Group:
+    """Return a made-up group after the further draws that a stage asks for, each of them alike."""
+    while (hint := ask_hint(method, stage, group, context)) is not None:
+        if (back := drawn_before(group, hint)) is not None:
+            return back
+        group = drawn_again(group, replace(group, prefix=hint, draws=()))
+    return group
 
 
 def _made_up(sample: Sample, count: int, correct: int) -> Group:

@@ -72,6 +72,10 @@ class Stage(Generic[S]):
     replay: Callable[[Context[S]], Sequence[str]] | None = None
     """Function that returns the ids of training samples to train on again at a step, beside its own; it is called before the step is
     routed. Nothing is sampled for them: the route of each is that of a group without completions. None: no sample is trained on again."""
+    redraw: Callable[[Group, Context[S]], str | None] | None = None
+    """Function that may ask for another draw of a graded group, before it is routed: it returns a hint, the beginning of an answer that
+    the policy is to continue, or None to keep the draw. It is called again with the new draw, whose `draws` are those before; a hint that
+    was drawn before takes that draw back, "" the first one. Its context has no `batch` yet."""
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -72,8 +72,10 @@ def _prove_stages(method: Method[Any], where: str) -> None:
     if not isinstance(stages, tuple | list) or not stages or not all(isinstance(stage, Stage) for stage in stages):
         raise ConfigError(f"{where}: its stages are {quoted(stages)}, and a tuple of Stage objects is needed")
     for stage in stages:
-        if not all(callable(one) for one in (stage.route, stage.advantages or stage.route, stage.replay or stage.route)):
-            raise ConfigError(f"{where}: route, advantages and replay of stage {stage.name!r} must be functions")
+        if not callable(stage.route) or not all(one is None or callable(one) for one in (stage.advantages, stage.replay, stage.redraw)):
+            raise ConfigError(f"{where}: route, advantages, replay and redraw of stage {stage.name!r} must be functions")
+        if stage.redraw and not stage.rolls_out:
+            raise ConfigError(f"{where}: stage {stage.name!r} has a redraw, and declares rolls_out = False, so nothing is drawn")
         if not all(isinstance(flag, bool) for flag in (stage.rolls_out, stage.imitates, stage.reads_traces)):
             raise ConfigError(f"{where}: rolls_out, imitates and reads_traces of stage {stage.name!r} must be True or False")
         if not (_number(stage.share) and 0 <= stage.share <= 1) or not (stage.learning_rate is None or _number(stage.learning_rate)):

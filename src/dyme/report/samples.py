@@ -79,7 +79,9 @@ def _group(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
         "target": _cut(row.get("target")),
         "facts": row["facts"][:_MOST_FACTS],
         "mode": row["mode"],
-        "reason": "; ".join((row["reason"], *(f"no reward {name}: {why}" for name, why in (row.get("left_out") or {}).items()))),
+        "reason": "; ".join(
+            (row["reason"], *_hint(row), *(f"no reward {name}: {why}" for name, why in (row.get("left_out") or {}).items()))
+        ),
         "images": [name for name in names if (run.path / name).exists()],
         "pictures": len(names),
         "completions": [
@@ -87,6 +89,11 @@ def _group(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
             for c in row["completions"]
         ],
     }
+
+
+def _hint(row: Mapping[str, Any]) -> list[str]:
+    """Return the hint that the completions continue, in words, if there is one."""
+    return [f"drawn {len(row['draws']) + 1} times, behind {_cut(row['prefix'])!r}"] if row.get("prefix") else []
 
 
 def _cut(text: str | None) -> str | None:

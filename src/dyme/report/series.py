@@ -29,13 +29,16 @@ class StepTotals:
         return self.modes.total()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add one line of rollouts.jsonl."""
+        """Add one line of rollouts.jsonl; of a group that was drawn again, the draw without a hint counts for what is right."""
         self.modes[row["mode"]] += 1
         completions = row["completions"]
-        if completions:
-            self._put("any_right", any(c["correct"] for c in completions))
+        unaided = next((draw for draw in row.get("draws") or () if not draw["prefix"]), None)
+        right = [c["correct"] for c in completions] if unaided is None else [k < unaided["correct"] for k in range(unaided["completions"])]
+        if right:
+            self._put("any_right", any(right))
+        for one in right:
+            self._put("accuracy", one)
         for c in completions:
-            self._put("accuracy", c["correct"])
             self._put("parsed", c["parsed"])
             self._put("tokens", c["tokens"])
             self._put("reward", c["reward"])

@@ -124,9 +124,9 @@ class Display:
         rate = f"{tokens / seconds if seconds else 0.0:,.0f} tok/s" + (f" | {skipped:.0f} steps skipped, not finite" if skipped else "")
         if not mean.get("sampled_tokens"):
             return f"{modes} | loss {mean.get('loss', 0.0):.3f} | {rate}"
-        return (
-            f"{modes} | correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}{_helper(mean)} | {rate}"
-        )
+        again = f" | drawn again {mean['redrawn_groups']:.1f}" if mean.get("redrawn_groups") else ""
+        right = f"correct {mean['accuracy']:.1%} format {mean['format_rate']:.0%} reward {mean['reward']:.2f}"
+        return f"{modes} | {right}{again}{_helper(mean)} | {rate}"
 
 
 class Cell:

@@ -51,6 +51,8 @@ class GroupRow:
     completions: tuple[CompletionRow, ...]
     pictures: tuple[Path, ...]
     """Small copies of its images, if the step kept them."""
+    prefix: str = ""
+    """Hint that the completions continue, if the method had the group drawn again."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any], pictures: tuple[Path, ...]) -> GroupRow:
@@ -61,6 +63,7 @@ class GroupRow:
         plain = ("step", "id", "question", "answer", "kind", "mode", "reason", "rationale")
         return cls(
             **{name: row[name] for name in plain}, target=row.get("target"), trust=row.get("trust"), trouble=row.get("trouble") or "",
+            prefix=row.get("prefix") or "",
             facts=tuple((subject, value) for subject, value in row["facts"]), completions=completions, pictures=pictures,
         )  # fmt: skip
 

@@ -10,8 +10,12 @@ from dyme.types import NO_VALUE, Group, Route
 
 
 def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return means over a step's completions; empty for a method that does not roll out. Groups without completions do not count."""
-    groups = [group for group in groups if group.completions]
+    """Return means over a step's completions; empty for a method that does not roll out. Groups without completions do not count.
+
+    Of a group that was drawn again they are those of the first draw, without a hint, as in any other method; `redrawn_accuracy` is that
+    of the draws that were kept.
+    """
+    kept, groups = [g for g in groups if g.draws], [g.unaided for g in groups if g.completions]
     pairs = [(c, v) for g in groups for c, v in zip(g.completions, g.verdicts, strict=True)]
     if not pairs:
         return {}
@@ -25,6 +29,9 @@ def completion_figures(groups: Sequence[Group]) -> dict[str, float]:
         "completion_length": sum(len(c.token_ids) for c, _ in pairs) / n,
         "truncated": sum(not c.finished for c, _ in pairs) / n,
     }
+    if kept:
+        again = [v.correct for g in kept for v in g.verdicts]
+        found |= {"redrawn_groups": float(len(kept)), "redrawn_accuracy": sum(again) / len(again)}
     failed = sum(v.failed for _, v in pairs)
     return found | ({"verifier_failures": float(failed)} if failed else {}) | own_rewards(groups)
 

@@ -349,10 +349,16 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
         "trouble": group.trouble,
         **({} if group.trust is None else {"trust": group.trust}),
         **({"left_out": group.left_out} if group.left_out else {}),
+        **({"prefix": group.prefix, "draws": [_draw(draw) for draw in group.draws]} if group.draws else {}),
         "mode": route.mode,
         "reason": route.reason,
         "completions": completions,
     }
+
+
+def _draw(draw: Group) -> dict[str, Any]:
+    """Return what is kept of a draw that was not trained on."""
+    return {"prefix": draw.prefix, "completions": len(draw.completions), "correct": draw.solved}
 
 
 def _assessment(group: Group, k: int) -> str | None:

@@ -22,7 +22,8 @@ LINES: dict[str, Any] = {
     "metrics.jsonl": {"step": int, "prompts": int, "epoch": NUMBER, "seconds": NUMBER, "metrics": {"*": (*NUMBER, type(None))}},
     "rollouts.jsonl": {
         "step": int, "id": str, "question": str, "answer": str, "kind": str, "mode": str, "reason": str, "rationale": TEXT, "target?": str,
-        "trust?": NUMBER, "trouble?": str, "left_out?": {"*": str}, "images": [str], "facts": [[str]], "completions": [_COMPLETION],
+        "trust?": NUMBER, "trouble?": str, "left_out?": {"*": str}, "prefix?": str,
+        "draws?": [{"prefix": str, "completions": int, "correct": int}], "images": [str], "facts": [[str]], "completions": [_COMPLETION],
     },
     "evaluations.jsonl": {
         "step": int, "name": str, "metrics": _FIGURES, "by_kind?": _BREAKDOWN, "by_answer_kind?": _BREAKDOWN,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from dyme.tracking.metrics import completion_figures, figures, mode_shares
 from dyme.training import checkpoint, schedule
 from dyme.training.schedule import Position, Sampled
 from dyme.training.setup import Host
-from dyme.types import Group, Route, Sample, StepRecord
+from dyme.types import Completion, Group, Route, Sample, StepRecord
 from dyme.verify.rewards import Rewards, check_first
 from dyme.verify.rules import verify_group
 from dyme.verify.verifier import FAILED
@@ -84,6 +85,8 @@ class Sampler:
         rolled = roll_out(self.policy, prompts, share, seeds, stage, config, keep)
         groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
         context = self.mind.context(position.step + 1, position.progress(config, schedule.budget(config, len(self.samples))))
+        if stage.redraw:
+            groups = self._redrawn(groups, prompts, seeds, stage, context, keep)
         context = replace(context, batch=tuple(of_all([group.verdicts for group in groups])))
         again = together(lambda: self._again(stage, context))
         prompts, groups = [*prompts, *(prompt for prompt, _ in again)], [*groups, *(group for _, group in again)]
@@ -91,6 +94,48 @@ class Sampler:
         helped = self.supervisor.start(groups, routes, position.step)
         sampled = counted(groups) if stage.rolls_out else None
         return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, sampled, time.perf_counter() - started)
+
+    def _redrawn(
+        self, groups: Sequence[Group], prompts: Sequence[Prompt], seeds: Sequence[int], stage: Stage[Any], context: Context[Any],
+        keep: Sequence[Prompt],
+    ) -> list[Group]:  # fmt: skip
+        """Return the groups after the further draws that the stage asks for, each behind a hint; all processes draw in turn, alike.
+
+        The draws of a group depend on its seed and their number alone.
+        """
+        found, waiting = list(groups), list(range(len(groups)))
+        for turn in itertools.count(1):
+            hints = together(partial(self._hints, found, waiting, stage, context))
+            if not any(gather_object([bool(hints)])):
+                break
+            begun = {k: self.policy.beginning(hint) for k, hint in hints.items()}
+            asked, again = [prompts[k].extended(begun[k]) for k in hints], [hf.seed_of(seeds[k], turn) for k in hints]
+            drawn = hf.sample(self.policy, asked, again, self.config.rollout, keep=[*keep, *prompts]) if hints else []
+            fresh = [
+                Group(sample=found[k].sample, prefix=hints[k], completions=tuple(self._behind(begun[k], one) for one in own))
+                for k, own in zip(hints, drawn, strict=True)
+            ]
+            for k, draw in zip(hints, self.host.grade(fresh, self._grade), strict=True):
+                found[k] = asking.drawn_again(found[k], draw)
+            waiting = list(hints)
+        return found
+
+    def _hints(self, found: list[Group], waiting: Sequence[int], stage: Stage[Any], context: Context[Any]) -> dict[int, str]:
+        """Return the hints behind which groups are to be drawn again, by their place; a draw that is taken back is put into its place."""
+        hints: dict[int, str] = {}
+        for k in waiting:
+            if (hint := asking.ask_hint(self.mind.method, stage, found[k], context)) is None:
+                continue
+            if (back := asking.drawn_before(found[k], hint)) is not None:
+                found[k] = back
+            else:
+                hints[k] = hint
+        return hints
+
+    def _behind(self, prefix_ids: tuple[int, ...], completion: Completion) -> Completion:
+        """Return a completion with the tokens of the hint that it continues, its text being that of both."""
+        text = self.policy.decode((*prefix_ids, *completion.token_ids)).strip()
+        return replace(completion, text=text, prefix_ids=prefix_ids)
 
     def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
         """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
@@ -201,8 +246,8 @@ def roll_out(
 
 
 def counted(groups: Sequence[Group]) -> Sampled:
-    """Return the number of completions of a step, and of their tokens, over all processes."""
-    own = [len(completion.token_ids) for group in groups for completion in group.completions]
+    """Return the number of completions of a step, and of their tokens, in all draws, over all processes."""
+    own = [len(one.token_ids) for group in groups for draw in (group, *group.draws) for one in draw.completions]
     shares = gather_object([(len(own), sum(own))])
     return sum(n for n, _ in shares), sum(tokens for _, tokens in shares)
 
