@@ -34,11 +34,17 @@ def known(name: str, names: Mapping[str, Any], what: str, noun: str) -> None:
 
 
 def read(cls: type, table: Mapping[str, Any], where: str) -> Any:
-    """Return a section of class `cls` from a table of values. Raises ConfigError for an unknown key or a wrong value."""
+    """Return a section of class `cls` from a table of values. Raises ConfigError for an unknown key, a wrong value, or values that the
+    class itself refuses.
+    """
     hints = typing.get_type_hints(cls)
     for key in table:
         known(key, hints, where, "key")
-    return cls(**{key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()})
+    values = {key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:  # a class may check combinations of its values in __post_init__
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def check(section: Any, where: str) -> None:

@@ -111,17 +111,17 @@ def try_out(method: Method[Any], config: Config, sample: Sample) -> list[Route]:
     for stage in method.plan(config):
         groups = [_made_up(sample, count, correct) for correct in (0, 1, count // 2, count)] if stage.rolls_out else [Group(sample=sample)]
         for progress in (0.0, 1.0):
-            context = replace(mind.context(1, progress), batch=tuple(group.verdicts for group in groups))
-            groups = [_tried_again(method, stage, group, replace(context, batch=())) for group in groups]
+            drawn = [_tried_again(method, stage, group, mind.context(1, progress)) for group in groups]
+            context = replace(mind.context(1, progress), batch=tuple(group.verdicts for group in drawn))
             routes = []
-            for place, group in enumerate(groups):
+            for place, group in enumerate(drawn):
                 known = replace(context, place=place)
                 routes.append(
                     settle_route(method, stage, ask(method, stage, group, known), group, known, 1.0, _made_up(sample, 1, 1).verdicts[0])
                 )
             again = [Group(sample=one) for one in replayed(method, stage, context, {sample.id: sample})]
             tried += [ask(method, stage, group, replace(context, place=-1)) for group in again]
-            mind.learn(list(zip(groups, routes, strict=True)), context)
+            mind.learn(list(zip(drawn, routes, strict=True)), context)
             tried += routes
     return tried
 

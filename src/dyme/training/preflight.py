@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from dyme.checks import check_training
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError, quoted
-from dyme.methods import Method, Stage, asking
+from dyme.methods import Method, Stage, asking, method_of
 from dyme.model import adapters
 from dyme.model.chat import texts_of
 from dyme.model.checks import check_adapter, check_pictures, check_placeholders
@@ -48,7 +48,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The longest prompt and target among the probed samples, in tokens, and the shortest of their prompts."""
+    """The longest prompt, with its hint, and target among the probed samples, in tokens, and the shortest of their prompts."""
 
     prompt: int
     target: int
@@ -83,17 +83,21 @@ def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accel
 
 
 def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> Sizes:
-    """Raise DataError or ConfigError for prompts and answers longer than the model's context; return the sizes of the probed samples."""
+    """Raise DataError or ConfigError for prompts and answers longer than the model's context; return the sizes of the probed samples.
+
+    A method that draws groups again may put a hint as long as the target behind a prompt.
+    """
+    hints = any(stage.redraw for stage in method_of(config).plan(config))
     limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
-    prompts, longest = [], 0
+    prompts, longest, widest = [], 0, 0
     for sample in probed(samples, config):
         prompt = policy.encode(sample, config.task.think_prompt)
         target = len(policy.target(target_text(sample, config.task.marker)))
-        _check_fits(policy, sample, len(prompt.token_ids), target, limit, config)
+        hint = target if hints else 0
+        _check_fits(policy, sample, len(prompt.token_ids), target, hint, limit, config)
         prompts.append(prompt)
-        longest = max(longest, target)
-    by_length = sorted(prompts, key=lambda prompt: len(prompt.token_ids))
-    return Sizes(len(by_length[-1].token_ids), longest, by_length[0])
+        longest, widest = max(longest, target), max(widest, len(prompt.token_ids) + hint)
+    return Sizes(widest, longest, min(prompts, key=lambda prompt: len(prompt.token_ids)))
 
 
 def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
@@ -139,18 +143,20 @@ def probed(samples: Sequence[Sample], config: Config) -> list[Sample]:
     return list({id(sample): sample for sample in chosen}.values())
 
 
-def _check_fits(policy: Policy, sample: Sample, prompt: int, target: int, limit: int, config: Config) -> None:
+def _check_fits(policy: Policy, sample: Sample, prompt: int, target: int, hint: int, limit: int, config: Config) -> None:
     """Raise an error with the numbers if a prompt and an answer are longer than the model's context."""
     room = limit - prompt
     smaller = [f"model.{name}" for name in taken(getattr(policy.processor, "image_processor", None))] if sample.images else []
     if room < 1 or target > room:
         what = f"a prompt of {prompt:,} tokens" + (f" and a target of {target:,}" if room >= 1 else "")
-        hint = f"; make pictures smaller ({', '.join(smaller)})" if smaller else "; shorten or drop such rows"
-        raise DataError(f"{sample.id}: has {what}, and the model's context is {limit:,}{hint}")
+        remedy = f"; make pictures smaller ({', '.join(smaller)})" if smaller else "; shorten or drop such rows"
+        raise DataError(f"{sample.id}: has {what}, and the model's context is {limit:,}{remedy}")
+    room -= hint
     if config.rollout.max_completion_length > room:
+        led = f" and a hint of up to {hint:,}" if hint else ""
         raise ConfigError(
             f"rollout.max_completion_length is {config.rollout.max_completion_length:,}, but the model's context of {limit:,} tokens "
-            f"leaves {room:,} after the prompt of {sample.id}, {prompt:,} tokens; set it to at most {room:,}"
+            f"leaves {room:,} after the prompt of {sample.id}, {prompt:,} tokens{led}; set it to at most {room:,}"
         )
 
 
