@@ -85,7 +85,11 @@ def equal_reward(study: Figures) -> Sentence | None:
         return Sentence(
             "equal reward", False, f"The lead over GRPO does not come from the thinking reward: at equal reward {seen}{_p(pair)}."
         )
-    return Sentence("equal reward", True, f"The gain goes at equal reward, so the earlier lead was the thinking reward: {seen}{_p(pair)}.")
+    if _gone(pair):
+        return Sentence(
+            "equal reward", True, f"The gain goes at equal reward, so the earlier lead was the thinking reward: {seen}{_p(pair)}."
+        )
+    return Sentence("equal reward", None, f"A lead over GRPO at equal reward is neither shown nor excluded: {seen}{_p(pair)}.")
 
 
 def averaging(study: Figures) -> Sentence | None:
@@ -133,7 +137,9 @@ def compute(study: Figures) -> Sentence | None:
         seen = f"over {pair['labels'][1]} {_points(pair)} at equal prompts, {_points(tokens)} in sampled accuracy at equal tokens"
         if tokens["low"] > 0:
             return Sentence("compute", False, f"The gain holds per unit of compute as well: {seen}.")
-        return Sentence("compute", True, f"The gain is per prompt, not per unit of compute: {seen}.")
+        if _gone(tokens):
+            return Sentence("compute", True, f"The gain is per prompt, not per unit of compute: {seen}.")
+        return Sentence("compute", None, f"Whether the gain holds per unit of compute stays open: {seen}.")
     return None
 
 
@@ -171,6 +177,11 @@ def _trend(study: Figures, rule: str, claim: str, on: Callable[[str], bool], alo
                 return Sentence(rule, False, f"\u201c{claim}\u201d is supported: {seen}.")
             return Sentence(rule, True, f"\u201c{claim}\u201d is not supported: {seen}.")
     return None
+
+
+def _gone(found: Mapping[str, Any]) -> bool:
+    """Return whether a gain is not there: none in the mean, or below a point at the upper end of its interval."""
+    return bool(found["mean"] <= 0 or found["high"] < POINT)
 
 
 def _difference(pair: Mapping[str, Any]) -> str:
