@@ -150,7 +150,7 @@ def side(normalize: str, low: float) -> dict[str, Any]:
         (rules.averaging, study(averaging=[side("term", -0.02), side("all", -0.01)]), None, "Under neither averaging"),
         (rules.other_rules, study(rivals=[side("x", -0.05), side("y", 0.1)]), True, "in DyME's place, as at or above it: DyME x +4.0"),
         (rules.other_rules, study(rivals=[side("x", 0.05), side("y", 0.1)]), False, "the closest, DyME x, is −6.0"),
-        (rules.compute, study({**AHEAD, "at_equal": {"tokens": OPEN | {"mean": 0.0}}}, "grpo"), True, "per prompt, not per unit of compute"),
+        (rules.compute, study({**AHEAD, "at_equal": {"tokens": OPEN | {"mean": 0.0}}}, "grpo"), True, "not per unit of compute"),
         (rules.compute, study({**AHEAD, "at_equal": {"tokens": OPEN}}, "grpo"), None, "per unit of compute stays open"),
         (rules.compute, study({**AHEAD, "at_equal": {"tokens": AHEAD}}, "grpo"), False, "holds per unit of compute"),
     ],
@@ -192,6 +192,7 @@ def test_the_report_of_an_unfinished_study_says_what_is_missing(tmp_path: Path) 
         file.unlink()
     (tmp_path / "choices.json").unlink()
     (tmp_path / "cells/half.json").write_text('{"metrics":')
+    (tmp_path / "cells/primary-0.3-dyme-1.json").write_text('{"metrics": {}}')
     assert "No cell of this block is done" in write_report(tmp_path).read_text(encoding="utf-8")
     assert "- primary, regime: the untrained model" in (tmp_path / "study.md").read_text(encoding="utf-8")
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dyme.comparison.findings.folder import Block, Folder, Row, setting
-from dyme.comparison.findings.pairs import ACCURACY, accuracy, contrast, strata
+from dyme.comparison.findings.folder import ACCURACY, Block, Folder, Row, setting
+from dyme.comparison.findings.pairs import accuracy, contrast, strata
 from dyme.comparison.statistics.paired import holm, interquartile_mean
 from dyme.comparison.statistics.pooled import pooled
 from dyme.comparison.statistics.trends import logit, slope

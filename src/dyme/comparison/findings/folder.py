@@ -19,6 +19,8 @@ from typing import Any
 from dyme.errors import DataError
 
 Row = Mapping[str, Any]
+ACCURACY = "think_accuracy"
+"""The metric that arms are compared by."""
 MAIN = "dyme"
 """The method whose first arm the others are compared with, where the plan names no pairs."""
 
@@ -73,7 +75,7 @@ class Folder:
     def cells(self) -> Mapping[str, Row]:
         """Return the cell files that can be read, by id."""
         found = ((file.stem, _read(file)) for file in sorted((self.path / "cells").glob("*.json")))
-        return {name: cell for name, cell in found if isinstance(cell, dict) and isinstance(cell.get("metrics"), dict)}
+        return {name: cell for name, cell in found if isinstance(cell, dict) and ACCURACY in (cell.get("metrics") or {})}
 
     @cached_property
     def blocks(self) -> list[Block]:

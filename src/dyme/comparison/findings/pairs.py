@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from dyme.comparison.findings.folder import Row
+from dyme.comparison.findings.folder import ACCURACY, Row
 from dyme.comparison.statistics import courses
 from dyme.comparison.statistics.paired import above_in_pairs, equivalence, interquartile_mean, paired_t, sign_flip
 from dyme.comparison.statistics.resampling import Floats, over_seeds, two_way
 
 MARGIN = 0.01
 """Accuracy within which two methods count as equal: one point."""
-ACCURACY = "think_accuracy"
 Cells = Mapping[int, Row]
 
 
@@ -87,7 +86,7 @@ def strata(ours: Cells, theirs: Cells, seeds: Sequence[int]) -> dict[str, Any]:
         found = [
             {"seed": s, "difference": ours[s]["by_kind"][kind][ACCURACY]["value"] - theirs[s]["by_kind"][kind][ACCURACY]["value"]}
             for s in seeds
-            if kind in ours[s].get("by_kind", {}) and kind in theirs[s].get("by_kind", {})
+            if all(ACCURACY in cells[s].get("by_kind", {}).get(kind, {}) for cells in (ours, theirs))
         ]
         if found:
             out[kind] = _mean([one["difference"] for one in found]) | {"each": found}
