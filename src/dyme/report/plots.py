@@ -161,13 +161,15 @@ def scatter(
     """Plot differences in points over x around a zero line: as dots, or joined, with intervals if known; `fit`: slope and mean."""
     figure, axes = _axes(xlabel, percent=False)
     axes.axhline(0, color=_code("quiet"), linewidth=0.8)
-    for line in series:
-        axes.plot(line.x, line.y, "o" if dots else "o-", color=_code(line.colour), markersize=3.2, linewidth=1.2, alpha=0.75)
-        for x, low, high in zip(line.x, line.low, line.high, strict=bool(line.low)):
+    every = [x for line in series for x in line.x]
+    apart = 0.012 * (max(every) - min(every))
+    for k, line in enumerate(series):
+        at = [x + apart * (k - (len(series) - 1) / 2) for x in line.x]  # beside each other, so that no interval hides another
+        axes.plot(at, line.y, "o" if dots else "o-", color=_code(line.colour), markersize=3.2, linewidth=1.2, alpha=0.75)
+        for x, low, high in zip(at, line.low, line.high, strict=bool(line.low)):
             axes.plot([x, x], [low, high], color=_code(line.colour), linewidth=0.8)
     if fit:
         slope, middle = fit
-        every = [x for line in series for x in line.x]
         mean = math.fsum(every) / len(every)
         ends = [min(every), max(every)]
         axes.plot(ends, [middle + slope * (x - mean) for x in ends], color=_code("ink"), linewidth=1.2, linestyle="--")
