@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dyme.api import evaluate_model, samples_of
 from dyme.cli.common import eval_config, first_samples, split_of, write_json
@@ -12,7 +13,7 @@ from dyme.config import Config
 from dyme.errors import DymeError
 from dyme.evaluation.advice import advice, choice
 from dyme.evaluation.items import Plan
-from dyme.evaluation.regime import diagnosis, read_map
+from dyme.evaluation.regime import MOST_TRACES, diagnosis, read_map
 from dyme.system.launch import is_main
 from dyme.system.processes import together
 from dyme.tracking.display import Display, new_display, show_evaluation
@@ -49,10 +50,11 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _taught(config: Config, display: Display) -> list[Sample]:
-    """Return the training samples, whose traces a method would imitate; [] without any, or where facts must be extracted first."""
+    """Return the first training samples, whose traces a method would imitate; [] without any, or where facts must be extracted first."""
     if config.supervision.facts != "data":
         return []
+    size = min(config.task.train_size or MOST_TRACES, MOST_TRACES)
     try:
-        return samples_of(config, "train", display)
+        return samples_of(replace(config, task=replace(config.task, train_size=size)), "train", display)
     except DymeError:
         return []
