@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     args.split = split_of(args, config, display)
     chosen = first_samples(config, args, display, 200)
     result = evaluate_model(config, args.model, chosen, display, plan=Plan(k=args.k, sampled=len(chosen)))
-    taught = chosen if args.split == "train" else _taught(config, display) or chosen
+    taught = chosen if args.split == "train" else _taught(config, args.split, display) or chosen
     if not is_main():
         return 0
     regime = diagnosis(result, taught)
@@ -49,12 +49,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _taught(config: Config, display: Display) -> list[Sample]:
+def _taught(config: Config, split: str, display: Display) -> list[Sample]:
     """Return the first training samples, whose traces a method would imitate; [] without any, or where facts must be extracted first."""
     if config.supervision.facts != "data":
         return []
     size = min(config.task.train_size or MOST_TRACES, MOST_TRACES)
     try:
         return samples_of(replace(config, task=replace(config.task, train_size=size)), "train", display)
-    except DymeError:
+    except DymeError as error:
+        display.note(f"traces are read from the {split} split, as no training samples can be: {error}")
         return []
