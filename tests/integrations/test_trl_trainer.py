@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import importlib.util
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -225,7 +227,7 @@ def test_callbacks_log_history_evaluations_saves_and_a_stop(checkpoints: Checkpo
     assert ours.evaluate()["eval_reward"] != evaluation["eval_reward"]
 
 
-def test_a_run_goes_on_to_the_same_weights(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_a_run_goes_on_to_the_same_weights(checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trainer(checkpoints("qwen2"), tmp_path / "whole", args={"max_steps": 4})
     whole.train()
     half = trainer(checkpoints("qwen2"), tmp_path / "half", args={"max_steps": 4, "save_steps": 2})
@@ -233,12 +235,15 @@ def test_a_run_goes_on_to_the_same_weights(checkpoints: Checkpoints, tmp_path: P
     said: list[str] = []
     half.display.note = said.append  # type: ignore[method-assign]
     assert half.train().global_step == 3 and not (tmp_path / "half/dyme/model").exists()
-    assert said[-1] == "stopped; go on with: train(resume_from_checkpoint=True)"
+    assert said[-1] == "stopped after step 3; go on with: train(resume_from_checkpoint=True)" and "dyme train" not in "".join(said)
     with pytest.raises(RunError, match=r"holds a run already; give another output_dir, or train\(resume_from_checkpoint=True\)"):
         trainer(checkpoints("qwen2"), tmp_path / "half", args={"max_steps": 4, "save_steps": 2}).train()
     with pytest.raises(RunError, match="is not of this run"):
         half.train(resume_from_checkpoint=str(tmp_path / "whole"))
     on = trainer(checkpoints("qwen2"), tmp_path / "half", args={"max_steps": 4, "save_steps": 2})
+    with monkeypatch.context() as full, pytest.raises(RunError, match=r"No space left.*go on with: train\(resume_from_checkpoint=True\)$"):
+        full.setattr(on, "before_step", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        on.train(resume_from_checkpoint=True)
     assert on.train(resume_from_checkpoint=str(tmp_path / "half")).global_step == 4
     one, other = (load_file(tmp_path / name / "dyme/model/model.safetensors") for name in ("whole", "half"))
     assert all(torch.equal(one[name], other[name]) for name in one)

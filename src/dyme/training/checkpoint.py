@@ -104,14 +104,16 @@ class _Damaged(RunError):
 
 
 @contextmanager
-def resumable(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system, such as a full disk, into one that says how to resume the run in `path`, if it has begun."""
+def resumable(path: Path, resuming: str) -> Iterator[None]:
+    """Turn an error of the operating system, such as a full disk, into one that says to resume the run in `path`, if it has begun, by
+    `resuming`.
+    """
     try:
         yield
     except Exception as error:
         if (found := system_error(error)) is None or not (path / "config.json").exists():
             raise
-        raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: dyme train --resume {path}") from error
+        raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: {resuming}") from error
 
 
 def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], None]) -> Position:

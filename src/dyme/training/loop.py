@@ -68,13 +68,13 @@ def train(
     Raises DataError, ModelError, ConfigError or RunError before any training for input that cannot work; RunError, which says how to
     resume, for an error of the system such as a full disk.
     """
-    place = Path(config.run.output)
+    place, host = Path(config.run.output), host or Host()
     with given(config, method=method) as config:
         chosen, reporting = together(lambda: check_training(config)), reports_of(config, trackers)
-        with alone(place), checkpoint.resumable(place), reporting as reports:
+        with alone(place), checkpoint.resumable(place, host.resuming(place)), reporting as reports:
             held_out = validate.part_of(config, validation, own=samples is not None)
             samples = samples or main_first(lambda: load(config, "train")[0])
-            return _train(chosen.settled(config), chosen, samples, held_out, reports, host or Host(), resume, display or Display.quiet())
+            return _train(chosen.settled(config), chosen, samples, held_out, reports, host, resume, display or Display.quiet())
 
 
 def _train(
@@ -135,7 +135,7 @@ def _train(
             host.after_step(record, everyone, partial(checkpoint.save, run, updater, position, kept))
         final = checkpoint.save(run, updater, position, kept, final=not stopped)
     if stopped:
-        display.note(f"stopped after step {position.step}; go on with: dyme train --resume {run.path}")
+        display.note(f"stopped after step {position.step}; go on with: {host.resuming(run.path)}")
     return final
 
 

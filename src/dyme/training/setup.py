@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
@@ -40,6 +41,10 @@ class Host:
 
     def begin(self, run: RunFolder, policy: Policy, position: Position) -> None:
         """Called when a run begins, or is resumed at a position, before anything is sampled."""
+
+    def resuming(self, path: Path) -> str:
+        """Return what a user calls to resume the run in `path`, for messages."""
+        return f"dyme train --resume {path}"
 
     def before_step(self, position: Position) -> None:
         """Called when a step begins at a position."""

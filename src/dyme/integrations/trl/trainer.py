@@ -174,9 +174,7 @@ class DyMETrainer(Host):
             config = replace(config, model=replace(config.model, date=held.model.date))
         train(config, samples=self.rows.samples, host=self, resume=resume, display=self.display)
         self.events.end()
-        if not (place / "model").exists():
-            self.display.note("stopped; go on with: train(resume_from_checkpoint=True)")
-        elif self.args.push_to_hub:
+        if self.args.push_to_hub and (place / "model").exists():
             self.push_to_hub()
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
         loss = sum(losses) / len(losses) if losses else 0.0
@@ -284,6 +282,10 @@ class DyMETrainer(Host):
             self.display.note(line)
             from_main(partial(run.log_event, "note", message=line))
         self.events.begin(run, position)
+
+    def resuming(self, path: Path) -> str:
+        """Return the call that resumes the run."""
+        return "train(resume_from_checkpoint=True)"
 
     def before_step(self, position: Any) -> None:
         """Call the callbacks for the beginning of a step."""
