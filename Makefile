@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build of torch is enough; set TORCH to choose another.
 TORCH ?= torch==2.13.0
-# Tests run in two processes of one thread each, a file's in one of them.
-WORKERS ?= -n 2 --dist loadfile
+# Tests run in two processes of one thread each, a file's in one of them, in the order of tests/conftest.py.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # A real but tiny LLM server (llama.cpp, SmolLM2-135M-Instruct), apart from the project's environment; compiling it takes minutes and wants gcc.
 LLM := build/llm
@@ -62,7 +62,7 @@ $(NEWEST)/.ready: pyproject.toml
 	$(NEWEST)/venv/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e ".[test]"
 	touch $@
 
-# Some 400 faults of the operating system at every command, then 60 kills; an hour. As root it mounts small file systems that are full.
+# Some 440 faults of the operating system at every command, then 90 kills; an hour. As root it mounts small file systems that are full.
 test-faults: setup-test
 	$(BIN)/python tests/real/faults.py
 	$(BIN)/python tests/real/kills.py

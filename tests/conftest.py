@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +19,22 @@ if TYPE_CHECKING:
     from dyme.model.policy import Policy
 
 tuning.tune()
+gc.set_threshold(20_000, 10, 20)  # with torch and transformers loaded, a collection looks at half a million objects
+LONGEST, SHORTEST = ("whole",), ("verify", "facts", "data")
+"""Rooms whose files take longest, and shortest."""
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has it ignored
 for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}.items():
     os.environ.setdefault(name, value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first and short ones last, so that two processes that take file after file end together."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return -1 if room in LONGEST else SHORTEST.index(room) + 1 if room in SHORTEST else 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +66,16 @@ def policies(checkpoints: Callable[[str], Path]) -> Callable[[str], Policy]:
         return loaded[family]
 
     return load
+
+
+@pytest.fixture
+def forked_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a comparison in this process start its trainings as `forked.Child`."""
+    from forked import Child
+
+    from dyme.comparison import cells
+
+    monkeypatch.setattr(cells, "subprocess", SimpleNamespace(Popen=Child, PIPE=subprocess.PIPE))
 
 
 @pytest.fixture

@@ -337,6 +337,7 @@ def test_summary_pools_each_method_and_quality() -> None:
 # The real thing, small
 
 
+@pytest.mark.usefixtures("forked_cells")
 def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = ["compare", str(recipe(tmp_path / "r.toml", SMALL)), "--methods", "base,sft,dyme", "--seeds", "0,1", "--budget", "8prompts",

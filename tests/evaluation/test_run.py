@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES
+from forked import Child
 from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe
 from tiny import samples as pictured
 
@@ -258,7 +258,7 @@ main(sys.argv[1:])
 def test_sigkill_and_the_same_command_again(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "eval"
     child = [sys.executable, "-c", _KILLED, "eval", *map(str, WORDS), "--out", str(out)]
-    assert subprocess.run(child, env=ENVIRONMENT, cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert Child(child, env=ENVIRONMENT, cwd=ROOT).wait(timeout=240) == -signal.SIGKILL
     before = lines(out / "items.jsonl")
     assert 6 <= len(before) < 2 * ITEMS, "killed in the midst of it"
     asked = asked_anew(monkeypatch)
@@ -350,8 +350,7 @@ def launch(*words: object) -> list[tuple[int, str, str]]:
         port = probe.getsockname()[1]
     shared = ENVIRONMENT | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "-c", _CHILD, *map(str, words)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    ranks = [subprocess.Popen(command, env=shared | {"RANK": str(k), "LOCAL_RANK": str(k)}, cwd=ROOT, **pipes) for k in range(2)]
+    ranks = [Child(command, env=shared | {"RANK": str(k), "LOCAL_RANK": str(k)}, cwd=ROOT) for k in range(2)]
     try:
         return [(rank.wait(), *said) for rank in ranks for said in [rank.communicate(timeout=240)]]
     finally:

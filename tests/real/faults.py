@@ -1,4 +1,4 @@
-"""Faults of the operating system at every command: `make test-faults`, or `python tests/faults.py [--every N]` for each N-th of them.
+"""Faults of the operating system at every command: `make test-faults`, or `python tests/real/faults.py [--every N]` for each N-th of them.
 
 Each case runs in a fork of this process, which has imported all there is to import: a path that cannot be used, a user without
 permissions, a call of the system that fails, a disk that is full, a standard stream that is gone. What must hold: no traceback; status 2
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from runs import SMALL, recipe, snapshot
+from runs import ROOT, SMALL, recipe, snapshot
 
 NOBODY = 65534
 READER_GONE = 141
@@ -36,6 +36,12 @@ TOY: dict[str, dict[str, Any]] = SMALL | {
     "run": {"save_every": 1}, "task": {"train_size": 8, "test_size": 2, "validation_size": 2},
     "rollout": {"num_generations": 2, "max_completion_length": 8}, "train": {"prompts_per_step": 2, "max_prompts": 4},
 }  # fmt: skip
+OWN: dict[str, dict[str, Any]] = TOY | {
+    "run": {"save_every": 1, "eval_every": 1, "eval_size": 1, "keep_best": "checkpoint", "report_to": ["tracker.py:TextFile"]},
+    "method": {"name": "patient.py:METHOD"}, "task": {"train_size": 2, "test_size": 2, "validation_size": 2},
+    "train": {"prompts_per_step": 2, "max_prompts": 6},
+}  # fmt: skip
+"""A method with a state, a tracker and evaluations while training; each prompt comes three times."""
 QUICK = ["--task.test_size=2", "--rollout.max_completion_length=8"]
 ROWS = [{"id": f"r{k}", "question": f"What is {k} + 1?", "answer": str(k + 1), "rationale": f"{k} and one more."} for k in range(20)]
 
@@ -45,7 +51,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recipe, self.rows, self.run, self.begun = (folder / name for name in ("r.toml", "rows", "run", "begun"))
+        self.recipe, self.own, self.rows, self.run, self.begun = (folder / name for name in ("r.toml", "own.toml", "rows", "run", "begun"))
 
     def make(self) -> None:
         """Rows, a recipe, a finished run and one that was stopped."""
@@ -54,11 +60,19 @@ class Stage:
             lines = "".join(json.dumps(row | {"id": f"{split}-{row['id']}"}) + "\n" for row in ROWS)
             (self.rows / f"{split}.jsonl").write_text(lines, encoding="utf-8")
         recipe(self.recipe, TOY)
+        own_recipe(self.own)
         done = run_forked(["train", str(self.recipe), "--run.output", str(self.run)], self.folder)
         assert done.status == 0, done
         shutil.copytree(self.run, self.begun)
         shutil.rmtree(self.begun / "model")
         shutil.rmtree(self.begun / "checkpoints/step-000002")
+
+
+def own_recipe(file: Path) -> Path:
+    """Write the recipe of OWN with the examples that it names beside it."""
+    for name in ("patient.py", "tracker.py"):
+        shutil.copyfile(ROOT / "examples" / name, file.parent / name)
+    return recipe(file, OWN)
 
 
 @dataclass
@@ -229,6 +243,7 @@ def failing_calls(stage: Stage, rng: random.Random) -> Iterator[Case]:
     s, f = stage, stage.folder
     base = {
         "train": (["train", str(s.recipe), "--run.output", str(f / "o")], 24),
+        "train own": (["train", str(s.own), "--run.output", str(f / "o")], 24),
         "train --resume": (["train", "--resume", str(s.begun)], 16),
         "eval --out --json": (["eval", str(s.run), *QUICK, "--k=2", "--out", str(f / "o"), "--json", str(f / "j.json")], 9),
         "export": (["export", str(s.run), "--out", str(f / "o")], 8),
@@ -240,14 +255,15 @@ def failing_calls(stage: Stage, rng: random.Random) -> Iterator[Case]:
         "recipes --out": (["recipes", "own-data", "--out", str(f / "o")], 4),
         "compare": (["compare", str(s.recipe), "--methods=base", "--seeds=0", "--out", str(f / "o")], 5),
     }  # fmt: skip
+    resumed = {"train": 61, "train own": 101}
     numbers = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
     for command, (words, most) in base.items():
-        cases = range(1, most + 1) if command != "train" else sorted({*range(1, 9), *rng.sample(range(9, 61), most - 8)})
+        cases = range(1, most + 1) if command not in resumed else sorted({*range(1, 9), *rng.sample(range(9, resumed[command]), most - 8)})
         for nth in cases:
             number = rng.choice(numbers)
             resume = ["train", "--resume", str(f / "o")]
             yield Case(command, f"call {nth}: {errno.errorcode[number]}", words, inject=failing(number, nth, f), allowed=(0, 2),
-                       after=[*words, "--", *resume] if command in ("train", "demo") else words)  # fmt: skip
+                       after=[*words, "--", *resume] if command in ("train", "train own", "demo") else words)  # fmt: skip
 
 
 def full_disks(stage: Stage) -> Iterator[Case]:
@@ -256,6 +272,7 @@ def full_disks(stage: Stage) -> Iterator[Case]:
     disk = f / "disk"
     sized = {
         "train": (["train", str(s.recipe), "--run.output", str(disk / "o")], (0, 16, 4000, 12000, 30000, 44000, 58000, 80000)),
+        "train own": (["train", str(s.own), "--run.output", str(disk / "o")], (16, 4000, 12000, 30000, 44000, 58000, 72000, 80000)),
         "export": (["export", str(s.run), "--out", str(disk / "o")], (0, 16, 2000, 8000)),
         "eval --out": (["eval", str(s.run), *QUICK, "--k=0", "--out", str(disk / "o")], (0, 4)),
         "eval --json": (["eval", str(s.run), *QUICK, "--k=0", "--json", str(disk / "j.json")], (0, 8)),
@@ -267,11 +284,11 @@ def full_disks(stage: Stage) -> Iterator[Case]:
             if os.getuid() == 0:
                 resume = ["train", "--resume", str(disk / "o")]
                 yield Case(command, f"disk of {size} KiB", words, mend=lambda: mount(disk, 400_000, again=True), allowed=(0, 2),
-                           after=[*words, "--", *resume] if command == "train" else words)  # fmt: skip
+                           after=[*words, "--", *resume] if command.startswith("train") else words)  # fmt: skip
             if size:
                 there = [word.replace(str(disk), str(f)) for word in words]
                 yield Case(command, f"files of {size} KiB", there, inject=limited(size * 1024), allowed=(0, 2),
-                           after=[*there, "--", "train", "--resume", str(f / "o")] if command == "train" else there)  # fmt: skip
+                           after=[*there, "--", "train", "--resume", str(f / "o")] if command.startswith("train") else there)  # fmt: skip
 
 
 def streams(stage: Stage) -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL at random moments of `compare` and `export`: `make test-faults`, or `python tests/kills.py [--kills N]`.
+"""SIGTERM and SIGKILL at random moments of `compare`, `export` and `train`: `make test-faults`, or kills.py [--kills N] [--only COMMAND].
 
 After each, no process of the command is left; in the end the same command gives what an uninterrupted one gives, and leaves nothing else.
 """
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faults import TOY, Ended, run_forked
+from faults import TOY, Ended, own_recipe, run_forked
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from runs import recipe, snapshot
@@ -30,9 +30,13 @@ BETWEEN = 5
 
 
 def words(command: str, folder: Path, file: Path) -> list[str]:
-    """The command that is killed."""
+    """The command that is killed; of a training that has begun, the one that resumes it."""
     if command == "export":
         return ["export", "embedded", "--dtype", "bfloat16", "--out", str(folder / "out")]
+    if command == "train":
+        out = folder / "out"
+        begun = (out / "config.json").exists()
+        return ["train", "--resume", str(out)] if begun else ["train", str(file.with_name("own.toml")), "--run.output", str(out)]
     return ["compare", str(file), "--methods", "base,sft", "--seeds", "0", "--out", str(folder / "out")]
 
 
@@ -40,6 +44,10 @@ def outcome(command: str, folder: Path) -> Any:
     """What a finished command left that does not depend on the time it took."""
     if command == "export":
         return snapshot(folder / "out")
+    if command == "train":
+        kept = ("rollouts.jsonl", "evaluations.jsonl", "best.json")
+        own = ("/model.safetensors", "method.json")
+        return {name: digest for name, digest in snapshot(folder / "out").items() if name in kept or name.endswith(own)}
     found = json.loads((folder / "out/comparison.json").read_text(encoding="utf-8"))
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in found["rows"]]
     return rows, {name: digest for name, digest in snapshot(folder / "out").items() if name.endswith("/model/model.safetensors")}
@@ -74,7 +82,9 @@ def killed(command: list[str], cwd: Path, number: int, delay: float) -> bool:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=15, help="kills by each signal of each command")
-    kills = parser.parse_args(given).kills
+    parser.add_argument("--only", choices=("export", "compare", "train"), help="kill this command alone")
+    args = parser.parse_args(given)
+    kills, chosen = args.kills, [args.only] if args.only else ["export", "compare", "train"]
     import dyme.cli.sharing.export
     import dyme.cli.training.cell
     import dyme.cli.training.compare
@@ -86,7 +96,8 @@ def main(given: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         home = Path(temporary)
         file = recipe(home / "r.toml", TOY)
-        for command in ("export", "compare"):
+        own_recipe(home / "own.toml")
+        for command in chosen:
             (home / command).mkdir()
             started = time.monotonic()
             assert run_forked(words(command, home / command, file), home).status == 0
@@ -95,23 +106,22 @@ def main(given: Sequence[str] | None = None) -> int:
                 for first in range(0, kills, BETWEEN):
                     folder = home / f"{command}-{number}-{first}"
                     folder.mkdir()
-                    call = words(command, folder, file)
                     for _ in range(min(BETWEEN, kills - first)):
                         if command == "export" and (folder / "out").exists():
                             break  # it was done before the signal came: the same command would be refused
-                        hits += killed(call, home, number, rng.uniform(0, 0.9 * takes))
+                        hits += killed(words(command, folder, file), home, number, rng.uniform(0, 0.9 * takes))
                         until = time.monotonic() + PATIENCE
                         while left(folder) and time.monotonic() < until:
                             time.sleep(0.1)
                         wrong += [f"{command}, {number.name}: process {process} is left" for process in left(folder)]
                     done = command == "export" and (folder / "out").exists()
-                    ended = Ended(0) if done else run_forked(call, home)
+                    ended = Ended(0) if done else run_forked(words(command, folder, file), home)
                     if ended.status or outcome(command, folder) != expected:
                         wrong.append(f"{command}, {number.name}: not the same in the end: {ended}")
                     wrong += [f"{command}, {number.name}: litter {name}" for name in litter(folder)]
                 print(f"{command}, {number.name}: {kills} kills, {len(wrong)} wrong so far", flush=True)
     print("\n".join(wrong))
-    print(f"{4 * kills} kills, {hits} of a command at work, {len(wrong)} wrong")
+    print(f"{2 * kills * len(chosen)} kills, {hits} of a command at work, {len(wrong)} wrong")
     return min(1, len(wrong))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Child
 from llm_server import LLMServer
 from routing import asked
 from runs import ENVIRONMENT, SMALL, lines, recipe, small, start
@@ -338,7 +339,7 @@ def test_ctrl_c_ends_a_wait_and_saves(tmp_path: Path) -> None:
     assert (folder / f"checkpoints/step-{rows[-1]['step']:06d}/complete.json").is_file()
 
 
-def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(true: Callable[[], bool], process: Child) -> None:
     deadline = time.monotonic() + 60
     while not true():
         assert process.poll() is None and time.monotonic() < deadline

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from forked import Child
 
 from dyme.config import Config
 from dyme.recipe import build
@@ -36,10 +37,9 @@ def recipe(path: Path, tree: Mapping[str, Mapping[str, Any]]) -> Path:
     return path
 
 
-def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+def start(*words: object, cwd: Path | None = None) -> Child:
     """Start `dyme WORDS` as a process."""
-    command = [sys.executable, "-m", "dyme", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=cwd or ROOT)
+    return Child([sys.executable, "-m", "dyme", *words], env=ENVIRONMENT, cwd=cwd or ROOT)
 
 
 def run(*words: object, cwd: Path | None = None, timeout: float = 180) -> tuple[int, str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from forked import Child
 from runs import ENVIRONMENT, ROOT, lines, recipe
 from safetensors.torch import load_file
 
@@ -39,10 +40,7 @@ def pair(commands: list[list[str]], cwd: Path) -> list[tuple[int, str]]:
         "PYTHONPATH": os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(SUPPORT)]),
     }  # fmt: skip
     started = [
-        subprocess.Popen(
-            [sys.executable, *command], env=shared | {"RANK": str(rank)}, cwd=cwd, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        Child([sys.executable, *command], env=shared | {"RANK": str(rank)}, cwd=cwd, stderr=subprocess.STDOUT)
         for rank, command in enumerate(commands)
     ]  # fmt: skip
     try:
@@ -50,7 +48,7 @@ def pair(commands: list[list[str]], cwd: Path) -> list[tuple[int, str]]:
     finally:
         for process in started:
             process.kill()
-    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+    return [(process.wait(), output) for process, output in zip(started, outputs, strict=True)]
 
 
 @pytest.fixture(scope="module")

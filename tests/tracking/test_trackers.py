@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from accelerate import tracking
-from runs import ROOT, lines, recipe, run, small
+from runs import ROOT, lines, recipe, small
 
 from dyme.cli.main import main
 from dyme.config import Config, RunConfig
@@ -210,6 +210,7 @@ def test_what_else_accelerate_knows_gets_figures_and_settings(tmp_path: Path, mo
     assert made[5] == ({"test/think_accuracy": 0.5, "test/think_accuracy_low": 0.25, "test/think_accuracy_high": 0.75}, 1)
 
 
+@pytest.mark.usefixtures("forked_cells")
 def test_a_tracker_of_ones_own_by_train_compare_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example, beside a recipe and in Python; a tracker that fails in a real run changes nothing and is counted in its metrics."""
     assert len((ROOT / "examples/tracker.py").read_text().splitlines()) <= 25
@@ -227,7 +228,7 @@ def test_a_tracker_of_ones_own_by_train_compare_and_python(tmp_path: Path, monke
     ]
     assert sum("1 pictures" in line for line in found) == 2
     out = tmp_path / "out"
-    assert run("compare", written, "--methods", "sft", "--seeds", "0", "--out", out, *words, "--run.eval_every=0")[0] == 0
+    assert main(["compare", str(written), "--methods", "sft", "--seeds", "0", "--out", str(out), *words, "--run.eval_every=0"]) == 0
     [told] = out.glob("*/tracker.txt")
     assert "test after step 2" in told.read_text() and "sft after 0 steps" in told.read_text()
     book = Book()

@@ -7,7 +7,6 @@ import math
 import os
 import random
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ import torch
 import two_processes
 from accelerate import Accelerator
 from families import FAMILIES, SEEING, TREES
+from forked import Child
 from routing import route
 from tiny import Picture, Step, gap, gradients_of, grads, group, groups, inputs, prompts, row_logprobs, samples, step
 
@@ -290,7 +290,7 @@ def test_two_processes_equal_one(checkpoints: Callable[[str], Path], tmp_path: P
         "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     command = [sys.executable, two_processes.__file__, str(checkpoints("idefics3")), str(tmp_path)]
-    ranks = [subprocess.Popen(command, env=shared | {"RANK": str(k), "LOCAL_RANK": str(k)}) for k in range(2)]
+    ranks = [Child(command, env=shared | {"RANK": str(k), "LOCAL_RANK": str(k)}) for k in range(2)]
     try:
         alone = two_processes.run(checkpoints("idefics3"), Accelerator(cpu=True))
         assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Child
 from runs import SMALL, lines, recipe, run, snapshot, start
 
 STEPS = 8
@@ -59,7 +59,7 @@ def finished(folder: Path) -> bool:
     return (folder / "model").exists()
 
 
-def wait_for(process: subprocess.Popen[str], moment: Moment, folder: Path) -> None:
+def wait_for(process: Child, moment: Moment, folder: Path) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and not moment(folder):
         assert time.monotonic() < deadline
@@ -103,7 +103,7 @@ def test_sigkill_at_five_moments(tmp_path: Path, uninterrupted: Callable[[str], 
     recipe_file, folder, rng = written(parent), parent / "run", random.Random(0)
     first, second = sorted(rng.sample(range(1, STEPS - 1), 2))
     moments: list[tuple[Moment, float]] = [
-        (lambda _: True, rng.uniform(0.5, 3.0)),
+        (lambda _: True, rng.uniform(0.1, 1.0)),
         (rollouts(first), rng.uniform(0, 0.3)),
         (checkpoint(2 * (first // 2 + 1)), rng.uniform(0, 0.1)),
         (rollouts(second), rng.uniform(0, 0.3)),

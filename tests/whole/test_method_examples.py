@@ -119,6 +119,7 @@ def test_by_the_command_line_from_another_directory(folder: Path, tmp_path: Path
         (folder / "gone.py").rename(folder / "focal.py")
 
 
+@pytest.mark.usefixtures("forked_cells")
 def test_by_a_comparison_with_settings_of_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     written = "focal.py:METHOD+method.focal=false"

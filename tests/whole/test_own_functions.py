@@ -86,6 +86,7 @@ def test_by_dyme_train_and_from_any_directory(own: Path, server: LLMServer, tmp_
     assert weights(tmp_path / "here/run/model") == before, "resumed to the same bits"
 
 
+@pytest.mark.usefixtures("forked_cells")
 def test_by_dyme_compare_and_its_child_processes(own: Path, server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own.parent)
     words = ["--methods=grpo", "--seeds=0", "--budget=2prompts", "--task.test_size=1", f"--out={tmp_path / 'compare'}"]
