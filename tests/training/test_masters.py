@@ -41,11 +41,11 @@ Load = Callable[[str], Policy]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def imitation(policy: Policy, chosen: Any) -> tuple[Updater, Callable[[float], dict[str, float]]]:
-    """An updater, and its step that imitates the same four targets, at a learning rate."""
+def imitation(policy: Policy, chosen: Any, targets: int = 4) -> tuple[Updater, Callable[[float], dict[str, float]]]:
+    """An updater, and its step that imitates the same targets, at a learning rate."""
     config = Config(train=TrainConfig(precision=chosen))
-    updater, asked = Updater(policy, config, Accelerator(cpu=True)), prompts(policy, 4)
-    empty = [group(sample, [], []) for sample in samples(policy, 4)]
+    updater, asked = Updater(policy, config, Accelerator(cpu=True)), prompts(policy, targets)
+    empty = [group(sample, [], []) for sample in samples(policy, targets)]
     routes = [route(g, config, "sft") for g in empty]
     return updater, lambda rate: updater.step(asked, empty, routes, rate)
 
@@ -154,11 +154,14 @@ def test_the_precision_of_what_is_written(policies: Load, tmp_path: Path) -> Non
 
 
 def test_twenty_steps_move_all_weights_as_in_float32() -> None:
-    """The embedded model at 8e-5: the mean loss of the last five steps within 2 % of float32's, and as many elements moved."""
+    """The embedded model at 8e-5: the mean loss of the last five steps within 2 % of float32's, and as many elements moved.
+
+    Two targets a step: most of the time goes into products of half precision, which a CPU without them emulates.
+    """
     last: dict[str, float] = {}
     moved: dict[str, dict[str, float]] = {}
     for name in ("fp32", "bf16", "fp16"):
-        updater, step = imitation(Policy.load(ModelConfig()), name)
+        updater, step = imitation(Policy.load(ModelConfig()), name, targets=2)
         before = {key: value.detach().clone() for key, value in updater.masters.weights.items()}
         losses = [step(8e-5)["loss"] for _ in range(20)]
         last[name] = sum(losses[-5:]) / 5

@@ -43,11 +43,13 @@ def test_the_notebook_has_no_outputs() -> None:
 
 
 def test_the_notebook_runs_and_shows_pictures_and_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel, whose event loop is running, on a few prompts."""
-    small = {"DYME_NOTEBOOK_PROMPTS": "16", "DYME_NOTEBOOK_TEST": "4", "HF_HUB_OFFLINE": "1"}
+    """In a kernel, whose event loop is running, on a step of four prompts instead of sixteen."""
+    small = {"DYME_NOTEBOOK_PROMPTS": "4", "DYME_NOTEBOOK_TEST": "4", "HF_HUB_OFFLINE": "1"}
     for name, value in {**ENVIRONMENT, **small}.items():
         monkeypatch.setenv(name, value)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert text.count("train.prompts_per_step=16") == 1
+    notebook = nbformat.reads(text.replace("train.prompts_per_step=16", "train.prompts_per_step=4"), as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any("image/png" in data for data in shown), "a picture in memory"
