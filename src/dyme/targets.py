@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from dyme.config import Config
 from dyme.errors import DataError
+from dyme.methods import Stage
 from dyme.types import Completion, Fact, Group, Sample
 
 MOST_FACTS = 5
@@ -48,9 +50,15 @@ def check_rationales(samples: Sequence[Sample], marker: str) -> None:
             raise DataError(f"{sample.id}: the rationale contains {marker!r}; leave the answer out of it or choose another task.marker")
 
 
-def warning(samples: Sequence[Sample], refiner: str = "off") -> str | None:
-    """One line about what is imitated where rows have no rationale, else None; `refiner` is the recipe's (off, local, llm)."""
+def warning(samples: Sequence[Sample], stages: Sequence[Stage[Any]], refiner: str = "off") -> str | None:
+    """One line about what is imitated, or that no hint is given, where rows have no rationale, else None.
+
+    `stages` are the method's; `refiner` is the recipe's (off, local, llm).
+    """
     bare = [s for s in samples if not s.rationale]
+    if bare and not any(stage.imitates for stage in stages):
+        hints = any(stage.redraw and stage.reads_traces for stage in stages)
+        return f"{len(bare)} of {len(samples)} rows have no rationale: no hint is taken from them" if hints else None
     if not bare:
         return None
     empty = sum(not s.facts for s in bare)

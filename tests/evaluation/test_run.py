@@ -28,6 +28,7 @@ from dyme.recipe import build
 from dyme.rollout import hf
 from dyme.tasks.rules import rules_of
 from dyme.tracking.run_folder import RunFolder
+from dyme.training.loop import train
 from dyme.types import Completion, Sample
 
 Load = Callable[[str], Policy]
@@ -331,11 +332,16 @@ sys.exit(main(sys.argv[1:]))
 """The command line, with a copy of the folder before its files are merged."""
 
 
-def test_a_training_of_two_processes_ends_in_one_evaluation(tmp_path: Path) -> None:
+def test_a_training_of_two_processes_is_that_of_one_and_ends_in_one_evaluation(tmp_path: Path) -> None:
+    """With a method that has groups drawn again behind hints."""
     folder = tmp_path / "run"
-    file = recipe(tmp_path / "recipe.toml", SMALL | {"run": {"output": str(folder)}, "task": {"train_size": 8, "test_size": 3}})
-    found = launch("train", file, "--train.max_prompts", 4)
+    tree = SMALL | {"run": {"output": str(folder)}, "task": {"train_size": 8, "test_size": 3}, "method": {"name": "ghpo"}}
+    found = launch("train", recipe(tmp_path / "recipe.toml", tree), "--train.max_prompts", 4)
     assert [status for status, _, _ in found] == [0, 0], found
+    train(build(tree, ["--train.max_prompts=4", f"--run.output={tmp_path / 'one'}"]))
+    rows, metrics = lines(folder / "rollouts.jsonl"), [lines(tmp_path / run / "metrics.jsonl")[0]["metrics"] for run in ("run", "one")]
+    assert rows == lines(tmp_path / "one/rollouts.jsonl") and any(row.get("prefix") for row in rows)
+    assert metrics[0]["completions"] == metrics[1]["completions"] > 16 and metrics[0]["progress"] == metrics[1]["progress"] == 1
     [row] = RunFolder.open(folder).evaluations()
     assert (row["name"], row["metrics"]["think_accuracy"]["n"], len(row["examples"])) == ("test", 3, 3)
     assert main(["eval", str(folder), "--json", str(tmp_path / "alone.json")]) == 0

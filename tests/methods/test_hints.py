@@ -26,8 +26,11 @@ from dyme.methods.rivals.bread import beginnings
 from dyme.methods.routes import explore
 from dyme.model.policy import Policy
 from dyme.recipe import build
+from dyme.report.series import totals
 from dyme.rollout import hf
+from dyme.targets import warning
 from dyme.tasks import charts
+from dyme.tracking.run_folder import RunFolder
 from dyme.training.loop import train
 from dyme.types import Completion, Group, Route, Sample, Verdict
 
@@ -126,6 +129,13 @@ def test_a_redraw_is_a_function_of_a_stage_that_rolls_out() -> None:
     assert asking.try_out(method(endless), Config(), drawn("", 0).sample), "a hint that was drawn before ends the drawing"
 
 
+def test_rows_without_a_trace_are_named() -> None:
+    stages = METHODS["ghpo"].plan(Config(method=MethodConfig(name="ghpo")))
+    samples = [drawn("", 0, trace).sample for trace in (TRACE, None, "")]
+    assert warning(samples, stages) == "2 of 3 rows have no rationale: no hint is taken from them"
+    assert warning(samples[:1], stages) is warning(samples, METHODS["grpo"].plan(Config(method=MethodConfig(name="grpo")))) is None
+
+
 # Gradients
 
 
@@ -190,6 +200,9 @@ def test_a_run_with_hints_counts_every_draw_and_resumes_to_the_same_bits(tmp_pat
         assert all(one["text"].startswith(row["prefix"]) for one in row["completions"])
     right = sum(one["correct"] for row in rows[:4] if row not in again for one in row["completions"])
     assert metrics[0]["accuracy"] == right / 16, "of the draws without a hint"
+    shown = [(total.mean("accuracy"), total.mean("any_right")) for total in totals(rows)]
+    assert shown == [(m["accuracy"], m["pass_at_k"]) for m in metrics], "on the page too"
+    assert [row.prefix for row in RunFolder.open(folder).groups() if row.prefix] == [row["prefix"] for row in again]
     assert [one["text"] for one in again[0]["completions"]] == drawn_alone(load(config.model), again[0], config)
     shutil.rmtree(folder / "model")
     shutil.rmtree(folder / f"checkpoints/step-{len(metrics):06d}")

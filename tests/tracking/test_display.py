@@ -94,8 +94,8 @@ def test_figures_are_means_of_the_last_steps_and_survive_nan() -> None:
     display = Display(where, every=20)
     with display.training(Config()):
         for step in range(1, 21):
-            display.step(record(step, reward=float(step), loss=math.nan), "dyme")
-    assert "reward 15.50" in output.getvalue()
+            display.step(record(step, reward=float(step), loss=math.nan, redrawn_groups=3.0), "dyme")
+    assert "reward 15.50 | drawn again 3.0 | " in output.getvalue()
 
 
 def test_quiet_display_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

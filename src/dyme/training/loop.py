@@ -96,7 +96,7 @@ def _train(
     sampler = Sampler(policy, supervisor, mind, config, samples, accelerator, encoder, host, own)
     kept: checkpoint.Kept = {"templates": supervisor.pool, "method": mind}
     position = checkpoint.restore(run, updater, kept, notes) if resume else Position()
-    told = targets.warning(samples, config.supervision.refiner) if any(stage.imitates for stage in stages) else None
+    told = targets.warning(samples, stages, config.supervision.refiner)
     long = long_targets(policy, samples, sizes, config, stages)
     for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
