@@ -18,12 +18,13 @@ from dyme.training.loop import train
 
 OTHERS = [name for name in METHODS if name not in COMPARED]
 """The others have whole runs in tests/training/test_loop.py."""
-WORDS = ["task.train_size=6", "run.save_every=0", "train.max_prompts=8", "model.vision_cache=memory"]
+WORDS = ["task.train_size=6", "run.save_every=0", "train.max_prompts=8"]
+FEWER = ["train.prompts_per_step=2", "train.max_prompts=4"]
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_method_trains_two_steps(name: str, tmp_path: Path) -> None:
-    train(small(tmp_path / "run", f"method.name={name}", *WORDS))
+    train(small(tmp_path / "run", f"method.name={name}", *WORDS, *FEWER))
     run = RunFolder.open(tmp_path / "run")
     steps, rows = run.steps(), list(run.rollouts())
     assert [step.step for step in steps] == [1, 2] and all(math.isfinite(step.metrics["loss"]) for step in steps)
