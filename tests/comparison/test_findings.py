@@ -92,6 +92,12 @@ def test_trends_use_every_seed_and_the_bases_strata(found: Any) -> None:
     assert min(p["x"] for p in by_stratum["points"]) == pytest.approx(-3.5, abs=0.1), "one of 50 prompts solved, and half a prompt added"
 
 
+def test_trials_are_grouped_and_the_winner_is_marked_once(found: Any) -> None:
+    (tuned,) = found["tuning"]
+    rows = [(row["settings"]["train.learning_rate"], row["round"], row["mean"], row["won"]) for row in tuned["trials"]]
+    assert rows == [(3e-3, 3, 0.75, False), (1e-3, 2, 0.8, True), (1e-3, 1, 0.7, False), (3e-4, 1, 0.6, False)]
+
+
 def test_settings_of_one_condition_are_one_place_on_the_map(found: Any) -> None:
     assert [(r["name"], r["misread"], len(r["arms"])) for r in found["regimes"]] == [
         ("regime", 0.3, 4),

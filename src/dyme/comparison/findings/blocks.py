@@ -139,8 +139,10 @@ def tuning(study: Folder) -> list[dict[str, Any]]:
         rows = []
         for one in groups.values():
             values = [value for value in one["each"].values() if value is not None]
-            rows.append(one | {"mean": math.fsum(values) / len(values) if values else None, "won": one["settings"] == choice.get("winner")})
+            rows.append(one | {"mean": math.fsum(values) / len(values) if values else None, "won": False})
         rows.sort(key=lambda row: (-(row["round"] or 1), -(row["mean"] if row["mean"] is not None else -1)))
+        for row in [row for row in rows if row["settings"] == choice.get("winner")][:1]:
+            row["won"] = True  # in its last round
         out.append({
             "arm": arm, "label": study.label(arm), "trials": rows, "winner": choice.get("winner"), "opened": choice.get("opened") or [],
             "edges": choice.get("edges") or [], "taken": choice.get("taken") or {},
