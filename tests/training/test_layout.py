@@ -87,7 +87,8 @@ def test_the_check_takes_a_picture_a_text_and_several_limbs_that_are_read() -> N
     ]  # fmt: skip
     first, second = layout.probes(forest)
     assert [id(t.trunk) for t in (*first, *second)] == [id(short), id(text), id(long), id(short)]
-    assert [[b.tokens for b in t.limbs] for t in first] == [[(7, 8)] * 3, [(4, 5, 6), (2,), (4, 5, 6)]]
+    assert [[b.tokens for b in t.limbs] for t in first] == [[(7, 8), (7, 8), (8,)], [(4, 5, 6), (2,), (5, 6)]]
+    assert [[b.prefix for b in t.limbs] for t in first] == [[(), (), (7,)], [(), (), (4,)]], "no row is longer than those of the step"
     assert layout.probes([]) == []
     assert [[len(t.limbs) for t in few] for few in layout.probes(forest[:1])] == [[layout.LIMBS]]
     assert sum(map(len, layout.probes(forest * 9))) == layout.PROMPTS
@@ -162,6 +163,14 @@ def test_a_wrong_mask_is_caught_though_each_prompt_has_one_branch(checkpoints: C
     answered = [group(sample, [], []) for sample in samples(of, 2)]
     made.step(prompts(of, 2), answered, routes(answered, "sft", made.config), lr=0.0)
     caught(made, notes, expected="rows")
+
+
+def test_a_mask_that_hides_hints_is_caught_before_there_are_any(
+    checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = tree.tree_mask
+    monkeypatch.setattr(policy, "tree_mask", lambda segment_BL, above_BL: right(segment_BL, torch.zeros_like(above_BL)))
+    caught(*explored(Policy.load(ModelConfig(path=str(checkpoints("llama")), attention="sdpa"))), expected="rows")
 
 
 @pytest.mark.parametrize(("family", "expected"), [("llama", "rows"), ("idefics3", "rows"), ("qwen2_vl", "reference")])

@@ -93,7 +93,7 @@ def _group(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hint(row: Mapping[str, Any]) -> list[str]:
     """Return the hint that the completions continue, in words, if there is one."""
-    return [f"drawn {len(row['draws']) + 1} times, behind {_cut(row['prefix'])!r}"] if row.get("prefix") else []
+    return [f"drawn {len(row.get('draws') or ()) + 1} times, behind {_cut(row['prefix'])!r}"] if row.get("prefix") else []
 
 
 def _cut(text: str | None) -> str | None:

@@ -42,8 +42,8 @@ class Choice:
 
 
 def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
-    """Return the smallest trees, in pairs: with a picture and without in turn, each with several limbs, the last one behind a hint, so that
-    a wrong mask shows.
+    """Return the smallest trees, in pairs: with a picture and without in turn, each with several limbs, of which the last
+    has its first half as a hint, so that a wrong mask shows.
 
     A limb of one token is never read, so longer limbs come first; a tree with too few limbs repeats them.
     """
@@ -55,8 +55,9 @@ def probes(trees: Sequence[Tree]) -> list[list[Tree]]:
 
 
 def _several(limbs: Sequence[Limb]) -> tuple[Limb, ...]:
-    chosen = (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
-    return (*chosen[:-1], replace(chosen[-1], prefix=chosen[0].tokens))
+    *chosen, last = (tuple(sorted(limbs, key=lambda limb: len(limb.tokens) < 2)) * LIMBS)[:LIMBS]
+    half = len(last.tokens) // 2
+    return (*chosen, replace(last, prefix=(*last.prefix, *last.tokens[:half]), tokens=last.tokens[half:], logprobs=()))
 
 
 def compare(score: Callable[[Layout], torch.Tensor]) -> dict[Layout, float]:
