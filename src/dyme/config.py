@@ -238,8 +238,21 @@ class SupervisionConfig:
 
     checker: Literal["off", "local", "llm"] = "off"
     """Helper that grades the traces of explored groups, in place of reward.thinking_against; local needs no LLM."""
-    refiner: Literal["off", "local", "llm"] = "off"
-    """Helper that writes the trace of a memorized target; off: the row's own rationale."""
+    refiner: Literal["off", "local", "llm", "self"] = "off"
+    """Helper that writes the trace of a memorized target; off: the row's own rationale; self: the policy itself, which sees facts and
+    answer. Its text is the target if the verifier accepts its answer and the local checker its thinking; else the local refiner's is."""
+    self_samples: Annotated[int, Bounds(1, 4096)] = 4
+    """Texts that the policy writes for each memorized prompt with refiner self; of those that are accepted, the one that the local checker
+    grades best is the target."""
+    self_reuse: bool = True
+    """With refiner self: when a prompt is memorized again, use the text that was accepted before; false: have the present weights write
+    another one."""
+    self_prompt: str = ""
+    """Prompt of refiner self, in which {question}, {facts}, {answer} and {think} (task.think_prompt) are filled in; what follows a line of
+    three dashes is the beginning of the policy's own turn, which it continues. Empty: dyme's own."""
+    flip: Annotated[float, Bounds(0, 0.5)] = 0.0
+    """For studies only: probability that a grade of the checker is turned into its opposite (low and high are exchanged, a score s becomes
+    1 - s), to see how reliable a checker must be."""
     facts: Literal["data", "ocr", "llm"] = "data"
     """Source of an image's facts; with ocr and llm they are extracted once, before training (`dyme facts`)."""
     facts_cache: str = "facts"

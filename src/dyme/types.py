@@ -131,6 +131,21 @@ class Assessment:
     score: float
     """In [0, 1]; a checker that gives only levels has the scores 0, 0.5 and 1."""
     reason: str = ""
+    flipped: bool = False
+    """Whether the grade was turned into its opposite on purpose (`supervision.flip`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A text that the policy wrote as a target, with the facts and the answer in its prompt (`supervision.refiner = "self"`)."""
+
+    text: str
+    tokens: int = 0
+    """Number of tokens that were sampled for it; 0 for a target that was accepted at an earlier step and is used again."""
+    fault: Literal["", "format", "answer", "thinking"] = ""
+    """The part for which the text was refused; "" for the target."""
+    reason: str = ""
+    """Reason why it was refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +161,8 @@ class Group:
     """Thinking that a refiner wrote for this prompt's target; None: the sample's own rationale."""
     trust: float | None = None
     """The local checker's score of the target's thinking, in [0, 1], if a branch is `trusted`; 1 where nothing is known; None: no score."""
+    drafts: tuple[Draft, ...] = ()
+    """Texts that the policy wrote for this prompt's target; at most one of them is the target."""
     trouble: str = ""
     """Reason why a helper failed for this group, or was replaced by the local helper; empty if none failed."""
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -17,11 +17,12 @@ from typing import Any
 from dyme.config import Config
 from dyme.methods import METHODS, Method
 from dyme.plugins import label
+from dyme.supervise import flips
 from dyme.tracking.run_folder import RunFolder
 
 _TEXTS = (
     "model.lora_targets", "model.system_prompt", "task.name", "task.language", "task.think_prompt", "task.direct_prompt", "task.marker",
-    "task.verifier",
+    "task.verifier", "supervision.self_prompt",
 )  # fmt: skip
 """Settings of free text that are no place; a number, a switch or one of a few words tells nothing of the machine."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -62,6 +63,7 @@ def write(run: RunFolder, folder: Path, *, step: int | None = None, dtype: str =
     parts = [
         _front(base, adapter, sees),
         f"# {_title(config, method)}\n\n{_summary(config, method, base, adapter)}{part}",
+        f"**{told}.**" if (told := flips.warning(config.supervision.flip)) else "",
         _figures(run.evaluations(), step, rounded),
         f"## Use\n\n{_usage(base, adapter, sees)}\n\n{_prompt(config)}",
         f"## Settings\n\nThose that differ from dyme's defaults:\n\n```toml\n{_settings(config)}```",

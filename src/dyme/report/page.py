@@ -12,6 +12,7 @@ from dyme.report import samples
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
 from dyme.report.render import OTHER, figure, interval, measured, rank, render, script, script_json, words
 from dyme.report.series import MODES, StepTotals, ends, prompts_seen, totals
+from dyme.supervise import flips
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
 
@@ -44,6 +45,7 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     return render(
         "page.html.jinja",
         out or folder.path / "report.html",
+        alarm=flips.warning(float(settings.get("supervision", {}).get("flip", 0))),
         title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
         tiles=[*_tiles(records, steps, prompts, latest), *_best(folder)],
@@ -93,6 +95,9 @@ def _tiles(
     if any(helped.values()):
         done = helped["checked_groups"] + helped["refined_targets"]
         tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} in trouble"))
+    tiles += _share(records, "targets by the policy", "self_accepted", "self_asked", "accepted")
+    if any("flipped_grades" in record.metrics for record in records):
+        tiles += _share(records, "flipped grades", "flipped_grades", "graded_traces", "flipped on purpose")
     skipped = {cause: sum(r.metrics.get(f"steps_skipped_{cause}", 0.0) for r in records) for cause in ("nonfinite", "overflow")}
     if any(skipped.values()):
         causes = f"{skipped['nonfinite']:,.0f} not finite, {skipped['overflow']:,.0f} beyond float16"
@@ -103,6 +108,12 @@ def _tiles(
         seconds = records[-1].seconds
         tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step"))
     return tiles
+
+
+def _share(records: Sequence[StepRecord], label: str, part: str, whole: str, note: str) -> list[Tile]:
+    """Return a tile for the share of one count in another over all steps, unless the other is 0."""
+    some, every = (sum(record.metrics.get(name, 0.0) for record in records) for name in (part, whole))
+    return [Tile(label, f"{100 * some / every:.1f} %", f"{some:,.0f} of {every:,.0f} {note}")] if every else []
 
 
 def _best(folder: RunFolder) -> list[Tile]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from dyme.config import Config, SupervisionConfig
 from dyme.errors import DataError, SupervisionError
+from dyme.supervise import flips
 from dyme.supervise.audit import Labelled, Report, evaluate, labelled, material
 from dyme.supervise.local.checker import LocalChecker
 from dyme.supervise.local.refiner import LocalRefiner
 from dyme.supervise.roles import Checker, Refiner
+from dyme.supervise.self_refiner import SelfRefiner
 from dyme.supervise.supervisor import Supervisor
 from dyme.system.launch import node
 
@@ -30,7 +32,9 @@ CACHE = "answers.sqlite"
 
 
 def check_helpers(config: Config) -> None:
-    """Raise ConfigError for an LLM that cannot be used: no package, no key."""
+    """Raise ConfigError for an LLM that cannot be used (no package, no key) and for a self-refiner's prompt that cannot be used."""
+    if config.supervision.refiner == "self":
+        SelfRefiner(config)
     if config.supervision.remote:
         connect(config.supervision, None, lambda line: None).close()
 
@@ -42,15 +46,18 @@ def build_supervisor(config: Config, run: Path, note: Callable[[str], None], int
     """
     settings, marker = config.supervision, config.task.marker
     checker: Checker | None = LocalChecker(marker=marker) if settings.checker == "local" else None
-    refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner == "local" else None
+    refiner: Refiner | None = LocalRefiner(marker=marker) if settings.refiner in ("local", "self") else None
+    policy = SelfRefiner(config) if settings.refiner == "self" else None
+    if told := flips.warning(settings.flip):
+        note(told)
     if not settings.remote:
-        return Supervisor(config, checker, refiner)
+        return Supervisor(config, checker, refiner, policy=policy)
     from dyme.supervise.llm.roles import LLMChecker, LLMRefiner
 
     client = connect(settings, _cache(settings, run), note)
     checker = LLMChecker(client, settings.domain) if settings.checker == "llm" else checker
     refiner = LLMRefiner(client, settings.domain, marker=marker) if settings.refiner == "llm" else refiner
-    return Supervisor(config, checker, refiner, client, note=note, interrupted=interrupted)
+    return Supervisor(config, checker, refiner, client, policy=policy, note=note, interrupted=interrupted)
 
 
 def _cache(settings: SupervisionConfig, run: Path) -> Path:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dyme.config import Config
 from dyme.errors import SupervisionError
+from dyme.supervise.flips import flipped
 from dyme.supervise.local.checker import LocalChecker
 from dyme.supervise.local.refiner import LocalRefiner
 from dyme.supervise.local.templates import TemplatePool
 from dyme.supervise.patience import Patience
 from dyme.supervise.roles import Checker, Refiner, Template
+from dyme.supervise.self_refiner import SelfRefiner, Write
 from dyme.targets import thinking_of
 from dyme.types import Assessment, Group, Route
 from dyme.verify.rules import with_thinking
@@ -36,13 +38,15 @@ class Supervisor:
     """The helpers of a run with the pool of templates that they share; close it, or use it as a context."""
 
     def __init__(self, config: Config, checker: Checker | None = None, refiner: Refiner | None = None, client: Client | None = None, *,
-                 note: Callable[[str], None] = lambda line: None, interrupted: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
+                 policy: SelfRefiner | None = None, note: Callable[[str], None] = lambda line: None,
+                 interrupted: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
         """Without helpers groups stay unchanged (Pure DyME), but for the trust in targets that a method asks for. Threads are used only for
         helpers behind the endpoint of `client`.
 
-        `note` gets lines for the user; `interrupted` says whether the run is to stop, which ends any wait for a helper.
+        `refiner` writes what `policy`, if there is one, did not. `note` gets lines for the user; `interrupted` says whether the run is to
+        stop, which ends any wait for a helper.
         """
-        self.config, self.checker, self.refiner, self.client = config, checker, refiner, client
+        self.config, self.checker, self.refiner, self.client, self.policy = config, checker, refiner, client, policy
         self.pool = TemplatePool()
         self.local = LocalChecker(marker=config.task.marker), LocalRefiner(marker=config.task.marker)
         self._threads = ThreadPoolExecutor(config.supervision.concurrency) if config.supervision.remote else None
@@ -60,6 +64,15 @@ class Supervisor:
         if self.client is not None:
             self.client.close()
 
+    @property
+    def kept(self) -> dict[str, TemplatePool | SelfRefiner]:
+        """Return what a checkpoint keeps, by the name of its file."""
+        return {"templates": self.pool, **({"targets": self.policy} if self.policy else {})}
+
+    def drafted(self, groups: Sequence[Group], routes: Sequence[Route], step: int, write: Write) -> list[Group]:
+        """Return a step's groups with the targets that the policy wrote by `write`, if it is a refiner; to be called before `start`."""
+        return self.policy.drafted(groups, routes, step, write) if self.policy else list(groups)
+
     def start(self, groups: Sequence[Group], routes: Sequence[Route], step: int) -> list[Future[Group]]:
         """Start the helpers on a step's groups; return futures. Templates are drawn now, so that answers do not depend on their order."""
         return [self._submit(group, route, self._template(group, step)) for group, route in zip(groups, routes, strict=True)]
@@ -69,7 +82,9 @@ class Supervisor:
         return [future.result() for future in started]
 
     def learn(self, groups: Sequence[Group]) -> None:
-        """Offer the traces graded high to the pool; all processes must offer the same groups in the same order."""
+        """Learn from a step: traces graded high, targets by the policy; all processes must offer the same groups in the same order."""
+        if self.policy is not None:
+            self.policy.learn(groups)
         for group in groups:
             for assessment, verdict in zip(group.assessments, group.verdicts, strict=bool(group.assessments)):
                 if assessment is not None and assessment.level == "high":
@@ -98,7 +113,7 @@ class Supervisor:
     def _sharpen(self, group: Group, route: Route, template: Template | None) -> Group:
         if self.checker is not None and any(branch.completion is not None for branch in route.branches):
             group = self._checked(group, self.checker)
-        if self.refiner is not None and any(branch.completion is None for branch in route.branches):
+        if self.refiner is not None and group.target is None and any(branch.completion is None for branch in route.branches):
             group = self._refined(group, self.refiner, template)
         if any(branch.trusted for branch in route.branches):
             text = thinking_of(group.sample) if group.target is None else group.target
@@ -116,6 +131,7 @@ class Supervisor:
         if found is None:
             verdicts = tuple(with_thinking(v, None, reward) for v in group.verdicts)
             return replace(group, verdicts=verdicts, trouble=trouble)
+        found = flipped(found, group.sample, traces, self.config)
         by_index: dict[int, Assessment] = dict(zip(earning, found, strict=True))
         assessments = tuple(by_index.get(k) for k in range(len(group.verdicts)))
         verdicts = tuple(with_thinking(v, a.score if a else 0.0, reward) for v, a in zip(group.verdicts, assessments, strict=True))
@@ -132,7 +148,7 @@ class Supervisor:
             return text
 
         text, trouble = self._ask(refiner, self.local[1], write)
-        return replace(group, target=text, trouble=trouble or group.trouble)
+        return replace(group, target=text, trouble="; ".join(filter(None, (group.trouble, trouble))))
 
     def _ask(self, role: Role, local: Role, work: Callable[[Role], Answer]) -> tuple[Answer | None, str]:
         """Return the answer of `role`, or None with the reason; on failure follow the recipe: None, the local helper, or a retry."""

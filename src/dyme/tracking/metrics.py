@@ -53,16 +53,34 @@ def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, mean scores; {} if none worked."""
-    scores = [a.score for g in groups for a in g.assessments if a is not None]
+    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, grades; {} if none worked."""
+    grades = [a for g in groups for a in g.assessments if a is not None]
     counts = {
         "checked_groups": float(sum(bool(g.assessments) for g in groups)),
         "refined_targets": float(sum(g.target is not None for g in groups)),
         "helper_failures": float(sum(bool(g.trouble) for g in groups)),
     }
+    graded = {"helper_score": sum(a.score for a in grades) / len(grades), "graded_traces": float(len(grades))} if grades else {}
+    flips = sum(a.flipped for a in grades)
+    every = counts | graded | ({"flipped_grades": float(flips)} if flips else {}) | own_targets(groups)
     trust = [g.trust for g in groups if g.trust is not None]
     trusted = {"trusted_targets": float(len(trust)), "target_trust": sum(trust) / len(trust)} if trust else {}
-    return (counts | ({"helper_score": sum(scores) / len(scores)} if scores else {}) if any(counts.values()) else {}) | trusted
+    return (every if any(counts.values()) else {}) | trusted
+
+
+def own_targets(groups: Sequence[Group]) -> dict[str, float]:
+    """Return the figures of the policy as a refiner: prompts that it was asked for, and its drafts; {} if it was not asked."""
+    helped = [g for g in groups if g.drafts]
+    asked = [g for g in helped if any(draft.tokens for draft in g.drafts)]
+    drafts = [draft for g in asked for draft in g.drafts]
+    counts = {
+        "self_asked": len(asked),
+        "self_accepted": sum(any(not draft.fault for draft in g.drafts) for g in asked),
+        "self_reused": len(helped) - len(asked),
+        "self_drafts": len(drafts),
+        "self_tokens": sum(draft.tokens for draft in drafts),
+    } | {f"self_refused/{fault}": sum(draft.fault == fault for draft in drafts) for fault in ("format", "answer", "thinking")}
+    return {name: float(count) for name, count in counts.items()} if helped else {}
 
 
 def mode_shares(routes: Sequence[Route]) -> dict[str, float]:

@@ -21,6 +21,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
@@ -348,6 +349,7 @@ def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
         "target": group.target,
         "trouble": group.trouble,
         **({} if group.trust is None else {"trust": group.trust}),
+        **({"drafts": [asdict(draft) for draft in group.drafts]} if group.drafts else {}),
         **({"left_out": group.left_out} if group.left_out else {}),
         **({"prefix": group.prefix, "draws": [_draw(draw) for draw in group.draws]} if group.draws else {}),
         "mode": route.mode,

@@ -18,11 +18,12 @@ _COMPLETION = {
     "assessment?": str, "advantage?": NUMBER, "answer?": str, "rewards?": {"*": (*NUMBER, bool, type(None))},
     "failed?": bool,
 }  # fmt: skip
+_DRAFT = {"text": str, "tokens": int, "fault": str, "reason": str}
 LINES: dict[str, Any] = {
     "metrics.jsonl": {"step": int, "prompts": int, "epoch": NUMBER, "seconds": NUMBER, "metrics": {"*": (*NUMBER, type(None))}},
     "rollouts.jsonl": {
         "step": int, "id": str, "question": str, "answer": str, "kind": str, "mode": str, "reason": str, "rationale": TEXT, "target?": str,
-        "trust?": NUMBER, "trouble?": str, "left_out?": {"*": str}, "prefix?": str,
+        "trust?": NUMBER, "trouble?": str, "drafts?": [_DRAFT], "left_out?": {"*": str}, "prefix?": str,
         "draws?": [{"prefix": str, "completions": int, "correct": int}], "images": [str], "facts": [[str]], "completions": [_COMPLETION],
     },
     "evaluations.jsonl": {

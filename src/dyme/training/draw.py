@@ -23,6 +23,7 @@ from dyme.methods.state import MethodState
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
 from dyme.rollout import hf
+from dyme.supervise.self_refiner import Asked
 from dyme.supervise.supervisor import Supervisor
 from dyme.system.ahead import Ahead
 from dyme.system.processes import together
@@ -91,6 +92,7 @@ class Sampler:
         again = together(lambda: self._again(stage, context))
         prompts, groups = [*prompts, *(prompt for prompt, _ in again)], [*groups, *(group for _, group in again)]
         routes = together(lambda: self._routes(groups, stage, context))
+        groups = together(lambda: self.supervisor.drafted(groups, routes, position.step, partial(self._write, keep=[*prompts, *keep])))
         helped = self.supervisor.start(groups, routes, position.step)
         sampled = counted(groups) if stage.rolls_out else None
         return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, sampled, time.perf_counter() - started)
@@ -136,6 +138,15 @@ class Sampler:
         """Return a completion with the tokens of the hint that it continues, its text being that of both."""
         text = self.policy.decode((*prefix_ids, *completion.token_ids)).strip()
         return replace(completion, text=text, prefix_ids=prefix_ids)
+
+    def _write(self, asked: Sequence[Asked], step: int, keep: Sequence[Prompt]) -> list[tuple[Completion, ...]]:
+        """Return drafts of targets by the policy: completions of prompts that hold the facts and the answer."""
+        config = self.config
+        settings = replace(config.rollout, num_generations=config.supervision.self_samples)
+        begun = [self.policy.beginning(opening) if opening else () for _, opening in asked]
+        prompts = [self.policy.encode(sample, "").extended(ids) for (sample, _), ids in zip(asked, begun, strict=True)]
+        seeds = [hf.seed_of(config.run.seed, step, sample.id, "target") for sample, _ in asked]
+        return hf.sample(self.policy, prompts, seeds, settings, keep=keep)
 
     def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
         """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
@@ -246,8 +257,9 @@ def roll_out(
 
 
 def counted(groups: Sequence[Group]) -> Sampled:
-    """Return the number of completions of a step, and of their tokens, in all draws, over all processes."""
+    """Return the number of completions of a step, in all draws and among drafts of targets, and of their tokens, over all processes."""
     own = [len(one.token_ids) for group in groups for draw in (group, *group.draws) for one in draw.completions]
+    own += [draft.tokens for group in groups for draft in group.drafts if draft.tokens]
     shares = gather_object([(len(own), sum(own))])
     return sum(n for n, _ in shares), sum(tokens for _, tokens in shares)
 

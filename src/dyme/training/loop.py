@@ -94,7 +94,7 @@ def _train(
     total = schedule.budget(config, len(samples))
     encoder, own = Ahead(partial(policy.encode, instruction=config.task.think_prompt)), Rewards(config.reward)
     sampler = Sampler(policy, supervisor, mind, config, samples, accelerator, encoder, host, own)
-    kept: checkpoint.Kept = {"templates": supervisor.pool, "method": mind}
+    kept: checkpoint.Kept = {**supervisor.kept, "method": mind}
     position = checkpoint.restore(run, updater, kept, notes) if resume else Position()
     told = targets.warning(samples, stages, config.supervision.refiner)
     long = long_targets(policy, samples, sizes, config, stages)

@@ -31,6 +31,7 @@ from dyme.model.tree import Limb, Prompt, Tree, collate
 from dyme.plugins import failure, place_of
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
+from dyme.supervise.self_refiner import SelfRefiner
 from dyme.targets import check_rationales, target_text
 from dyme.tasks.rules import own_verifier
 from dyme.training import memory
@@ -78,6 +79,8 @@ def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accel
     check_placeholders(policy, samples)  # no text that the model takes for a picture
     check_adapter(policy, config)  # an adapter of the rank that the recipe asks for
     sizes = check_context(policy, samples, config)  # prompts and answers within the model's context
+    if config.supervision.refiner == "self":
+        check_drafts(policy, samples, config)  # prompts with facts and answer within the context too
     check_weights(policy, config, accelerator)  # weights, gradients and moments within the device's memory
     return sizes
 
@@ -98,6 +101,19 @@ def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> 
         prompts.append(prompt)
         longest, widest = max(longest, target), max(widest, len(prompt.token_ids) + hint)
     return Sizes(widest, longest, min(prompts, key=lambda prompt: len(prompt.token_ids)))
+
+
+def check_drafts(policy: Policy, samples: Sequence[Sample], config: Config) -> None:
+    """Raise DataError for a prompt of the self-refiner, with the facts in words, that leaves no room for a draft in the model's context."""
+    limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    refiner = SelfRefiner(config)
+    for sample, opening in sorted(map(refiner.asked, samples), key=lambda asked: -len(asked[0].question + asked[1]))[:PROBED]:
+        size = len(policy.encode(sample, "").token_ids) + len(policy.beginning(opening))
+        if size + config.rollout.max_completion_length > limit:
+            raise DataError(
+                f"{sample.id}: supervision.refiner self asks with a prompt of {size:,} tokens, facts included, and the model's context is "
+                f"{limit:,}; drop facts or the row, shorten rollout.max_completion_length, or take refiner local"
+            )
 
 
 def check_method(method: Method[Any], config: Config, sample: Sample) -> None:

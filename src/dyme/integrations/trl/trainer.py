@@ -126,6 +126,8 @@ class DyMETrainer(Host):
         config = build(tree, where="DyMETrainer")
         if config.supervision.checker != "off":
             raise ConfigError("supervision.checker grades dyme's own thinking reward, and the rewards are yours; leave it off")
+        if config.supervision.refiner == "self":
+            raise ConfigError("supervision.refiner self asks dyme's own verifier, and here a reward decides; take local, or leave it off")
         if config.run.eval_every:
             raise ConfigError("run.eval_every asks dyme's own verifier; set eval_strategy and eval_steps of GRPOConfig")
         if not trace and any("traces" in stage.needs for stage in method_of(config).plan(config)):

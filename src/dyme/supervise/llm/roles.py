@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,14 +22,12 @@ from dyme.supervise.llm.prompt import Domain, instructions, one_line, sample_par
 from dyme.supervise.llm.structured import without_thinking
 from dyme.supervise.local.checker import LocalChecker
 from dyme.supervise.roles import Template
+from dyme.supervise.written import LONGEST, fault
 from dyme.types import Assessment, Fact, Level, Sample
 
 SCORES: dict[Level, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
 """Grades as rewards (paper, section 3.3)."""
 _CODE_FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
-_MARKUP = re.compile(r"<[|/A-Za-z\uff5c][^<>\s]*>|\[/?[A-Z_]{2,}\]|<<<|>>>")
-"""Special tokens of chat templates and processors, which a policy's tokenizer would read as such ("<image>", "<|im_end|>"), and
-fences, which a small model repeats."""
 _STRING = {"type": "string", "maxLength": 500}
 
 
@@ -75,7 +72,7 @@ class LLMChecker:
 class LLMRefiner:
     """Writes the trace to imitate, as free text: small models write better prose than prose inside JSON."""
 
-    def __init__(self, client: Client, domain: Domain, *, marker: str, max_characters: int = 2000) -> None:
+    def __init__(self, client: Client, domain: Domain, *, marker: str, max_characters: int = LONGEST) -> None:
         """`marker`: the recipe's answer marker, which a trace must not hold; `max_characters`: longest trace that is accepted.
 
         Raises ConfigError for a domain without prompt.
@@ -105,16 +102,8 @@ class LLMRefiner:
         if fenced := _CODE_FENCE.match(text):
             text = fenced[1]
         trace = one_line(text)
-        if not trace:
-            raise SupervisionError("the trace is empty")
-        if len(trace) > self._max_characters:
-            raise SupervisionError(f"the trace has {len(trace)} characters, more than {self._max_characters}")
-        if one_line(self._marker).casefold() in trace.casefold():
-            raise SupervisionError(f"the trace holds the answer marker {self._marker!r}")
-        if found := _MARKUP.search(trace):
-            raise SupervisionError(f"the trace holds {found[0]!r}, a special token or part of a fence")
-        if trace[0] in "{[" or "```" in trace or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") for c in trace):
-            raise SupervisionError(f"the trace is not plain text: {trace[:60]!r}")
+        if trouble := fault(trace, self._marker, self._max_characters):
+            raise SupervisionError(f"the trace {trouble}")
         return trace
 
 
