@@ -16,6 +16,8 @@ def check_config(config: Config) -> None:
     recipe.check_values(config)
     if not config.run.eval_every and (config.run.keep_best != "off" or config.run.patience):
         raise ConfigError("run.keep_best and run.patience need evaluations while training; set run.eval_every")
+    if config.supervision.flip and config.supervision.checker == "off":
+        raise ConfigError("supervision.flip turns grades of a checker around; set supervision.checker, or leave it at 0")
     budgets = [(f"train.{name}", getattr(config.train, name)) for name in ("max_prompts", "max_completions", "max_tokens")]
     given = [f"{name} = {value}" for name, value in budgets if value]
     if len(given) > 1:

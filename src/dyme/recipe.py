@@ -292,8 +292,6 @@ def check_values(config: Config) -> None:
         "model.date must be a day such as 2024-07-26": _is_day(model.date),
         "an LLM needs --supervision.url, e.g. http://localhost:8000/v1, and --supervision.model, its name there": not asks
         or bool(config.supervision.url and config.supervision.model),
-        "supervision.flip turns grades of a checker around; set supervision.checker, or leave it at 0": not config.supervision.flip
-        or config.supervision.checker != "off",
     }
     if broken := [message for message, holds in rules.items() if not holds]:
         raise ConfigError(broken[0])

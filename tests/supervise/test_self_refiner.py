@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from routing import asked
 
+from dyme.checks import check_config
 from dyme.config import Config
 from dyme.errors import ConfigError, RunError
 from dyme.recipe import build
@@ -194,4 +195,4 @@ def test_flipped_grades_are_the_reward_and_are_counted_and_told(capsys: pytest.C
 @pytest.mark.parametrize("supervision", [{"flip": 0.2}, {"checker": "local", "flip": 0.6}])
 def test_a_flip_without_a_checker_or_beyond_a_half_is_refused(supervision: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="flip"):
-        build({"supervision": supervision})
+        check_config(build({"supervision": supervision}))

@@ -95,7 +95,13 @@ def test_only_what_was_routed_is_asked_about() -> None:
     assert [v.reward for v in first.verdicts] == [2.9, 1.1, 0.0]
     assert second.target == "Observation: fig 82, oat 13." and second.verdicts == memorized[0].verdicts
     assert third == skipped[0]
-    assert figures([first, second, third]) == {"checked_groups": 1, "refined_targets": 1, "helper_failures": 0, "helper_score": 0.5}
+    assert figures([first, second, third]) == {
+        "checked_groups": 1,
+        "refined_targets": 1,
+        "helper_failures": 0,
+        "helper_score": 0.5,
+        "graded_traces": 2,
+    }
 
 
 @pytest.mark.parametrize("refiner", ["off", "local"])
