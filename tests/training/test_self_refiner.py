@@ -122,5 +122,7 @@ def test_a_prompt_with_facts_beyond_the_context_is_refused_before_training(polic
     limit = policy.model.config.get_text_config().max_position_embeddings
     crowded = replace(sample, facts=sample.facts * limit)
     check_drafts(policy, [sample], config)
-    with pytest.raises(DataError, match=r"supervision\.refiner self asks with a prompt of .* tokens, and the model's context is"):
+    with pytest.raises(
+        DataError, match=r"supervision\.refiner self asks with a prompt of .* tokens, facts included, and the model's context is"
+    ):
         check_drafts(policy, [sample, crowded], config)
