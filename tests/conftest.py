@@ -73,9 +73,9 @@ def forked_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a comparison in this process start its trainings as `forked.Child`."""
     from forked import Child
 
-    from dyme.comparison import cells
+    from dyme.comparison import processes
 
-    monkeypatch.setattr(cells, "subprocess", SimpleNamespace(Popen=Child, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=Child, PIPE=subprocess.PIPE))
 
 
 @pytest.fixture

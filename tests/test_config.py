@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dyme import checks, recipe, samples
-from dyme.comparison.plan import Study
+from dyme.comparison.design import Arm, Block, Design
 from dyme.config import Bounds, Config, MethodConfig, TrainConfig
 from dyme.errors import ConfigError
 from dyme.evaluation.items import Plan
@@ -219,7 +219,10 @@ def test_settings_that_cannot_go_together() -> None:
     [
         lambda config: train(config), lambda config: train(config, samples=[], resume=True), lambda config: samples.load(config, "test"),
         lambda config: run_evaluation(config, [], Plan()), lambda config: evaluate(None, [], config, None),  # type: ignore[arg-type]
-        lambda config: Study(config=config, methods=("sft",), traces=("low",), seeds=(0,), rates=(1.0,), out=Path("x")).check(),
+        lambda config: Design(
+            title="", where="compare", recipe="", tables=config.to_dict(), settings={}, out=Path("x"),
+            arms={"sft": Arm(name="sft", method="sft")}, blocks={"b": Block(name="b", arms=("sft",), seeds=(0,))},
+        ).check(),
     ],
     ids=["train", "resume", "load", "run_evaluation", "evaluate", "compare"],
 )  # fmt: skip

@@ -33,6 +33,10 @@ class RunError(DymeError, OSError):
     """A run folder cannot be used as asked."""
 
 
+class Diverged(RunError):
+    """Training came to numbers that are not finite, step after step."""
+
+
 class SupervisionError(DymeError, RuntimeError):
     """A helper (checker, refiner, extractor of facts) gave no usable answer; its group stays unsupervised."""
 

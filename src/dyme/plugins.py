@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -81,7 +82,7 @@ def label(name: str) -> str:
 
 def is_known(name: str, kind: Kind) -> bool:
     """Whether `find` has something to look for: a place, what an installed package offers, or what a caller gave in Python."""
-    return is_place(name) or (kind, name) in _offered or name in metadata.entry_points(group=f"dyme.{kind}").names
+    return is_place(name) or (kind, name) in _offered or name in _installed(kind).names
 
 
 def find(name: str, kind: Kind, option: str) -> Any:
@@ -92,7 +93,7 @@ def find(name: str, kind: Kind, option: str) -> Any:
     if (kind, name) in _offered:
         return _offered[kind, name]
     if not is_place(name):
-        provided = metadata.entry_points(group=f"dyme.{kind}")
+        provided = _installed(kind)
         if name not in provided.names:
             raise ConfigError(
                 f"{option}: {name!r} is not known; give FILE.py:NAME or MODULE:NAME, install the package that offers it, or give the "
@@ -112,7 +113,18 @@ def find(name: str, kind: Kind, option: str) -> Any:
 
 def names(kind: Kind) -> list[str]:
     """Return the names that installed packages offer, in order."""
-    return sorted(metadata.entry_points(group=f"dyme.{kind}").names)
+    return sorted(_installed(kind).names)
+
+
+def _installed(kind: Kind) -> metadata.EntryPoints:
+    """Return what installed packages offer."""
+    return _entry_points(kind, tuple(sys.path))
+
+
+@lru_cache(maxsize=64)
+def _entry_points(kind: Kind, path: tuple[str, ...]) -> metadata.EntryPoints:
+    """Return what packages on `path` offer, read once: a comparison asks thousands of times."""
+    return metadata.entry_points(group=f"dyme.{kind}")
 
 
 def function(name: str, kind: Kind, option: str, arguments: tuple[str, ...]) -> Callable[..., Any]:

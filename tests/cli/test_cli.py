@@ -75,11 +75,6 @@ def unfinished(folder: Path) -> Path:
     return run.path
 
 
-def other_comparison(folder: Path) -> list[object]:
-    RunFolder.create(folder / "out/base-any-lr8e-05-seed0", small(folder / "x", "train.max_prompts=8"))
-    return ["compare", plain(folder), "--methods", "base", "--seeds", "0", "--out", folder / "out"]
-
-
 BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
     "unknown command": (lambda f: ["trian", plain(f)], ("'trian'", "did you mean 'train'")),
     "unknown option": (lambda f: ["eval", "embedded", "--smaples", 3], ("'--smaples'", "did you mean --samples")),
@@ -144,8 +139,7 @@ BAD: dict[str, tuple[Bad, tuple[str, ...]]] = {
         lambda f: ["judge", "http://127.0.0.1:9/v1", "--supervision.model", "m", "--supervision.max_retries", 0],
         ("no connection", "127.0.0.1:9"),
     ),
-    "jobs": (lambda f: ["compare", plain(f), "--jobs", 0], ("--jobs must be at least 1",)),
-    "folder of another comparison": (other_comparison, ("other settings", "--out")),
+    "jobs": (lambda f: ["compare", plain(f), "--jobs", 0], ("jobs", "must be at least 1")),
     "data of a comparison": (lambda f: ["compare", *data(f, ROW, "{")[1:], "--out", f / "out"], ("rows.jsonl:2",)),
 }
 _CHILD = """

@@ -1,357 +1,319 @@
-"""Comparisons: budgets, cells, rates chosen on the validation split alone, what is kept and what is done again."""
+"""Studies: the order of their cells, what is chosen, kept and done again; and one as it really runs, killed and continued."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-from collections.abc import Sequence
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import SMALL, recipe, small, snapshot
+from comparison_designs import TINY, Fake, design, figures, tree
+from runs import run, snapshot, start
 
 from dyme.cli.main import main
-from dyme.cli.training import cell as cell_command
-from dyme.comparison import cells
-from dyme.comparison.cells import Cell
-from dyme.comparison.plan import Study, parse_budget, traces_of
-from dyme.comparison.statistics.pooled import summarize
-from dyme.comparison.study import run_study
-from dyme.errors import ConfigError, DymeError
+from dyme.comparison.cells import Cell, Cells, Job, identity, write_job
+from dyme.comparison.study import Study, run_study
+from dyme.errors import DymeError
+from dyme.recipe import build
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
 
-
-def plan(out: Path, *, methods: Sequence[str] = ("base", "sft", "dyme"), traces: Sequence[str] = ("low",), seeds: Sequence[int] = (0, 1),
-         rates: Sequence[float] = (3e-4,), jobs: int = 1, words: Sequence[str] = ()) -> Study:  # fmt: skip
-    config = small(out / "unused", *words)
-    return Study(config=config, methods=tuple(methods), traces=tuple(traces), seeds=tuple(seeds), rates=tuple(rates), out=out, jobs=jobs)
-
-
-def figure(value: float) -> dict[str, float]:
-    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 50}
-
-
-class Fake:
-    """Stands in for the processes of cells: writes a finished run at once, with the accuracy that `score` gives."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, score: Any = lambda cell: 0.5, status: int = 0) -> None:
-        self.started: list[Cell] = []
-        self.alive = self.most = 0
-        self.score, self.status = score, status
-        monkeypatch.setattr(cells, "_start", self)
-        monkeypatch.setattr(cells.time, "sleep", lambda seconds: None)
-
-    def __call__(self, plan: Study, cell: Cell) -> Any:
-        self.started.append(cell)
-        self.alive += 1
-        self.most = max(self.most, self.alive)
-        folder = plan.out / cell.name
-        (plan.out / f"{cell.name}.log").write_text("loading\ndyme: no space left\n", encoding="utf-8")
-        run = RunFolder.open(folder) if (folder / "config.json").exists() else RunFolder.create(folder, cells.cell_config(plan, cell))
-        if not run.steps() and cell.method != "base":
-            run.log_step(StepRecord(step=1, prompts=4, epoch=1.0, seconds=2.0, metrics={"accuracy": 0.25}))
-        if self.status == 0:
-            run.log_evaluation(1, cell.split, {"metrics": {"think_accuracy": figure(self.score(cell))}})
-        fake = self
-
-        class Process:
-            returncode = fake.status
-
-            def poll(self) -> int:
-                fake.alive -= 1
-                return fake.status
-
-            def terminate(self) -> None: ...
-
-            def wait(self) -> None: ...
-
-        return Process()
+BEST = {"sft": 1e-3, "dyme": 3e-4}
 
 
 def quiet(line: str) -> None: ...
 
 
-# Words
+def told(out: Path, name: str) -> Any:
+    return json.loads((out / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("text", "given"),
-    [
-        ("120s", {"max_seconds": 120.0}), ("1.5s", {"max_seconds": 1.5}), ("2000prompts", {"max_prompts": 2000}),
-        (" 8prompts ", {"max_prompts": 8}), ("38400completions", {"max_completions": 38_400}), ("2000000tokens", {"max_tokens": 2_000_000}),
-    ],
-)  # fmt: skip
-def test_budgets(text: str, given: dict[str, Any]) -> None:
-    assert parse_budget(text) == {"max_prompts": 0, "max_completions": 0, "max_tokens": 0, "max_seconds": 0.0} | given
+def score(cell: Cell) -> float:
+    """Validation prefers the rates of BEST and the code's weight; the test split prefers others, to tempt."""
+    right = cell.config.train.learning_rate == BEST[cell.config.method.name]
+    if cell.stage == "trial":
+        return 0.6 * right + 0.1 * (cell.settings.get("method.memorize_weight") == "code")
+    return 0.1 if right else 0.9
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "s", "120", "0s", "0prompts", "0.5prompts", "-5s", "2h", "1.2.3s", "²s", "prompts", "1e3prompts", "9completion", "1.5tokens"],
-)
-def test_what_is_no_budget(text: str) -> None:
-    with pytest.raises(ConfigError, match="write 120s, 2000prompts, 16000completions or 500000tokens"):
-        parse_budget(text)
+# Order and choice
 
 
-def test_names_of_cells_tell_them_apart() -> None:
-    cell = Cell(method="two_stage", traces="low", seed=1, learning_rate=1e-4, tuned=(("sft_learning_rate", 1e-3),))
-    assert cell.name == "two_stage-low-lr0.0001-sft0.001-seed1"
-    assert replace(cell, tuned=()).name == "two_stage-low-lr0.0001-seed1"
-    assert replace(cell, split="validation").name == cell.name, "a training is evaluated on both splits"
+def test_trials_come_first_then_whole_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, lambda cell: 0.5 if cell.stage == "base" else score(cell))
+    run_study(design(tmp_path), "dyme study s.toml", quiet)
+    trials = [cell for cell in fake.started if cell.stage == "trial"]
+    tests = [cell for cell in fake.started if cell.stage == "test"]
+    assert {cell.config.run.seed for cell in trials} == {100, 101} and {cell.split for cell in trials} == {"validation"}
+    assert [cell.stage for cell in fake.started] == ["trial"] * len(trials) + ["base"] + ["test"] * 6
+    assert [(cell.arm, cell.config.run.seed) for cell in tests] == [(arm, seed) for seed in (1, 2) for arm in ("dyme", "sft", "control")]
+    for cell in tests:
+        weight = {"memorize_weight": "code"} if cell.arm != "sft" else {}
+        more = {"all_correct": "explore"} if cell.arm == "control" else {}
+        assert cell.config.method.settings == {**weight, **more}, "the control takes what its arm chose"
+        assert cell.config.train.learning_rate == BEST[cell.config.method.name] and cell.split == "test"
+    assert len({cell.id for cell in fake.started}) == len(fake.started), "nothing is run twice"
 
 
-def test_a_cell_changes_only_what_it_varies(tmp_path: Path) -> None:
-    own = plan(tmp_path, words=["method.memorize_weight=0.5", "train.num_iterations=2"])
-    config = cells.cell_config(own, Cell(method="sft", traces="high", seed=3, learning_rate=1e-3))
-    assert (config.method.name, config.task.traces, config.run.seed, config.train.learning_rate) == ("sft", "high", 3, 1e-3)
-    assert config.run.output == str(tmp_path / "sft-high-lr0.001-seed3")
-    assert config.method.settings == {}, "the recipe's are another method's"
-    assert cells.cell_config(own, Cell(method="dyme", traces="low", seed=0, learning_rate=1.0)).method.settings == {"memorize_weight": 0.5}
-    back = replace(config, run=own.config.run, task=own.config.task, method=own.config.method, train=own.config.train)
-    assert back == own.config
-
-
-# Which cells there are
-
-
-def test_cells_of_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch)
-    methods = ("base", "sft", "grpo", "two_stage", "dyme")
-    result = run_study(plan(tmp_path, methods=methods, traces=("low", "high")), quiet, "dyme compare x")
-    ran = [(c.method, c.traces, c.seed) for c in fake.started]
-    both = [(m, t, s) for m in ("sft", "two_stage", "dyme") for t in ("low", "high") for s in (0, 1)]
-    assert sorted(ran) == sorted([("base", "any", 0), ("grpo", "any", 0), ("grpo", "any", 1), *both])
-    assert {c.split for c in fake.started} == {"test"}
-    assert [(row["method"], row["traces"]) for row in result["summary"]] == [
-        ("base", "any"), ("sft", "low"), ("sft", "high"), ("grpo", "any"),
-        ("two_stage", "low"), ("two_stage", "high"), ("dyme", "low"), ("dyme", "high"),
+def test_what_was_chosen_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake(monkeypatch, lambda cell: 0.5 if cell.stage == "base" else score(cell))
+    run_study(design(tmp_path), "dyme study s.toml", quiet)
+    chosen, plan = told(tmp_path, "choices.json"), told(tmp_path, "plan.json")
+    assert chosen["dyme"]["winner"] == {"train.learning_rate": 3e-4, "method.memorize_weight": "code"}
+    assert [(t["budget"], t["round"], t["seed"]) for t in chosen["dyme"]["trials"]][7:10] == [
+        ("8prompts", 1, 101), ("24prompts", 2, 100), ("24prompts", 2, 100),
     ]  # fmt: skip
-    assert json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
-    row = next(row for row in result["rows"] if row["method"] == "dyme")
-    assert (row["prompts"], row["seconds"], row["curve"]) == (4, 2.0, [[4, 0.25]])
+    assert len(chosen["dyme"]["survivors"][0]) == 2 and "control" not in chosen
+    assert chosen["sft"]["opened"] == [{"setting": "train.learning_rate", "value": 3.33e-3}], "1e-3 won, at the edge"
+    assert plan["arms"]["control"] == {
+        "method": "dyme", "label": "", "tuned": True, "tuned_as": "dyme",
+        "settings": {"method.all_correct": "explore", "train.learning_rate": 3e-4, "method.memorize_weight": "code"},
+    }  # fmt: skip
+    ids = plan["blocks"]["primary"]["cells"][""]
+    assert set(ids) == {"dyme", "sft", "control"} and set(ids["sft"]) == {"1", "2"}
+    assert all((tmp_path / "cells" / f"{name}.json").exists() for own in ids.values() for name in own.values())
+    assert (plan["budget"], plan["command"], plan["tuning"]["seeds"]) == ("24prompts", "dyme study s.toml", [100, 101])
 
 
-def test_grpo_reads_traces_where_they_earn_its_reward(tmp_path: Path) -> None:
-    own = plan(tmp_path, traces=("low", "high"), words=["reward.thinking_against=reference"])
-    assert traces_of(own, "grpo") == ("low", "high")
-    assert traces_of(own, "base") == ("any",)
+def test_a_grid_waits_for_the_rate_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {
+        "two": {"method": "two_stage", "grid": {"method.sft_share": [0.25, 0.5]}, "takes": {"method.sft_learning_rate": "sft"}},
+        "sft": {"grid": {"train.learning_rate": [3e-4, 1e-3]}},
+    }
+    fake = Fake(monkeypatch, lambda cell: cell.config.train.learning_rate == 1e-3)
+    content = tree(arms=arms, blocks={"b": {"arms": ["two"], "seeds": [1]}}, tuning={"seeds": [100], "open_edges": 1})
+    run_study(design(tmp_path, content), "", quiet)
+    assert [cell.arm for cell in fake.started] == ["sft"] * 3 + ["two"] * 3 + ["base", "two"], "each with its opened edge"
+    assert {cell.config.method.settings["sft_learning_rate"] for cell in fake.started if cell.arm == "two"} == {1e-3}
 
 
-def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Fake(monkeypatch)
-    written = "dyme+method.memorize_weight=0.125+reward.thinking_against=reference"
-    own = plan(tmp_path, methods=("dyme", written), seeds=(0,))
-    result = run_study(own, quiet, "")
-    assert [row["method"] for row in result["summary"]] == ["dyme", written]
-    plain, changed = (RunFolder.open(tmp_path / row["run"]).config() for row in result["rows"])
-    assert (changed.method.settings, changed.reward.thinking_against) == ({"memorize_weight": 0.125}, "reference")
-    assert replace(changed, run=plain.run, method=plain.method, reward=plain.reward) == plain
-    read = plan(tmp_path, traces=("low", "high"))
-    assert traces_of(read, "grpo+reward.thinking_against=reference") == ("low", "high")
-    assert traces_of(read, "grpo+reward.thinking_against=reference+reward.thinking_weight=0") == ("any",)
-    with pytest.raises(ConfigError, match="memorize_weight"):
-        plan(tmp_path, methods=("dyme+method.memorise_weight=1",)).check()
+def test_jobs_are_busy_with_trials_of_other_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch)
+    run_study(design(tmp_path, jobs=3), "", quiet)
+    assert fake.most == 3
+    opened = next(k for k, cell in enumerate(fake.started) if cell.settings.get("train.learning_rate") == 9e-5)
+    assert "dyme" in {cell.arm for cell in fake.started[:opened]}, "the first arm's last trials come after the second's first"
 
 
-def test_the_grid_is_on_the_first_traces_and_serves_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch, lambda cell: cell.learning_rate)
-    run_study(plan(tmp_path, methods=("dyme",), traces=("low", "high"), seeds=(0,), rates=(1e-4, 1e-3)), quiet, "")
-    assert [(c.traces, c.learning_rate, c.split) for c in fake.started] == [
-        ("low", 1e-4, "validation"), ("low", 1e-3, "validation"), ("low", 1e-3, "test"), ("high", 1e-3, "test"),
+def test_only_some_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch)
+    run_study(design(tmp_path), "", quiet, only=["tuning"])
+    assert {cell.stage for cell in fake.started} == {"trial"}
+    plan = told(tmp_path, "plan.json")
+    assert plan["arms"]["sft"]["tuned"] and plan["blocks"]["primary"]["cells"][""]["sft"]["1"], "cells that are not done have their ids"
+
+
+def test_an_edge_is_refused_where_none_may_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, lambda cell: cell.config.train.learning_rate)
+    content = tree(tuning={"seeds": [100], "open_edges": 0})
+    with pytest.raises(DymeError, match=r"s.toml: \[arms.sft\] grid: train.learning_rate 0.001 won at the edge of its values; add one"):
+        run_study(design(tmp_path, content), "", quiet)
+    assert {cell.stage for cell in fake.started} == {"trial", "base"}, "no arm was settled"
+
+
+# Kept and done again
+
+
+def test_done_cells_are_kept_and_equal_ones_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, notes = Fake(monkeypatch), []  # type: ignore[var-annotated]
+    run_study(design(tmp_path), "", quiet)
+    before, count = snapshot(tmp_path / "cells"), len(fake.started)
+    run_study(design(tmp_path), "", quiet)
+    assert (snapshot(tmp_path / "cells"), len(fake.started)) == (before, count)
+    blocks = tree()["blocks"] | {"again": {"arms": ["sft"], "seeds": [2, 3], "conditions": {"same": {"task.misread": 0.5}, "": {}}}}
+    run_study(design(tmp_path, tree(blocks=blocks)), "", notes.append)
+    assert [(c.condition, c.stage, c.config.run.seed) for c in fake.started[count:]] == [
+        ("same", "base", 0), ("same", "test", 2), ("same", "test", 3), ("", "test", 3),
     ]  # fmt: skip
+    run_study(design(tmp_path, tree(study={"recipe": "charts-dyme", "budget": "16prompts"})), "", notes.append)
+    assert any("cell files belong to other settings than the study's now" in line for line in notes)
 
 
-def test_no_more_than_the_jobs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_of_another_folder_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(monkeypatch)
-    run_study(plan(tmp_path, jobs=2, seeds=(0, 1, 2)), quiet, "")
-    assert fake.most == 2
-    assert len(fake.started) == 7
+    run_study(design(tmp_path / "there"), "", quiet)
+    count = len(fake.started)
+    content = tree(study=tree()["study"] | {"cells": str(tmp_path / "there/cells")})
+    run_study(design(tmp_path / "here", content), "", quiet)
+    assert len(fake.started) == count
+    assert snapshot(tmp_path / "here/cells").keys() == snapshot(tmp_path / "there/cells").keys()
 
 
-# Learning rates
+def test_a_failed_cell_is_run_once_more_then_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def fails(cell: Cell) -> int:
+        tries.append(cell.id)
+        once = cell.arm == "dyme" and cell.config.run.seed == 1 and tries.count(cell.id) == 1
+        return 2 * (once or (cell.arm == "sft" and cell.config.run.seed == 1))
+
+    fake = Fake(monkeypatch, fails=fails)
+    with pytest.raises(DymeError, match=r"sft / seed 1 failed \(status 2\) again: dyme: no space left; see .*\.log; the same command"):
+        run_study(design(tmp_path), "", quiet)
+    assert len(fake.reruns) == 2 and "dyme / seed 1 failed (status 2); it is run once more" in fake.reruns[0]
+    assert [cell.config.run.seed for cell in fake.started][-3:] == [2, 2, 2]
 
 
-def test_rates_are_chosen_on_the_validation_split_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    best = {"sft": 1e-4, "dyme": 1e-3, "two_stage": 3e-4}
-
-    def score(cell: Cell) -> float:
-        if cell.split == "test":
-            return 0.9 if cell.learning_rate != best.get(cell.method) else 0.1  # to tempt it
-        return 0.8 if cell.learning_rate == best[cell.method] else 0.2
-
-    fake = Fake(monkeypatch, score)
-    own = plan(tmp_path, methods=("base", "two_stage", "sft", "dyme"), rates=(1e-4, 3e-4, 1e-3))
-    result = run_study(own, quiet, "")
-    grid = [c for c in fake.started if c.split == "validation"]
-    assert {(c.method, c.learning_rate) for c in grid} == {(m, r) for m in best for r in own.rates}
-    assert {c.seed for c in grid} == {0}
-    tested = [c for c in fake.started if c.split == "test" and c.method != "base"]
-    assert {(c.method, c.learning_rate) for c in tested} == set(best.items())
-    assert max(fake.started.index(c) for c in grid) < min(fake.started.index(c) for c in tested)
-    assert {c.tuned for c in fake.started if c.method == "two_stage"} == {(("sft_learning_rate", 1e-4),)}, "what SFT has chosen"
-    assert result["learning_rates"]["dyme"] == [1e-3, {}]
-    assert result["validation"] == {c.name: score(c) for c in grid}
-    for cell in grid:
-        names = [e["name"] for e in RunFolder.open(tmp_path / cell.name).evaluations()]
-        assert names == (["validation", "test"] if cell.learning_rate == best[cell.method] else ["validation"])
+def test_many_failures_end_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, fails=lambda cell: 1)
+    with pytest.raises(DymeError, match="4 cells failed one after another, so the others are not begun"):
+        run_study(design(tmp_path), "", quiet)
+    assert len(fake.started) == 8
 
 
-def test_one_rate_needs_no_grid_and_keeps_the_recipes_sft_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch)
-    words = ["method.name=two_stage", "method.sft_learning_rate=0.01"]
-    run_study(plan(tmp_path, methods=("sft", "two_stage", "dyme"), words=words), quiet, "")
-    own = (("sft_learning_rate", 0.01),)
-    assert {(c.method, c.split, c.tuned) for c in fake.started} == {("sft", "test", own), ("two_stage", "test", own), ("dyme", "test", ())}
+# Cells
 
 
-# What is kept, what is refused
+def cell(tmp_path: Path, *words: str) -> Cell:
+    own = design(tmp_path, overrides=words)
+    return Study(own).test_cell("dyme", "", {}, 1, {})
 
 
-def test_done_cells_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch)
-    run_study(plan(tmp_path, seeds=(0,)), quiet, "")
-    assert len(fake.started) == 3
-    run_study(plan(tmp_path, seeds=(0, 1)), quiet, "")
-    assert [(c.method, c.seed) for c in fake.started[3:]] == [("sft", 1), ("dyme", 1)]
+def test_an_id_knows_what_matters_and_nothing_else(tmp_path: Path) -> None:
+    plain = cell(tmp_path)
+    for word in ("run.save_every=7", "run.output=elsewhere", "run.report_to=tensorboard", "method.all_correct=skip"):
+        assert cell(tmp_path, f"--{word}").id == plain.id, word
+    for word in ("train.weight_decay=0.5", "run.seed=5", "method.memorize_weight=0.5", "rollout.top_p=0.5", "task.traces=high"):
+        assert (cell(tmp_path, f"--{word}").id == plain.id) == (word == "run.seed=5"), word
+    assert plain.id == replace(plain, arm="another", condition="x").id, "names do not matter"
+    assert plain.id != replace(plain, stage="trial").id
 
 
-@pytest.mark.parametrize("words", [["train.max_prompts=8"], ["rollout.temperature=0.5"], ["method.all_correct=explore"]])
-def test_cells_of_other_settings_are_not_taken_for_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    fake = Fake(monkeypatch)
-    run_study(plan(tmp_path), quiet, "")
-    before, count = snapshot(tmp_path), len(fake.started)
-    with pytest.raises(ConfigError, match="other settings"):
-        run_study(plan(tmp_path, words=words), quiet, "")
-    assert (snapshot(tmp_path), len(fake.started)) == (before, count)
-    run_study(plan(tmp_path, words=["run.save_every=7"]), quiet, "")
+def test_traces_matter_to_methods_that_read_them_alone(tmp_path: Path) -> None:
+    def name(*words: str) -> str:
+        return json.dumps(identity(build({}, [f"--{word}" for word in words]), "test", "test"))
+
+    assert name("method.name=grpo", "task.traces=high") == name("method.name=grpo", "task.misread=0.5")
+    assert name("method.name=sft", "task.traces=high") != name("method.name=sft")
+    rewarded = ["method.name=grpo", "reward.thinking_against=reference"]
+    assert name(*rewarded, "task.traces=high") != name(*rewarded)
 
 
-def test_a_failed_cell_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Fake(monkeypatch, status=2)
-    with pytest.raises(DymeError, match=r"base-any-lr0.0003-seed0 failed \(status 2\): dyme: no space left; see .*\.log"):
-        run_study(plan(tmp_path), quiet, "")
+def test_a_file_of_other_settings_is_no_cell(tmp_path: Path) -> None:
+    own = cell(tmp_path)
+    (tmp_path / "cells").mkdir()
+    file, cells = tmp_path / "cells" / f"{own.id}.json", Cells([tmp_path / "cells"])
+    for content, found in (
+        ("{", False), ("[]", False), (json.dumps({"metrics": figures(0.5)}), False),
+        (json.dumps({"metrics": figures(0.5), "config": own.identity | {"train": own.identity["train"] | {"weight_decay": 0.3}}}), False),
+        (json.dumps({"metrics": figures(0.5), "config": own.identity | {"later": {"setting": 1}}}), True),
+    ):  # fmt: skip
+        file.write_text(content, encoding="utf-8")
+        assert (cells.get(own) is not None) == found, content
 
 
-def test_a_run_killed_before_its_settings_were_written_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(monkeypatch)
-    own = plan(tmp_path, methods=("dyme",), seeds=(0,))
-    folder = tmp_path / "dyme-low-lr0.0003-seed0"
-    folder.mkdir()
-    (folder / "versions.json").write_text("{}", encoding="utf-8")
-    (folder / ".config.json.tmp").write_text("{", encoding="utf-8")
-    run_study(own, quiet, "")
-    assert len(fake.started) == 1
-
-
-def test_threads_are_shared_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda words, **options: seen.append({"words": words, **options}))
-    monkeypatch.setattr(cells.os, "cpu_count", lambda: 8)
-    own = plan(tmp_path, jobs=3)
-    cell = Cell(method="base", traces="any", seed=0, learning_rate=3e-4)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    cells._start(own, cell)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cells._start(own, cell)
-    assert [call["env"]["OMP_NUM_THREADS"] for call in seen] == ["2", "1"]
-    assert seen[0]["words"][-3:] == [str(tmp_path / f"{cell.name}.json"), "test", "--base"]
-    assert seen[0]["stdout"].closed
-
-
-# Cells that were stopped half-way, as the processes themselves (in this one)
-
-
-def cell_words(folder: Path, *words: str, method: str = "sft") -> list[str]:
-    """`dyme cell` for a training of two steps into `folder`/run."""
-    config = small(folder / "run", f"method.name={method}", "train.max_prompts=8", "task.validation_size=2", "run.save_every=1")
-    (folder / "cell.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
-    return ["cell", str(folder / "cell.json"), *words]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cell's folder after its training and its evaluation on the validation split."""
-    folder = tmp_path_factory.mktemp("trained")
-    assert main(cell_words(folder, "validation")) == 0
-    return folder / "run"
-
-
-def test_cell_trains_and_evaluates_on_its_split_only(trained: Path) -> None:
-    run = RunFolder.open(trained)
-    assert [(e["step"], e["name"]) for e in run.evaluations()] == [(2, "validation")]
-    assert [s.step for s in run.steps()] == [1, 2]
-
-
-def test_cell_that_is_trained_is_only_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    monkeypatch.setattr(cell_command, "train_model", lambda *_, **__: pytest.fail("trained again"))
-    assert main(cell_words(tmp_path, "test")) == 0
-    assert [e["name"] for e in RunFolder.open(tmp_path / "run").evaluations()] == ["validation", "test"]
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_cell_without_or_with_a_checkpoint_goes_on(left: int, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/model")
-    for step in range(left + 1, 3):
-        shutil.rmtree(tmp_path / f"run/checkpoints/step-{step:06d}")
-    assert main(cell_words(tmp_path, "test")) == 0
-    run = RunFolder.open(tmp_path / "run")
-    assert [s.step for s in run.steps()] == [1, 2]
-    assert [e["name"] for e in run.evaluations()] == ["test"], "the evaluation of the lost model is gone with it"
-    assert (run.path / "model/model.safetensors").read_bytes() == (trained / "model/model.safetensors").read_bytes()
-
-
-def test_cell_of_the_base_may_be_evaluated_again(tmp_path: Path) -> None:
-    assert main(cell_words(tmp_path, "validation", "--base")) == 0
-    assert main(cell_words(tmp_path, "test", "--base")) == 0
-    run = RunFolder.open(tmp_path / "run")
-    assert [(e["step"], e["name"]) for e in run.evaluations()] == [(0, "validation"), (0, "test")]
-    assert run.steps() == []
-
-
-def test_a_stopped_cell_is_not_evaluated(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_command, "train_model", lambda config, *_, **__: Path(config.run.output) / "checkpoints/step-000001/model")
-    RunFolder.create(tmp_path / "run", small(tmp_path / "run"))
-    assert main(cell_words(tmp_path, "test")) == 130
-    assert RunFolder.open(tmp_path / "run").evaluations() == []
-
-
-# Figures
-
-
-def test_summary_pools_each_method_and_quality() -> None:
-    rows = [
-        {"method": "dyme", "traces": t, "seed": s, "metrics": {"think_accuracy": figure(v)}}
-        for t, s, v in (("low", 0, 0.2), ("low", 1, 0.4), ("high", 0, 0.6))
-    ]
-    found = {(row["method"], row["traces"]): row["metrics"]["think_accuracy"] for row in summarize(rows)}
-    assert [(key, round(f["value"], 6), f["seeds"]) for key, f in found.items()] == [(("dyme", "low"), 0.3, 2), (("dyme", "high"), 0.6, 1)]
+def test_a_cell_file_holds_the_course_of_its_run(tmp_path: Path) -> None:
+    job = Job(json.loads(write_job(cell(tmp_path), tmp_path, "dyme study x", rerun="it failed").read_text(encoding="utf-8")))
+    run = RunFolder.create(job.run, job.config)
+    counts = {"completions": 16.0, "sampled_tokens": 100.0, "trained_tokens": 50.0}
+    for step in (1, 2):
+        metrics = counts | {"accuracy": step / 4, "share_memorize": step / 2, "share_explore": 0.0}
+        run.log_step(StepRecord(step=step, prompts=4 * step, epoch=1.0, seconds=2.0 * step, metrics=metrics))
+    (job.run / "model").mkdir()
+    (job.run / "model/model.safetensors").write_bytes(b"0")
+    assert job.begun() and not job.done()
+    job.write({"metrics": figures(0.5), "by_kind": {}}, [], {"wall_seconds": 9.0})
+    row = json.loads(job.file.read_text(encoding="utf-8"))
+    assert row["curve"] == [[4, 16, 100, 50, 0.25], [8, 32, 200, 100, 0.5]]
+    assert (row["completions"], row["sampled_tokens"], row["seconds"], row["rerun"]) == (32, 200, 4.0, "it failed")
+    assert row["shares"] == {"memorize": 0.75, "explore": 0.0, "skip": 0.0, "mixed": 0.0}
+    assert job.done() and sorted(file.name for file in job.run.iterdir()) == ["config.json", "metrics.jsonl", "versions.json"]
 
 
 # The real thing, small
 
 
+def toml(file: Path, out: Path) -> Path:
+    settings = "\n".join(f'"{key}" = {value}' for key, value in TINY.items())
+    file.write_text(
+        f'[study]\nrecipe = "charts-dyme"\nout = "{out}"\nbudget = "8prompts"\njobs = 2\n[settings]\n{settings}\n"run.save_every" = 1\n'
+        '[arms.sft]\ngrid = { "train.lr_scheduler_type" = ["linear", "constant"] }\n[tuning]\nseeds = [100]\n'
+        '[blocks.one]\nquestion = "Does it work?"\narms = ["sft"]\nseeds = [1]\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """What a finished study left that does not depend on the time it took."""
+    cells = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((out / "cells").glob("*.json"))}
+    kept = ("metrics", "items", "curve", "shares", "settings", "config", "stage")
+    return {name: {key: cell[key] for key in kept} for name, cell in cells.items()} | {"choices": told(out, "choices.json")}
+
+
 @pytest.mark.usefixtures("forked_cells")
-def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_from_end_to_end_killed_and_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = ["compare", str(recipe(tmp_path / "r.toml", SMALL)), "--methods", "base,sft,dyme", "--seeds", "0,1", "--budget", "8prompts",
-             "--jobs", "2", "--out", str(tmp_path / "out"), "--run.save_every", "1"]  # fmt: skip
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert all(head in shown for head in ("base / any", "sft / low", "dyme / low", "means of 2 seeds", "[5/5]", "comparison.html"))
-    result = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))
-    rows = [(row["method"], row["seed"], row["prompts"]) for row in result["rows"]]
-    assert rows == [("base", 0, 0), ("sft", 0, 8), ("sft", 1, 8), ("dyme", 0, 8), ("dyme", 1, 8)]
-    assert all({"think_accuracy", "direct_accuracy"} <= row["metrics"].keys() for row in result["rows"])
-    assert "<html" in (tmp_path / "out/comparison.html").read_text(encoding="utf-8")
-    first, second = (tmp_path / f"out/sft-low-lr8e-05-seed{seed}/model/model.safetensors" for seed in (0, 1))
-    assert first.read_bytes() != second.read_bytes()
-    monkeypatch.setattr(cells, "_start", lambda *_: pytest.fail("started again"))
-    assert main(words) == 0
-    assert json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))["rows"] == result["rows"]
+    whole, killed = toml(tmp_path / "whole.toml", tmp_path / "whole"), toml(tmp_path / "killed.toml", tmp_path / "killed")
+    assert main(["study", str(whole)]) == 0
+    found = outcome(tmp_path / "whole")
+    assert len(found) == 5, "two trials, the base, a test; and the choices"
+    base = next(cell for cell in found.values() if cell.get("stage") == "base")
+    assert "pass_at_8" in base["metrics"] and set(base["items"]) == {"think", "direct"}
+    test = next(cell for cell in found.values() if cell.get("stage") == "test")
+    assert len(test["items"]["think"]) == 2 and len(test["curve"]) == 2
+    assert not list((tmp_path / "whole/runs").rglob("*.safetensors")), "weights are scratch"
+    assert sum(file.stat().st_size for file in (tmp_path / "whole").rglob("*") if file.is_file()) < 500_000
+
+    shutil.copytree(tmp_path / "whole/cells", tmp_path / "killed/cells")
+    for name, cell in found.items():
+        if cell.get("stage") == "test":
+            (tmp_path / f"killed/cells/{name}.json").unlink()
+    process = start("study", killed)
+    wait_for(lambda: bool(list((tmp_path / "killed/runs").glob("*/metrics.jsonl"))))
+    assert "another process" in run("study", killed)[2], "two on one folder: the second is refused"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_for(lambda: not alive(str(tmp_path / "killed")))
+    assert main(["study", str(killed)]) == 0
+    assert outcome(tmp_path / "killed") == found
+    before = snapshot(tmp_path / "killed/cells")
+    assert main(["study", str(killed), "--report"]) == 0 and main(["study", str(killed), "--check"]) == 0
+    assert snapshot(tmp_path / "killed/cells") == before
+
+
+def wait_for(ready: Any, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def alive(word: str) -> list[int]:
+    """Processes other than this whose command line names `word`."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            found += [int(place.name)] if word.encode() in (place / "cmdline").read_bytes() and int(place.name) != os.getpid() else []
+        except OSError:
+            continue
+    return found
+
+
+def test_a_study_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dyme.comparison.processes.time.sleep", stop)
+    monkeypatch.setattr("dyme.comparison.processes.subprocess.Popen", lambda *_, **__: Ended())
+    assert main(["study", str(toml(tmp_path / "s.toml", tmp_path / "out"))]) == 130
+    assert "the same command continues from here" in capsys.readouterr().out
+    assert Ended.terminated and (tmp_path / "out/plan.json").exists()
+
+
+class Ended:
+    """A process that never ends by itself."""
+
+    terminated = False
+
+    def terminate(self) -> None:
+        Ended.terminated = True
+
+    def wait(self) -> None: ...

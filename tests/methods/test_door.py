@@ -13,7 +13,8 @@ from runs import ROOT, small
 
 from dyme import plugins
 from dyme.checks import check_training
-from dyme.comparison.plan import Study
+from dyme.cli.main import build_parser
+from dyme.cli.training.compare import design_of
 from dyme.config import Bounds, Config, MethodConfig
 from dyme.errors import ConfigError
 from dyme.methods import METHODS, Context, Method, NoSettings, Stage, asking, find, known_elsewhere
@@ -118,7 +119,7 @@ def test_a_file_without_a_method(text: str | None, words: str, tmp_path: Path, m
     config = replace(small(tmp_path / "run"), method=MethodConfig(name=name))
     doors: list[Callable[[], Any]] = [
         lambda: build({"method": {"name": name}}), lambda: train(config),
-        lambda: Study(config=Config(), methods=(name,), traces=("low",), seeds=(0,), rates=(1.0,), out=tmp_path).check(),
+        lambda: compared(name),
     ]  # fmt: skip
     for door in doors:
         with pytest.raises(ConfigError, match=re.escape(words)) as caught:
@@ -127,11 +128,16 @@ def test_a_file_without_a_method(text: str | None, words: str, tmp_path: Path, m
     assert not (tmp_path / "run").exists()
 
 
+def compared(methods: str) -> None:
+    """Check a comparison of these methods."""
+    design_of(build_parser("compare").parse_args(["compare", "charts-dyme", "--methods", methods]), []).check()
+
+
 def test_names_are_known_or_the_nearest_is_told() -> None:
     with pytest.raises(ConfigError, match="unknown method 'two-stage'; did you mean 'two_stage'"):
         find("two-stage")
     with pytest.raises(ConfigError, match="did you mean 'base'"):
-        Study(config=Config(), methods=("bse",), traces=("low",), seeds=(0,), rates=(1.0,), out=Path()).check()
+        compared("bse")
 
 
 # Settings

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL at random moments of `compare`, `export` and `train`: `make test-faults`, or kills.py [--kills N] [--only COMMAND].
+"""SIGTERM and SIGKILL at random moments of `study`, `compare`, `export` and `train`: `make test-faults`, or this file alone.
 
 After each, no process of the command is left; in the end the same command gives what an uninterrupted one gives, and leaves nothing else.
 """
@@ -37,7 +37,28 @@ def words(command: str, folder: Path, file: Path) -> list[str]:
         out = folder / "out"
         begun = (out / "config.json").exists()
         return ["train", "--resume", str(out)] if begun else ["train", str(file.with_name("own.toml")), "--run.output", str(out)]
+    if command == "study":
+        return ["study", str(file.with_name("study.toml")), "--out", str(folder / "out")]
     return ["compare", str(file), "--methods", "base,sft", "--seeds", "0", "--out", str(folder / "out")]
+
+
+STUDY = """
+[study]
+recipe = "r.toml"
+jobs = 2
+[arms.sft]
+grid = { "train.learning_rate" = [3e-4, 1e-3] }
+[arms.dyme]
+tuned_as = "sft"
+[tuning]
+seeds = [100]
+halving = { first = 0.5, keep = 1 }
+open_edges = 1
+[blocks.one]
+arms = ["dyme", "sft"]
+seeds = [1, 2]
+compare = [["dyme", "sft"]]
+"""
 
 
 def outcome(command: str, folder: Path) -> Any:
@@ -48,9 +69,16 @@ def outcome(command: str, folder: Path) -> Any:
         kept = ("rollouts.jsonl", "evaluations.jsonl", "best.json")
         own = ("/model.safetensors", "method.json")
         return {name: digest for name, digest in snapshot(folder / "out").items() if name in kept or name.endswith(own)}
-    found = json.loads((folder / "out/comparison.json").read_text(encoding="utf-8"))
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in found["rows"]]
-    return rows, {name: digest for name, digest in snapshot(folder / "out").items() if name.endswith("/model/model.safetensors")}
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "out/cells").glob("*.json"))]
+    choices = (folder / "out/choices.json").read_text(encoding="utf-8")
+    return untimed([cells, json.loads((folder / "out/study.json").read_text(encoding="utf-8"))]), choices
+
+
+def untimed(tree: Any) -> Any:
+    """The tree without the time that anything took and the command line, which names the folder."""
+    if isinstance(tree, dict):
+        return {key: untimed(value) for key, value in tree.items() if key not in ("seconds", "wall_seconds", "command", "started", "rerun")}
+    return [untimed(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def left(folder: Path) -> list[int]:
@@ -82,12 +110,13 @@ def killed(command: list[str], cwd: Path, number: int, delay: float) -> bool:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=15, help="kills by each signal of each command")
-    parser.add_argument("--only", choices=("export", "compare", "train"), help="kill this command alone")
+    parser.add_argument("--only", choices=("export", "compare", "study", "train"), help="kill this command alone")
     args = parser.parse_args(given)
-    kills, chosen = args.kills, [args.only] if args.only else ["export", "compare", "train"]
+    kills, chosen = args.kills, [args.only] if args.only else ["export", "compare", "study", "train"]
     import dyme.cli.sharing.export
     import dyme.cli.training.cell
     import dyme.cli.training.compare
+    import dyme.cli.training.study
     import dyme.evaluation.run
     import dyme.publishing.export
     import dyme.training.loop  # noqa: F401
@@ -96,6 +125,7 @@ def main(given: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         home = Path(temporary)
         file = recipe(home / "r.toml", TOY)
+        (home / "study.toml").write_text(STUDY, encoding="utf-8")
         own_recipe(home / "own.toml")
         for command in chosen:
             (home / command).mkdir()

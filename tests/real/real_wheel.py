@@ -142,7 +142,7 @@ def test_a_recipe_by_its_name_then_every_command_on_the_run(dyme: Dyme, here: Pa
     dyme("export", "runs/own-data", "--out", "plain")
     dyme("eval", "plain", "--task", "charts", "--samples", 2, "--k", 0)
     dyme("compare", "charts-dyme", "--methods", "base,dyme", "--seeds", "0", "--budget", "4prompts", *QUICK[1:])
-    assert (here / "runs/compare/comparison.html").exists()
+    assert (here / "runs/compare/study.html").exists()
 
 
 def test_a_published_data_set(dyme: Dyme, here: Path) -> None:

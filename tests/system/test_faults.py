@@ -19,7 +19,6 @@ from forked import Child
 from runs import ENVIRONMENT, ROOT, SMALL, lines, recipe, small, snapshot
 
 from dyme.cli.main import main
-from dyme.comparison.cells import Cell
 from dyme.errors import ConfigError, RunError, at, system_error, told
 from dyme.evaluation.items import ItemFolder
 from dyme.recipe import build, load_recipe
@@ -93,17 +92,6 @@ def test_a_cell_ends_with_the_comparison_that_started_it() -> None:
     process.stdin.close()
     assert process.wait(20) == -signal.SIGTERM
     process.stdout.close()
-
-
-@pytest.mark.parametrize("method", ["dyme", "grpo+reward.thinking_weight=0"])
-def test_names_of_cells_that_any_system_takes_stay(method: str) -> None:
-    assert Cell(method=method, traces="low", seed=0, learning_rate=1e-4).name == f"{method}-low-lr0.0001-seed0"
-
-
-def test_other_names_of_cells_are_made_safe_and_stay_apart() -> None:
-    odd = ["dyme+model.path=/a/b", "dyme+model.path=_a/b", "dyme+task.marker=a:b", "dyme+task.marker=" + "x" * 400]
-    names = [Cell(method=method, traces="low", seed=0, learning_rate=1e-4).name for method in odd]
-    assert len(set(names)) == len(odd) and all(len(name) < 200 and not set(name) & set('/\\:*?"<>|') for name in names)
 
 
 # Streams and signals

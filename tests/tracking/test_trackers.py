@@ -229,7 +229,7 @@ def test_a_tracker_of_ones_own_by_train_compare_and_python(tmp_path: Path, monke
     assert sum("1 pictures" in line for line in found) == 2
     out = tmp_path / "out"
     assert main(["compare", str(written), "--methods", "sft", "--seeds", "0", "--out", str(out), *words, "--run.eval_every=0"]) == 0
-    [told] = out.glob("*/tracker.txt")
+    [told] = out.glob("runs/*/tracker.txt")
     assert "test after step 2" in told.read_text() and "sft after 0 steps" in told.read_text()
     book = Book()
     loop.train(small(tmp_path / "python", *TINY, "run.report_to=wandb"), trackers=[Faulty("start"), book])

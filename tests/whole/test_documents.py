@@ -19,7 +19,7 @@ import pytest
 from runs import ROOT
 
 from dyme.cli import main as cli
-from dyme.comparison import cells
+from dyme.comparison import processes
 from dyme.recipe import find, load_recipe
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,7 +34,16 @@ SHORT = {
     "diagnose": ["--samples=2", "--k=2", "--rollout.max_completion_length=8"],
     "facts": ["--task.train_size=2", "--task.test_size=2"],
     "judge": ["--traces=8"],
-    "compare": [*SETTINGS, "--budget=2prompts", "--train.prompts_per_step=2", "--seeds=0", "--traces=low", "--learning-rates=1e-3"],
+    "compare": [
+        *SETTINGS,
+        "--budget=2prompts",
+        "--train.prompts_per_step=2",
+        "--seeds=0",
+        "--traces=low",
+        "--learning-rates=1e-3",
+        "--jobs=1",
+    ],
+    "study": ["--check"],
 }
 """Words added to a command, the last of which count."""
 FILLED = {
@@ -54,7 +63,7 @@ NOT_RUN = {
     "torchrun": "two processes: tests/test_invariances.py",
 }
 """Beginnings of commands, and why they are not run here."""
-MENTION = r"dyme (prepare|train|eval|diagnose|facts|judge|compare|report|export|push)"
+MENTION = r"dyme (prepare|train|eval|diagnose|facts|judge|compare|study|report|export|push)"
 """A command's name in the prose, not something to type."""
 
 
@@ -112,9 +121,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: object) -> Path
     published.chartqa(folder / "published")
     shutil.copytree(find("own-data").with_suffix(""), folder / "rows")
     (folder / "llama").symlink_to(checkpoints("llama"))  # type: ignore[operator]
-    for block in (
-        block for file in DOCUMENTS for block in re.findall(r"^```python\n(# \w+\.py\n.*?)^```", file.read_text("utf-8"), re.M | re.S)
-    ):
+    named = re.compile(r"^```(?:python|toml)\n(# \w+\.(?:py|toml)\n.*?)^```", re.M | re.S)
+    for block in (block for file in DOCUMENTS for block in named.findall(file.read_text("utf-8"))):
         (folder / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")  # a file of the reader's
     return folder
 
@@ -128,7 +136,7 @@ def test_the_documents_show_commands_and_no_reason_is_left_over() -> None:
 @pytest.mark.parametrize("command", [c for c in FOUND if not reason(c)])
 def test_command_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(cells, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None, PIPE=None))
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None, PIPE=None))
     words = words_of(command)
     parsed(words)
     words += ["--out", f"runs/compare-{FOUND.index(command)}"] if words[0] == "compare" else []

@@ -125,11 +125,11 @@ def test_by_a_comparison_with_settings_of_its_own(folder: Path, tmp_path: Path, 
     written = "focal.py:METHOD+method.focal=false"
     out = tmp_path / "out"
     assert main(["compare", "recipe.toml", "--methods", written, "--seeds=0", "--out", str(out)]) == 0
-    result = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    assert [row["method"] for row in result["rows"]] == [written]
-    method = RunFolder.open(out / result["rows"][0]["run"]).config().method
+    [cell] = [json.loads(file.read_text(encoding="utf-8")) for file in (out / "cells").glob("*.json")]
+    assert cell["arm"] == written
+    method = RunFolder.open(out / "runs" / cell["id"]).config().method
     assert (method.settings["focal"], method.settings["start"]) == (False, 0.8), "the recipe's settings of the same method hold too"
-    assert "focal.py:METHOD" in (out / "comparison.md").read_text(encoding="utf-8")
+    assert "focal.py:METHOD" in (out / "study.md").read_text(encoding="utf-8")
 
 
 def test_a_fault_shows_before_a_comparison_trains(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,8 +91,8 @@ def test_by_dyme_compare_and_its_child_processes(own: Path, server: LLMServer, t
     monkeypatch.chdir(own.parent)
     words = ["--methods=grpo", "--seeds=0", "--budget=2prompts", "--task.test_size=1", f"--out={tmp_path / 'compare'}"]
     assert main(["compare", own.name, *words]) == 0
-    [row] = json.loads((tmp_path / "compare/comparison.json").read_text())["rows"]
-    [step] = lines(tmp_path / "compare" / row["run"] / "metrics.jsonl")
+    [row] = [json.loads(file.read_text()) for file in (tmp_path / "compare/cells").glob("*.json")]
+    [step] = lines(tmp_path / "compare/runs" / row["id"] / "metrics.jsonl")
     assert step["metrics"]["rewards/judge/mean"] == pytest.approx(0.7) and "rewards/brief/mean" in step["metrics"]
     assert row["prompts"] == 2 and server.count == 2 * 4
 

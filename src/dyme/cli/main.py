@@ -69,7 +69,7 @@ COMMANDS = {
 }
 """Commands that a user can type after `dyme`."""
 CELL = Command("training.cell", "")
-"""One training of a comparison, started by `dyme compare`; the help pages do not show it."""
+"""One training of a study, started by `dyme study` and `dyme compare`; the help pages do not show it."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dyme import plugins
 from dyme.checks import check_config, check_training
-from dyme.config import Config, TrainConfig
+from dyme.config import Config, MethodConfig, TrainConfig
 from dyme.data.layouts import Split
 from dyme.errors import ConfigError
-from dyme.methods import Method, asking, find
+from dyme.methods import METHODS, Method, asking, find
 from dyme.recipe import build
+from dyme.settings import known, nearest
 from dyme.types import Sample
 
 BASE = "base"
@@ -98,6 +100,8 @@ class Design:
     keep: Literal["figures", "models"] = "figures"
     base: bool = True
     """Whether the untrained model is evaluated, in each condition."""
+    diagnose: bool = True
+    """Whether it is diagnosed too, for the map of regimes: 64 samples of 200 validation questions."""
     split: Split = "test"
     """The split that is reported on."""
     cells: Path | None = None
@@ -106,7 +110,10 @@ class Design:
 
     def method_of(self, arm: Arm) -> Method[Any]:
         """Return the arm's method; raises ConfigError for an unknown one."""
-        return find(arm.method, f"{self.where}: [arms.{arm.name}] method")
+        where = f"{self.where}: [arms.{arm.name}] method"
+        if arm.method not in METHODS and not plugins.is_known(arm.method, "methods"):
+            raise ConfigError(f"{where}: unknown method {arm.method!r}; {nearest(arm.method, METHODS)}; FILE.py:NAME is one of your own")
+        return find(arm.method, where)
 
     def configure(self, arm: Arm, seed: int, *layers: Settings, share: float = 1.0) -> Config:
         """Return the recipe of a cell: the study's settings, then the layers (a condition, ...), then the arm's own, then what was chosen.
@@ -141,7 +148,7 @@ class Design:
         """Return the recipe with the study's settings, for what all cells share."""
         tree = {section: dict(table) for section, table in self.tables.items()}
         put(tree, self.settings)
-        own = find(str(tree.get("method", {}).get("name", "dyme"))).settings
+        own = find(str(tree.get("method", {}).get("name", MethodConfig.name))).settings
         tree["method"] = {key: value for key, value in tree.get("method", {}).items() if key == "name" or hasattr(own, key)}
         return build(tree, where=self.where)
 
@@ -159,6 +166,11 @@ class Design:
 
     def check(self) -> None:
         """Raise ConfigError for settings, values or names that cannot work, before any work."""
+        for arm in self.arms.values():
+            own = {one.name: one for one in fields(self.method_of(arm).settings)}
+            for key in (*arm.settings, *arm.grid, *arm.takes):
+                if key.startswith("method."):
+                    known(key.partition(".")[2], own, f"{self.where}: [arms.{arm.name}]: {arm.method}", "setting")
         check_config(self.plain())
         for _, config in self.variants():
             check_training(config)
@@ -181,6 +193,17 @@ def put(tree: dict[str, dict[str, Any]], settings: Settings) -> None:
     for name, value in settings.items():
         section, _, key = name.partition(".")
         tree.setdefault(section, {})[key] = value
+
+
+def flat_values(text: str) -> tuple[Any, ...]:
+    """Return the distinct values of a list such as "1e-4,3e-4": numbers where all are numbers, else words."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for kind in (int, float):
+        try:
+            return tuple(dict.fromkeys(kind(word) for word in words))
+        except ValueError:
+            continue
+    return tuple(dict.fromkeys(words))
 
 
 def parse_budget(text: str) -> dict[str, float]:

@@ -50,6 +50,8 @@ def design_of(tree: Mapping[str, Any], where: str, file: Path, overrides: Sequen
         raise ConfigError(f"{where}: [study] keep is {keep!r}; choose from figures, models")
     arms = {name: _arm(name, table, f"{where}: [arms.{name}]") for name, table in _tables(tree, "arms", where).items()}
     blocks = {name: _block(name, table, f"{where}: [blocks.{name}]") for name, table in _tables(tree, "blocks", where).items()}
+    if not arms:
+        raise ConfigError(f"{where}: a study needs at least one arm, [arms.NAME]")
     design = Design(
         title=study.get("title", file.stem), where=where, recipe=study["recipe"], settings=settings, arms=arms, blocks=blocks,
         tables=tables_of(read_recipe(recipe, overrides), overrides, recipe), out=Path(study.get("out", f"runs/{file.stem}")),
@@ -82,7 +84,7 @@ def check_names(design: Design) -> None:
     where, tuning = design.where, design.tuning
     if design.jobs < 1 or design.threads < 1:
         raise ConfigError(f"{where}: jobs and threads must be at least 1")
-    if not design.arms or not (design.blocks or tuning):
+    if not (design.arms or design.base) or not (design.blocks or tuning):
         raise ConfigError(f"{where}: a study needs at least one arm, [arms.NAME], and one block, [blocks.NAME]")
     for arm in design.arms.values():
         here = f"{where}: [arms.{arm.name}]"
@@ -112,7 +114,8 @@ def _no_circle(design: Design, arm: Arm) -> None:
     while ahead:
         name = ahead.pop()
         if name == arm.name:
-            raise ConfigError(f"{design.where}: [arms.{arm.name}] is tuned as itself, by way of {', '.join(sorted(seen)) or 'nothing'}")
+            way = f", by way of {', '.join(sorted(seen))}" if seen else ""
+            raise ConfigError(f"{design.where}: [arms.{arm.name}] is tuned as itself{way}; name another arm")
         if name not in seen:
             seen.add(name)
             ahead += design.arms[name].leaders

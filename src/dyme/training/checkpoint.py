@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from dyme.config import Config
-from dyme.errors import ConfigError, RunError, at, system_error, told
+from dyme.errors import ConfigError, Diverged, RunError, at, system_error, told
 from dyme.methods import Method, method_of
 from dyme.publishing import card
 from dyme.system.files import whole_folder
@@ -269,7 +269,7 @@ def after_step(
         return
     found = from_main(run.latest_checkpoint)
     last = f"the last good checkpoint is {found[1]}" if found else "there is no earlier checkpoint"
-    raise RunError(f"step {position.step}: {guard.broken}; {last}; try a lower train.learning_rate, or train.precision fp32")
+    raise Diverged(f"step {position.step}: {guard.broken}; {last}; try a lower train.learning_rate, or train.precision fp32")
 
 
 def _prune(run: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""dyme cell: run one training of a comparison; `dyme compare` starts this command, users do not."""
+"""dyme cell: run one training of a study; `dyme study` and `dyme compare` start this command, users do not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any
 
 from dyme.api import evaluate_model, reports_of, samples_of, train_model
 from dyme.cli.common import INTERRUPTED
-from dyme.comparison.cell_files import DIAGNOSIS, Job, read_job
-from dyme.comparison.cells import read_cell
-from dyme.comparison.queue import end_with_parent
-from dyme.config import Config
+from dyme.comparison.cells import DIAGNOSIS, NOTHING, Job, read_job
+from dyme.comparison.processes import end_with_parent
 from dyme.data.layouts import Split
-from dyme.errors import RunError
+from dyme.errors import Diverged, RunError
 from dyme.evaluation.items import Item, ItemFolder, Plan, fingerprint
 from dyme.evaluation.regime import diagnosis
 from dyme.system import lock
@@ -28,54 +26,23 @@ from dyme.types import Sample
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("split", nargs="?")
-    parser.add_argument("--base", action="store_true")
+    parser.add_argument("job", type=Path)
     parser.add_argument("--tied", action="store_true", help="end with the process that started it")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Run one training of a comparison: train unless it is the base, then evaluate on a split."""
-    if args.split is None:
-        return run_job(read_job(args.recipe), tied=args.tied)
-    config = read_cell(args.recipe)
-    path = Path(config.run.output)
+    """Run a cell of a study: train unless it is the base, evaluate, write the cell file; return the exit status."""
+    job = read_job(args.job)
     if args.tied:
         end_with_parent()
-    with lock.hold(path, wait=True), reports_of(config) as reports:  # waits for one of a killed comparison, which ends after its step
-        return _cell(args, config, path, new_display(), reports)
-
-
-def _cell(args: argparse.Namespace, config: Config, path: Path, display: Display, reports: Reports) -> int:
-    """Train, resuming the run that the folder may hold, and evaluate; return the exit status."""
-    samples = samples_of(config, args.split, display)
-    begun = (path / "config.json").exists()
-    if args.base:
-        run, model, step = (RunFolder.open(path) if begun else RunFolder.create(path, config, {})), config.model.path, 0
-    else:
-        finished = path / "model"
-        if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
-            return INTERRUPTED
-        run, model = RunFolder.open(path), str(finished)
-        step = run.model_step()
-    result = evaluate_model(config, model, samples, display)
-    run.log_evaluation(step, args.split, result)
-    reports.log_evaluation(step, args.split, result)
-    return 0
-
-
-def run_job(job: Job, *, tied: bool) -> int:
-    """Run a cell of a study: train unless it is the base, evaluate, write the cell file; return the exit status."""
-    if tied:
-        end_with_parent()
     with lock.hold(job.run, wait=True), reports_of(job.config) as reports:  # waits for one of a killed study, which ends after its step
-        if job.file.exists():
+        if job.done():
             job.clean()
             return 0
-        return _job(job, new_display(), reports)
+        return _cell(job, new_display(), reports)
 
 
-def _job(job: Job, display: Display, reports: Reports) -> int:
+def _cell(job: Job, display: Display, reports: Reports) -> int:
     """Train, resuming the run that the folder may hold, evaluate, and write the cell file."""
     started, config = time.time(), job.config
     begun = job.begun()
@@ -84,14 +51,20 @@ def _job(job: Job, display: Display, reports: Reports) -> int:
         run, model = (RunFolder.open(job.run) if begun else RunFolder.create(job.run, config, {})), config.model.path
     else:
         finished = job.run / "model"
-        if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
-            return INTERRUPTED
+        try:
+            if not finished.exists() and train_model(config, begun, display, trackers=reports) != finished:
+                return INTERRUPTED
+        except Diverged as error:
+            if job.data["stage"] != "trial":
+                raise
+            job.write(NOTHING, [], {"diverged": str(error)})  # such settings are the worst; a test that diverges is an error
+            return 0
         run, model = RunFolder.open(job.run), str(finished)
     figures, items = _figures(job, "items", job.data["split"], job.plan, model, samples, display)
     run.log_evaluation(run.model_step(), job.data["split"], figures)
     reports.log_evaluation(run.model_step(), job.data["split"], figures)
     more: dict[str, Any] = {}
-    if job.data["stage"] == "base":
+    if job.data["stage"] == "base" and job.data["diagnose"]:
         held_out, training = (samples_of(config, split, display) for split in ("validation", "train"))
         more["diagnosis"] = diagnosis(_figures(job, "diagnosis", "validation", DIAGNOSIS, model, held_out, display)[0], training)
     job.write(figures, items, {"wall_seconds": round(time.time() - started, 1), **more})

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dyme.api import samples_of
 from dyme.cli.common import INTERRUPTED
-from dyme.comparison.cell_files import Cell
+from dyme.comparison.cells import Cell
 from dyme.comparison.design import BASE, TUNING, Design, named
-from dyme.comparison.runner import Study, run_study, write_report
+from dyme.comparison.findings import write_map, write_report
+from dyme.comparison.statistics.pooled import pooled
+from dyme.comparison.study import Study, run_study
 from dyme.comparison.study_file import read_study
 from dyme.config import TaskConfig
 from dyme.data.layouts import Split
@@ -22,7 +25,7 @@ from dyme.errors import ConfigError, RunError
 from dyme.system import lock
 from dyme.tasks import held_out
 from dyme.tracking import trackers
-from dyme.tracking.display import Display, new_display, open_console, show_listing
+from dyme.tracking.display import Display, new_display, open_console, show_listing, show_results
 from dyme.verify.rewards import find_rewards
 
 
@@ -34,28 +37,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default="", help=f"blocks to run, e.g. {TUNING},primary (default: all)")
     parser.add_argument("--wait", action="store_true", help="wait for another process that is at work in the folder")
     parser.add_argument("--check", action="store_true", help="check the file, list its cells, what is done and what the rest may take")
+    parser.add_argument("--map", type=Path, help="write the map of regimes that was measured to this file, with the report; run nothing")
     parser.add_argument("--report", action="store_true", help="rewrite the report from the cells that are done; run nothing")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run a study, or check it, or rewrite its report; return the exit status."""
     design = read_study(args.file, rest, out=args.out, jobs=args.jobs)
-    design.check()
-    trackers.check(design.plain())
     only = [word.strip() for word in args.only.split(",") if word.strip()]
     named(design, only)
-    display = new_display()
+    args.report = args.report or args.map is not None
     if args.check or args.report:
-        return _look(design, only, args, display)
+        design.check()
+        return _look(design, only, args, new_display())
+    return begin(design, only, wait=args.wait)
+
+
+def begin(design: Design, only: Sequence[str] = (), *, wait: bool = False) -> int:
+    """Run a study and show its figures; return the exit status."""
+    design.check()
+    trackers.check(design.plain())
+    display = new_display()
     design = _checked(design, display)
     command = "dyme " + shlex.join(sys.argv[1:])
     try:
-        report = run_study(design, command, display.note, only=only, wait=args.wait)
+        report = run_study(design, command, display.note, only=only, wait=wait)
     except KeyboardInterrupt:
         display.note("stopped; the same command continues from here")
         return INTERRUPTED
+    show_results(display.console, summary(Study(design), only))
     display.note(f"report {report}")
     return 0
+
+
+def summary(study: Study, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return each arm's figures in each condition, means over the seeds that are done, for the terminal."""
+    blocks, _ = named(study.design, only)
+    found: dict[str, list[dict[str, Any]]] = {}
+    rows = [(block, condition, BASE, cell) for block, condition, cell in study.bases(blocks)]
+    for block, condition, arm, cell in [*rows, *((block, condition, arm, cell) for block, condition, arm, _, cell in study.rows(blocks))]:
+        name = " / ".join(filter(None, [block.name if len(blocks) > 1 else "", arm, condition]))
+        if cell is not None and (held := study.cells.get(cell)) is not None:
+            found.setdefault(name, []).append(held["metrics"])
+    names = {name: [key for key in own[0] if all(key in one for one in own)] for name, own in found.items()}
+    return {name: {"metrics": {key: pooled([one[key] for one in own]) for key in names[name]}} for name, own in found.items()}
 
 
 def _look(design: Design, only: Sequence[str], args: argparse.Namespace, display: Display) -> int:
@@ -64,7 +89,10 @@ def _look(design: Design, only: Sequence[str], args: argparse.Namespace, display
     if args.report:
         with suppress(RunError), lock.hold(design.out):  # else a study is at work there, and has written its plan
             study.write(f"dyme study {args.file}")
-        display.note(f"report {write_report(study)}")
+        display.note(f"report {write_report(design.out)}")
+        if args.map:
+            write_map(design.out, args.map)
+            display.note(f"map    {args.map}")
         return 0
     rows, left = table(study, only)
     show_listing(open_console(), ("block", "condition", "arm", "cells", "done", "time left"), rows)
@@ -84,9 +112,10 @@ def _checked(design: Design, display: Display) -> Design:
         display.note("no test data: the validation split is reported on")
         design = replace(design, split="validation")
     tried: set[tuple[TaskConfig, str]] = set()
-    for _, config in design.variants():
+    bases = [design.base_config(layer) for block in design.blocks.values() for layer in block.conditions.values()]
+    for config in [*(config for _, config in design.variants()), *(bases if design.base else ())]:
         splits: list[Split] = ["train", design.split]
-        splits += ["validation"] if design.tuning or config.run.eval_every else []
+        splits += ["validation"] if design.tuning or config.run.eval_every or (design.base and design.diagnose) else []
         for split in splits:
             if (config.task, split) not in tried:
                 tried.add((config.task, split))

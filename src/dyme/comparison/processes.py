@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyme.comparison.cell_files import Cell, Cells, write_job
+from dyme.comparison.cells import Cell, Cells, write_job
 from dyme.comparison.design import Design
+from dyme.errors import DymeError
 
 Note = Callable[[str], None]
+MOST_IN_A_ROW = 4
+"""Cells that may fail, twice each, without one that succeeds between them."""
 _GLANCE = 0.2
 """Seconds between two looks at the processes."""
 
@@ -34,6 +37,7 @@ def run_cells(design: Design, wanted: Callable[[], Sequence[Cell]], cells: Cells
     """
     running: list[_Running] = []
     failed: dict[str, str] = {}
+    in_a_row = 0
     waiting = list(wanted())
     try:
         while True:
@@ -46,6 +50,7 @@ def run_cells(design: Design, wanted: Callable[[], Sequence[Cell]], cells: Cells
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 if (found := cells.get(one.cell)) is not None:
+                    in_a_row = 0
                     value = found["metrics"]["think_accuracy"]["value"]
                     waiting = list(wanted())
                     note(f"{one.cell.name}: {one.cell.split} accuracy {value:.3f}; {len(waiting)} cells known to be left")
@@ -54,6 +59,9 @@ def run_cells(design: Design, wanted: Callable[[], Sequence[Cell]], cells: Cells
                 note(trouble)
                 if one.second:
                     failed[one.cell.id] = trouble
+                    in_a_row += 1
+                    if in_a_row == MOST_IN_A_ROW:
+                        raise DymeError(f"{trouble}; {in_a_row} cells failed one after another, so the others are not begun")
                 else:
                     running.append(_Running(one.cell, _start(design, one.cell, command, trouble), True))
     finally:
@@ -77,7 +85,7 @@ def _last_words(design: Design, one: _Running) -> str:
 
 def _start(design: Design, cell: Cell, command: str, rerun: str = "") -> subprocess.Popen[bytes]:
     """Start and return the process of a cell."""
-    job = write_job(cell, design.out, design.keep, command, rerun)
+    job = write_job(cell, design.out, command, keep=design.keep, diagnose=design.diagnose, rerun=rerun)
     environment = os.environ | {"OMP_NUM_THREADS": str(design.threads)}
     words = [sys.executable, "-m", "dyme", "cell", "--tied", str(job)]
     with log_of(design, cell).open("ab") as log:
