@@ -58,6 +58,7 @@ NOT_RUN = {
     "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
     "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
     "dyme push": "wants a hub: tests/test_upload.py",
+    "dyme study FILE --map": "wants a study that has measured a condition: tests/comparison/test_findings.py",
     "accelerate launch": "wants several devices",
     "srun": "wants Slurm",
     "torchrun": "two processes: tests/test_invariances.py",
