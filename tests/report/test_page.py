@@ -18,7 +18,7 @@ from dyme.config import Config, MethodConfig, ModelConfig, RunConfig, TaskConfig
 from dyme.errors import RunError
 from dyme.report import samples
 from dyme.report.page import write_page
-from dyme.report.plots import Line, areas, bars, lines
+from dyme.report.plots import Line, Strip, areas, lines, strips
 from dyme.report.render import data_uri, figure, interval, script_json
 from dyme.report.series import ends, prompts_seen, smooth, totals
 from dyme.tasks import charts
@@ -232,7 +232,7 @@ def test_plots_of_little_and_of_odd_names() -> None:
         lines("a", "one point", [1.0], [Line("x", [0.5], "c1")], xlabel="step"),
         lines("b", "gaps", [1.0, 2.0, 3.0], [Line("x", [nan, 0.5, nan], "c1")], xlabel="step"),
         areas("c", "one step", [1.0], [Line("x", [0.25], "c1"), Line("y", [0.75], "c2")], xlabel="step"),
-        bars("d", "odd", [("$\\frac{ <b>", "c1", 0.5, None, None)]),
+        strips("d", "odd", [Strip("$\\frac{ <b>", "c1", {"1": 0.5}, 0.5)]),
     ):
         Tags(str(plot.svg))
     assert "&lt;b&gt;" in plot.svg and "<b>" not in plot.svg

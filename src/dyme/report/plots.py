@@ -105,26 +105,6 @@ def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, perc
     return _plot(name, caption, figure, series)
 
 
-def bars(name: str, caption: str, rows: Sequence[tuple[str, str, float, float | None, float | None]], *, percent: bool = True) -> Plot:
-    """Plot horizontal bars of (label, colour, value, low, high), from top to bottom, with the interval as a whisker."""
-    figure, axes = _axes("", percent=False, height=0.5 + 0.24 * len(rows))
-    places = range(len(rows))
-    axes.barh(places, [row[2] for row in rows], color=[_code(row[1]) for row in rows], alpha=0.78, height=0.68)
-    for place, (_, _, _, low, high) in zip(places, rows, strict=True):
-        if low is not None and high is not None:
-            axes.plot([low, high], [place, place], color=_code("ink"), linewidth=1.2, marker="|", markersize=5)
-    axes.set_yticks(list(places), [row[0] for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(visible=True, axis="x", color=_code("line"), linewidth=0.6)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlim(left=min(0.0, *(row[2] for row in rows), *(row[3] or 0.0 for row in rows)))
-    if percent:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _plot(name, caption, figure, ())
-
-
 def strips(name: str, caption: str, rows: Sequence[Strip], *, paired: bool = False, points: bool = False) -> Plot:
     """Plot each value of each row as a point, from top to bottom, with the mean and its interval.
 

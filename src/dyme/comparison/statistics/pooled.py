@@ -1,28 +1,11 @@
-"""Figures of several seeds on the same items, combined with their intervals."""
+"""A figure of several seeds on the same items, with an interval from both the seeds' spread and the items, added in quadrature."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from dyme.evaluation.metrics import t95
-
-
-def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return means over seeds, with a 95 % interval from both the seeds' spread and the items (added in quadrature).
-
-    With one seed the interval holds only the items' spread; `seeds` is the number of seeds.
-    """
-    out = []
-    for method, traces in dict.fromkeys((r["method"], r["traces"]) for r in rows):
-        own = [r["metrics"] for r in rows if (r["method"], r["traces"]) == (method, traces)]
-        metrics = {}
-        for name in (n for n in own[0] if all(n in m for m in own)):
-            figures = [m[name] for m in own]
-            metrics[name] = pooled(figures)
-        out.append({"method": method, "traces": traces, "metrics": metrics})
-    return out
 
 
 def pooled(figures: Sequence[dict[str, float]]) -> dict[str, float]:
