@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from comparison_designs import TINY, Fake, design, figures, tree
-from runs import run, snapshot, start
+from runs import ROOT, run, snapshot, start
 
 from dyme.cli.main import main
 from dyme.comparison.cells import Cell, Cells, Job, identity, write_job
@@ -258,6 +259,10 @@ def test_a_study_from_end_to_end_killed_and_continued(tmp_path: Path, monkeypatc
     test = next(cell for cell in found.values() if cell.get("stage") == "test")
     assert len(test["items"]["think"]) == 2 and len(test["curve"]) == 2
     assert not list((tmp_path / "whole/runs").rglob("*.safetensors")), "weights are scratch"
+    section = (ROOT / "docs/schema.md").read_text(encoding="utf-8").partition("## Files of a study")[2]
+    for file in (tmp_path / "whole/cells").iterdir():
+        held = json.loads(file.read_text(encoding="utf-8"))
+        assert [key for key in held if not re.search(rf"`{key}[`.\[]", section)] == [], "a field that docs/schema.md does not have"
     assert sum(file.stat().st_size for file in (tmp_path / "whole").rglob("*") if file.is_file()) < 500_000
 
     shutil.copytree(tmp_path / "whole/cells", tmp_path / "killed/cells")
