@@ -1,15 +1,18 @@
-"""The groups of a run, for use in Python: rows of rollouts.jsonl with types, which a notebook shows with their pictures."""
+"""The lines of rollouts.jsonl: written from groups, and read for use in Python as rows with types, which a notebook shows with their
+pictures.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from dyme.system.terminal import one_line
+from dyme.types import Group, Route
 
 _SHOWN = 1000
 """Characters of a text that a notebook shows."""
@@ -102,3 +105,57 @@ def _mark(one: CompletionRow) -> str:
 
 def _encoded(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def line_of(step: int, group: Group, route: Route) -> dict[str, Any]:
+    """Return the line of rollouts.jsonl for a group and its route at a step."""
+    sample = group.sample
+    advantages = {b.completion: b.advantage for b in route.branches if b.completion is not None}
+    pairs = zip(group.completions, group.verdicts, strict=True)
+    completions = [
+        {
+            "text": completion.text,
+            "tokens": len(completion.token_ids),
+            "finished": completion.finished,
+            "parsed": verdict.parsed,
+            "correct": verdict.correct,
+            "answer": verdict.answer,
+            "reward": verdict.reward,
+            "rewards": verdict.rewards,
+            "reason": verdict.reason,
+            **({"failed": True} if verdict.failed else {}),
+            "assessment": _assessment(group, k),
+            "advantage": advantages.get(k),
+        }
+        for k, (completion, verdict) in enumerate(pairs)
+    ]
+    return {
+        "step": step,
+        "id": sample.id,
+        "question": sample.question,
+        "answer": sample.answer,
+        "kind": sample.kind,
+        "images": [source.key for source in sample.images],
+        "facts": [(fact.subject, fact.value) for fact in sample.facts],
+        "rationale": sample.rationale,
+        "target": group.target,
+        "trouble": group.trouble,
+        **({} if group.trust is None else {"trust": group.trust}),
+        **({"drafts": [asdict(draft) for draft in group.drafts]} if group.drafts else {}),
+        **({"left_out": group.left_out} if group.left_out else {}),
+        **({"prefix": group.prefix, "draws": [_draw(draw) for draw in group.draws]} if group.draws else {}),
+        "mode": route.mode,
+        "reason": route.reason,
+        "completions": completions,
+    }
+
+
+def _draw(draw: Group) -> dict[str, Any]:
+    """Return what is kept of a draw that was not trained on."""
+    return {"prefix": draw.prefix, "completions": len(draw.completions), "correct": draw.solved}
+
+
+def _assessment(group: Group, k: int) -> str | None:
+    """Return "medium 0.62: one value is wrong", or None if the completion was not assessed."""
+    found = group.assessments[k] if group.assessments else None
+    return None if found is None else f"{found.level} {found.score:.2f}: {found.reason}"

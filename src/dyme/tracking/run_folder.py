@@ -21,7 +21,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
@@ -35,7 +34,7 @@ from dyme.recipe import build_of_run
 from dyme.system import lock
 from dyme.system.files import check_place, write_whole
 from dyme.tracking import schema
-from dyme.tracking.group_rows import GroupRow, GroupRows
+from dyme.tracking.group_rows import GroupRow, GroupRows, line_of
 from dyme.tracking.json_lines import _pretty, json_line, read_rows, write_rows
 from dyme.types import Group, Route, Sample, StepRecord
 
@@ -132,7 +131,7 @@ class RunFolder:
 
     def log_rollouts(self, step: int, groups: Sequence[Group], routes: Sequence[Route]) -> None:
         """Append one line per group to rollouts.jsonl, and keep images of some steps for the report (see `_keep_images`)."""
-        self._append("rollouts.jsonl", [_group_row(step, g, r) for g, r in zip(groups, routes, strict=True)])
+        self._append("rollouts.jsonl", [line_of(step, g, r) for g, r in zip(groups, routes, strict=True)])
         self._keep_images(step, groups)
 
     def log_evaluation(self, step: int, name: str, result: Mapping[str, Any]) -> None:
@@ -314,59 +313,6 @@ def digest(samples: Iterable[Sample]) -> str:
         own = () if s.prompt is None else (s.prompt,)
         found.update(repr((known, [(f.subject, f.value) for f in s.facts], s.rationale, *own)).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
-
-
-def _group_row(step: int, group: Group, route: Route) -> dict[str, Any]:
-    sample = group.sample
-    advantages = {b.completion: b.advantage for b in route.branches if b.completion is not None}
-    pairs = zip(group.completions, group.verdicts, strict=True)
-    completions = [
-        {
-            "text": completion.text,
-            "tokens": len(completion.token_ids),
-            "finished": completion.finished,
-            "parsed": verdict.parsed,
-            "correct": verdict.correct,
-            "answer": verdict.answer,
-            "reward": verdict.reward,
-            "rewards": verdict.rewards,
-            "reason": verdict.reason,
-            **({"failed": True} if verdict.failed else {}),
-            "assessment": _assessment(group, k),
-            "advantage": advantages.get(k),
-        }
-        for k, (completion, verdict) in enumerate(pairs)
-    ]
-    return {
-        "step": step,
-        "id": sample.id,
-        "question": sample.question,
-        "answer": sample.answer,
-        "kind": sample.kind,
-        "images": [source.key for source in sample.images],
-        "facts": [(fact.subject, fact.value) for fact in sample.facts],
-        "rationale": sample.rationale,
-        "target": group.target,
-        "trouble": group.trouble,
-        **({} if group.trust is None else {"trust": group.trust}),
-        **({"drafts": [asdict(draft) for draft in group.drafts]} if group.drafts else {}),
-        **({"left_out": group.left_out} if group.left_out else {}),
-        **({"prefix": group.prefix, "draws": [_draw(draw) for draw in group.draws]} if group.draws else {}),
-        "mode": route.mode,
-        "reason": route.reason,
-        "completions": completions,
-    }
-
-
-def _draw(draw: Group) -> dict[str, Any]:
-    """Return what is kept of a draw that was not trained on."""
-    return {"prefix": draw.prefix, "completions": len(draw.completions), "correct": draw.solved}
-
-
-def _assessment(group: Group, k: int) -> str | None:
-    """Return "medium 0.62: one value is wrong", or None if the completion was not assessed."""
-    found = group.assessments[k] if group.assessments else None
-    return None if found is None else f"{found.level} {found.score:.2f}: {found.reason}"
 
 
 def _versions() -> dict[str, Any]:
