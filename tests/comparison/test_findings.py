@@ -88,8 +88,22 @@ def test_trends_use_every_seed_and_the_bases_strata(found: Any) -> None:
     by_stratum, by_noise = found["predictions"]
     assert by_noise["slope"]["value"] == pytest.approx(0.14, abs=0.05) and by_noise["holds"] is True and by_noise["slope"]["places"] == 3
     assert len(by_noise["points"]) == 6 + 2 * 4
+    assert (by_stratum["along"], by_noise["along"]) == (["pass_at_64"], ["task.misread"])
     assert by_stratum["slope"]["places"] == 4 and by_stratum["slope"]["seeds"] == 6 and by_stratum["holds"] is False
     assert min(p["x"] for p in by_stratum["points"]) == pytest.approx(-3.5, abs=0.1), "one of 50 prompts solved, and half a prompt added"
+
+
+def test_strata_by_another_k_are_named(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=2, dose=False)
+    file = tmp_path / "cells/base-0.3.json"
+    base = json.loads(file.read_text())
+    del base["diagnosis"]
+    for k, one in enumerate(base["by_kind"].values()):
+        one["pass_at_8"] = {"value": 0.1 * k, "n": 30}
+    file.write_text(json.dumps(base))
+    found = figures(Folder.open(tmp_path))
+    assert found["predictions"][0]["along"] == ["pass_at_8"] and found["regimes"][0]["passed"] == "pass_at_8"
+    assert any("log odds of the base's pass@8 by question type" in one["text"] for one in found["sentences"])
 
 
 def test_trials_are_grouped_and_the_winner_is_marked_once(found: Any) -> None:
@@ -126,7 +140,7 @@ AHEAD = {"mean": 0.2, "low": 0.15, "high": 0.25}
 
 
 def slope(on: str, holds: bool) -> Any:
-    return {"on": on, "labels": ["DyME", "GRPO"], "holds": holds, "slope": {"value": 0.1, "low": 0.05, "high": 0.15}}
+    return {"on": on, "along": [on], "labels": ["DyME", "GRPO"], "holds": holds, "slope": {"value": 0.1, "low": 0.05, "high": 0.15}}
 
 
 def side(normalize: str, low: float) -> dict[str, Any]:

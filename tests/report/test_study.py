@@ -37,8 +37,8 @@ def test_plots_speak_their_figures() -> None:
 def test_a_map_of_one_condition_and_no_strata_has_no_plot() -> None:
     gain = {"mean": 0.1, "low": None, "high": None}
     rows = [{"label": "DyME", "over_base": gain, "over_rival": gain, "strata": {}}]
-    assert regime_plots([{"arms": rows, "passed_by_kind": {}, "misread": 0.3}], {"DyME": "c1"}) == []
-    other = [{"arms": rows, "passed_by_kind": {}, "misread": x} for x in (0.0, 0.3)]
+    assert regime_plots([{"arms": rows, "passed": "", "passed_by_kind": {}, "misread": 0.3}], {"DyME": "c1"}) == []
+    other = [{"arms": rows, "passed": "", "passed_by_kind": {}, "misread": x} for x in (0.0, 0.3)]
     assert [plot.caption for plot in regime_plots(other, {"DyME": "c1"})] == [
         "Gain over the base, in points, over misread values in the traces",
         "Gain over the best rival, in points, over misread values in the traces",

@@ -185,12 +185,13 @@ def _prediction(k: int, found: Row) -> dict[str, Any]:
     """Return a prediction with its plot."""
     if not found["points"]:
         return {**found, "plot": None}
-    on = "log odds of the base's pass@K, by question type" if found["on"].startswith("pass_at_") else found["on"]
+    passed = " and ".join(name.replace("pass_at_", "pass@") for name in found["along"])
+    on = f"log odds of the base's {passed}, by question type" if found["on"].startswith("pass_at_") else found["on"]
     y = [point["gain"] for point in found["points"]]
     series = [Line("each seed", y, "c1", x=[point["x"] for point in found["points"]])]
     fit = (found["slope"]["value"], math.fsum(y) / len(y)) if found["slope"] else None
     caption = f"{found['name']}: {found['labels'][0]} − {found['labels'][1]}, in points"
-    return {**found, "along": on, "plot": scatter(f"prediction{k}", caption, series, xlabel=on, fit=fit)}
+    return {**found, "plot": scatter(f"prediction{k}", caption, series, xlabel=on, fit=fit)}
 
 
 def regime_plots(regimes: Sequence[Row], palette: Mapping[str, str]) -> list[Plot]:
@@ -199,6 +200,7 @@ def regime_plots(regimes: Sequence[Row], palette: Mapping[str, str]) -> list[Plo
     for key, gain in (("over_base", "over the base"), ("over_rival", "over the best rival")):
         by_kind: dict[str, list[tuple[float, Row]]] = {}
         by_noise: dict[str, list[tuple[float, Row]]] = {}
+        names = {regime["passed"].replace("pass_at_", "pass@") for regime in regimes if regime["passed"]}
         for regime in regimes:
             for arm in regime["arms"]:
                 passed = regime["passed_by_kind"]
@@ -208,7 +210,7 @@ def regime_plots(regimes: Sequence[Row], palette: Mapping[str, str]) -> list[Plo
                 if regime["misread"] is not None and arm[key]["mean"] is not None:
                     by_noise.setdefault(arm["label"], []).append((float(regime["misread"]), arm[key]))
         named = (
-            ("passed", by_kind, "the base's pass@K by question type", True),
+            ("passed", by_kind, f"the base's {' and '.join(sorted(names))} by question type", True),
             ("noise", by_noise, "misread values in the traces", False),
         )
         for name, groups, xlabel, dots in named:

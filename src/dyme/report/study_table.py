@@ -33,7 +33,8 @@ def _lines(study: Row) -> Iterator[str]:
     if study["predictions"]:
         yield from ("## Predicted trends", "")
         rows = [
-            (p["name"], " − ".join(p["labels"]), p["on"], p["expect"], points(p["slope"] and {**p["slope"], "mean": p["slope"]["value"]}),
+            (p["name"], " − ".join(p["labels"]), ", ".join(p["along"]) or p["on"], p["expect"],
+             points(p["slope"] and {**p["slope"], "mean": p["slope"]["value"]}),
              "not enough cells" if p["holds"] is None else "as expected" if p["holds"] else "not shown")
             for p in study["predictions"]
         ]  # fmt: skip

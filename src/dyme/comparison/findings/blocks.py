@@ -86,23 +86,26 @@ def prediction(study: Folder, name: str, plan: Row) -> dict[str, Any]:
     on = str(plan["on"])
     chosen = [block for block in study.blocks if block.name in (plan.get("blocks") or [block.name])]
     points: dict[int, dict[Any, tuple[float, float]]] = {}
+    along: set[str] = set()
     for block in chosen:
         for condition in block.conditions:
             ours, theirs = study.done(block, condition, a), study.done(block, condition, b)
-            odds = base_odds(study.base(block, condition)) if on.startswith("pass_at_") else {}
+            sampled, passed = passed_by_kind(study.base(block, condition)) if on.startswith("pass_at_") else (on, {})
             for seed in ours.keys() & theirs.keys():
                 at = points.setdefault(seed, {})
                 if on.startswith("pass_at_"):
                     where = ours[seed].get("config", {}).get("model"), ours[seed].get("config", {}).get("task")
                     for kind, gain in strata(ours, theirs, [seed]).items():
-                        if kind in odds:
-                            at[kind, repr(where)] = odds[kind], gain["mean"]
+                        if kind in passed:
+                            along.add(sampled)
+                            at[kind, repr(where)] = logit(passed[kind]["value"] * passed[kind]["n"], passed[kind]["n"]), gain["mean"]
                 elif isinstance(x := setting(ours[seed], on), int | float):
+                    along.add(on)
                     at[repr(ours[seed].get("id")), repr(theirs[seed].get("id"))] = float(x), accuracy(ours[seed]) - accuracy(theirs[seed])
     found = slope({seed: sorted(at.values()) for seed, at in points.items()})
     expect = str(plan.get("expect", ""))
     return {
-        "name": name, "pair": [a, b], "labels": [study.label(a), study.label(b)], "on": on, "expect": expect,
+        "name": name, "pair": [a, b], "labels": [study.label(a), study.label(b)], "on": on, "along": sorted(along), "expect": expect,
         "points": [{"seed": seed, "x": x, "gain": y} for seed, at in sorted(points.items()) for x, y in sorted(at.values())],
         "slope": None if found is None else {
             "value": found.value, "low": found.low, "high": found.high, "seeds": found.seeds, "places": found.places,
@@ -111,18 +114,14 @@ def prediction(study: Folder, name: str, plan: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def base_odds(base: Row | None) -> dict[str, float]:
-    """Return the log odds of the untrained model's pass@64 (else of the largest K that was sampled) by question type."""
-    if base is None:
-        return {}
-    kinds = (base.get("diagnosis") or {}).get("by_kind") or base.get("by_kind") or {}
-    out = {}
-    for kind, figures in kinds.items():
-        passed = [name for name in figures if name.startswith("pass_at_")]
-        if passed:
-            figure = figures[PASSED if PASSED in passed else max(passed, key=lambda name: int(name.removeprefix("pass_at_")))]
-            out[kind] = logit(figure["value"] * figure["n"], figure["n"])
-    return out
+def passed_by_kind(base: Row | None) -> tuple[str, dict[str, Row]]:
+    """Return the name of the untrained model's pass@64, and that figure by question type; of the largest K where 64 was not sampled."""
+    kinds = ((base or {}).get("diagnosis") or {}).get("by_kind") or (base or {}).get("by_kind") or {}
+    sampled = {name for figures in kinds.values() for name in figures if name.startswith("pass_at_")}
+    if not sampled:
+        return "", {}
+    name = PASSED if PASSED in sampled else max(sampled, key=lambda name: int(name.removeprefix("pass_at_")))
+    return name, {kind: figures[name] for kind, figures in kinds.items() if name in figures and figures[name]["n"]}
 
 
 def tuning(study: Folder) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dyme.comparison.findings.blocks import PASSED, base_figures
+from dyme.comparison.findings.blocks import base_figures, passed_by_kind
 from dyme.comparison.findings.folder import Folder, Row, setting
 from dyme.comparison.findings.pairs import accuracy, contrast
 from dyme.comparison.statistics.pooled import pooled
@@ -52,10 +52,12 @@ def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
         })  # fmt: skip
     leads = {arm: _short(found) | {"seeds": len(found["seeds"])} for arm in ranked[1:] if (found := contrast(arms[ranked[0]], arms[arm]))}
     found = base_figures(base) if base else None
+    name, passed = passed_by_kind(base)
     return {
         "name": place["name"], "settings": place["settings"], "k": setting(some, "rollout.num_generations"),
         "misread": setting(some, "task.misread"), "task": setting(some, "task.name"), "model": setting(some, "model.path"),
-        "base": found, "passed_by_kind": _passed(found), "arms": rows, "leads": leads,
+        "base": found, "passed": name, "passed_by_kind": {kind: figure["value"] for kind, figure in passed.items()},
+        "arms": rows, "leads": leads,
     }  # fmt: skip
 
 
@@ -65,17 +67,6 @@ def _short(found: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _of(found: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
     return _short((found or {}).get("strata", {}).get(kind))
-
-
-def _passed(base: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return the base's pass@64 by question type, or of the largest K that is there."""
-    out = {}
-    kinds = ((base or {}).get("diagnosis") or {}).get("by_kind") or (base or {}).get("by_kind") or {}
-    for kind, figures in kinds.items():
-        names = [name for name in figures if name.startswith("pass_at_")]
-        if names:
-            out[kind] = figures[PASSED if PASSED in names else names[-1]]["value"]
-    return out
 
 
 def shipped(study: Folder, found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def advantage(study: Figures) -> Sentence | None:
 def weak_bases(study: Figures) -> Sentence | None:
     """Say whether the gain falls as the base gets stronger."""
     return _trend(
-        study, "weak bases", "for weak bases", lambda on: on.startswith("pass_at_"), "the log odds of the base's pass@K by question type"
+        study, "weak bases", "for weak bases", lambda on: on.startswith("pass_at_"), "the log odds of the base's {} by question type"
     )
 
 
@@ -172,7 +172,8 @@ def _trend(study: Figures, rule: str, claim: str, on: Callable[[str], bool], alo
         if on(found["on"]) and found["slope"]:
             s = found["slope"]
             change = _points({"mean": s["value"], "low": s["low"], "high": s["high"]})
-            seen = f"the gain over {found['labels'][1]} changes by {change} per unit of {along}"
+            place = along.format(" and ".join(name.replace("pass_at_", "pass@") for name in found["along"]))
+            seen = f"the gain over {found['labels'][1]} changes by {change} per unit of {place}"
             if found["holds"]:
                 return Sentence(rule, False, f"\u201c{claim}\u201d is supported: {seen}.")
             return Sentence(rule, True, f"\u201c{claim}\u201d is not supported: {seen}.")
