@@ -81,13 +81,13 @@ def _beside(tree: dict[str, Any], file: Path, overrides: Sequence[str]) -> dict[
         if isinstance(table, dict) and (section, key) not in given:
             value = table.get(key)
             if isinstance(value, str):
-                table[key] = _plugin_beside(value, file, f"[{section}] {key}")
+                table[key] = plugin_beside(value, file, f"[{section}] {key}")
             elif isinstance(value, list):
-                table[key] = [_plugin_beside(one, file, f"[{section}] {key}") if isinstance(one, str) else one for one in value]
+                table[key] = [plugin_beside(one, file, f"[{section}] {key}") if isinstance(one, str) else one for one in value]
     return tree
 
 
-def _plugin_beside(name: str, file: Path, where: str) -> str:
+def plugin_beside(name: str, file: Path, where: str) -> str:
     """The name of a plug-in with the path of its file, if that is not in the working directory but beside the recipe."""
     place, _, attribute = name.rpartition(":")
     if not place.endswith(".py") or _exists(Path(place)):

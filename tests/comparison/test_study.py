@@ -17,6 +17,7 @@ from comparison_designs import TINY, Fake, design, figures, tree
 from runs import ROOT, run, snapshot, start
 
 from dyme.cli.main import main
+from dyme.cli.training.study import table
 from dyme.comparison.cells import Cell, Cells, Job, identity, write_job
 from dyme.comparison.study import Study, run_study
 from dyme.errors import DymeError
@@ -115,6 +116,18 @@ def test_an_edge_is_refused_where_none_may_open(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DymeError, match=r"s.toml: \[arms.sft\] grid: train.learning_rate 0.001 won at the edge of its values; add one"):
         run_study(design(tmp_path, content), "", quiet)
     assert {cell.stage for cell in fake.started} == {"trial", "base"}, "no arm was settled"
+
+
+def test_the_time_that_is_left_is_told_from_cells_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake(monkeypatch)
+    own = design(tmp_path, jobs=2)
+    before, line = table(Study(own), [])
+    assert ["tuning", "", "dyme", "8", "0", "unknown"] in before and "time is unknown until one like them is done" in line
+    run_study(own, "", quiet, only=["tuning"])
+    rows, line = table(Study(own), [])
+    assert ["primary", "", "sft", "2", "0", "2 min"] in rows, "a minute for each training in full, as its trials took"
+    assert ["primary", "", "base", "1", "0", "unknown"] in rows and "of 1 cells the time is unknown" in line
+    assert [row[4] for row in rows if row[0] == "tuning"] == [row[3] for row in rows if row[0] == "tuning"]
 
 
 # Kept and done again

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from comparison_designs import TINY, design, tree
+from runs import ROOT
 
 from dyme.cli.main import main
 from dyme.comparison.design import budget_of, named, parse_budget
-from dyme.comparison.study_file import read_study
+from dyme.comparison.study import Study
+from dyme.comparison.study_file import design_of, read_study
 from dyme.errors import ConfigError
 
 
@@ -34,6 +36,19 @@ def test_a_file_says_what_its_cells_are(tmp_path: Path) -> None:
     assert (config.run.seed, config.train.max_prompts, config.train.learning_rate, config.task.misread) == (2, 8, 2e-3, 0.5)
     assert config.rollout.num_generations == 4, "the recipe beside the file"
     assert (config.train.weight_decay, config.task.traces) == (0.5, "low"), "the command line's stand above the file's"
+
+
+def test_a_method_of_ones_own_may_lie_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "focal.py").write_text((ROOT / "examples/focal.py").read_text(encoding="utf-8"), encoding="utf-8")
+    content = tree(arms={"mine": {"method": "focal.py:METHOD"}}, blocks={"b": {"arms": ["mine"], "seeds": [1]}})
+    own = design_of(content, "s.toml", tmp_path / "s.toml")
+    own.check()
+    assert own.configure(own.arms["mine"], 1, {}, {}).method.name == f"{tmp_path}/focal.py:METHOD"
+    cell = Study(own).test_cell("mine", "", {}, 1, {})
+    assert cell.identity["method"]["name"] == "focal.py:METHOD" and list(cell.identity["code"]) == ["focal.py"], "wherever it lies"
+    before = cell.id
+    (tmp_path / "focal.py").write_text((tmp_path / "focal.py").read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert Study(own).test_cell("mine", "", {}, 1, {}).id != before, "another method"
 
 
 @pytest.mark.parametrize(

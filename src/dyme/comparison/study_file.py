@@ -12,7 +12,7 @@ from typing import Any
 from dyme.comparison.design import BASE, TUNING, Arm, Block, Design, Settings, Tuning, parse_budget
 from dyme.config import SEEDS
 from dyme.errors import ConfigError
-from dyme.recipe import read_recipe, tables_of
+from dyme.recipe import plugin_beside, read_recipe, tables_of
 from dyme.settings import known
 
 _STUDY = {"title": str, "recipe": str, "out": str, "budget": str, "jobs": int, "threads": int, "keep": str, "base": bool, "cells": str}
@@ -48,7 +48,7 @@ def design_of(tree: Mapping[str, Any], where: str, file: Path, overrides: Sequen
     keep = study.get("keep", "figures")
     if keep not in ("figures", "models"):
         raise ConfigError(f"{where}: [study] keep is {keep!r}; choose from figures, models")
-    arms = {name: _arm(name, table, f"{where}: [arms.{name}]") for name, table in _tables(tree, "arms", where).items()}
+    arms = {name: _arm(name, table, f"{where}: [arms.{name}]", file) for name, table in _tables(tree, "arms", where).items()}
     blocks = {name: _block(name, table, f"{where}: [blocks.{name}]") for name, table in _tables(tree, "blocks", where).items()}
     if not arms:
         raise ConfigError(f"{where}: a study needs at least one arm, [arms.NAME]")
@@ -145,7 +145,7 @@ def _tables(tree: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]
     return found
 
 
-def _arm(name: str, table: Any, where: str) -> Arm:
+def _arm(name: str, table: Any, where: str, file: Path) -> Arm:
     kinds = {"method": str, "label": str, "settings": dict, "grid": dict, "tuned_as": str, "takes": dict}
     found = _fields(table, kinds, where)
     grid = flat(found.get("grid", {}), f"{where} grid")
@@ -155,7 +155,8 @@ def _arm(name: str, table: Any, where: str) -> Arm:
         if len({repr(value) for value in values}) < len(values):
             raise ConfigError(f"{where} grid: {key} names a value twice")
     return Arm(
-        name=name, method=found.get("method", name), label=found.get("label", ""), tuned_as=found.get("tuned_as", ""),
+        name=name, method=plugin_beside(found.get("method", name), file, f"[arms.{name}] method"), label=found.get("label", ""),
+        tuned_as=found.get("tuned_as", ""),
         settings=flat(found.get("settings", {}), f"{where} settings"), grid={key: tuple(values) for key, values in grid.items()},
         takes=flat(found.get("takes", {}), f"{where} takes"),
     )  # fmt: skip

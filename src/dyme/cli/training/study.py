@@ -128,28 +128,31 @@ def _checked(design: Design, display: Display) -> Design:
 def table(study: Study, only: Sequence[str]) -> tuple[list[list[str]], str]:
     """Return a row for each block, condition and arm: cells, how many are done, time left; and a line on the whole."""
     blocks, arms = named(study.design, only)
-    groups: dict[tuple[str, str, str], list[Cell | None]] = {}
-    for arm in arms:
-        groups[TUNING, "", arm.name] = list(study.trials([arm]))
+    groups: dict[tuple[str, str, str], list[Cell | None]] = {(TUNING, "", arm.name): list(study.trials([arm])) for arm in arms}
     for block, condition, base in study.bases(blocks):
         groups.setdefault((block.name, condition, BASE), []).append(base)
     for block, condition, arm_name, _, cell in study.rows(blocks):
         groups.setdefault((block.name, condition, arm_name), []).append(cell)
-    known = [cell for cells in groups.values() for cell in cells if cell is not None]
-    took: dict[tuple[str, str], list[float]] = {}
-    for cell in {cell.id: cell for cell in known}.values():
-        if found := study.cells.get(cell):
-            took.setdefault((cell.stage, cell.arm), []).append(float(found.get("wall_seconds", 0.0)))
-    rows, seconds, unknown = [], 0.0, 0
+    paces, rows, seconds, unknown = _paces(study), [], 0.0, 0
+    whole = {arm.name: config.train.max_prompts for arm, config in study.design.variants()}
     for (block_name, condition, arm_name), cells in groups.items():
-        if not cells:
-            continue
         left = [cell for cell in cells if cell is None or study.cells.get(cell) is None]
-        stage = "trial" if block_name == TUNING else "base" if arm_name == BASE else "test"
-        every = took.get((stage, arm_name)) or [one for (kind, _), some in took.items() if kind == stage for one in some]
-        cost = len(left) * sum(every) / len(every) if every else 0.0
-        seconds, unknown = seconds + cost, unknown + (len(left) if not every else 0)
-        shown = "" if not left else f"{cost / 60:.0f} min" if every else "unknown"
-        rows.append([block_name, condition, arm_name, str(len(cells)), str(len(cells) - len(left)), shown])
+        pace = paces.get(arm_name) or (paces.get("") if arm_name != BASE else None)
+        sizes = [1 if arm_name == BASE else cell.config.train.max_prompts if cell else whole[arm_name] for cell in left]
+        cost = sum((size or 1) * pace for size in sizes) if pace else 0.0
+        seconds, unknown = seconds + cost, unknown + (0 if pace else len(left))
+        shown = "" if not left else f"{cost / 60:.0f} min" if pace else "unknown"
+        rows += [[block_name, condition, arm_name, str(len(cells)), str(len(cells) - len(left)), shown]] if cells else []
     line = f"about {seconds / 3600 / study.design.jobs:.1f} h left with {study.design.jobs} jobs, by cells that are done"
     return rows, line + (f"; of {unknown} cells the time is unknown until one like them is done" if unknown else "")
+
+
+def _paces(study: Study) -> dict[str, float]:
+    """Return the seconds that each arm's cells took for a prompt of their budget (for a cell, if it counts no prompts); of all under ""."""
+    took: dict[str, list[tuple[float, int]]] = {}
+    for cell in study.every():
+        if found := study.cells.get(cell):
+            size = 1 if cell.stage == "base" else cell.config.train.max_prompts or 1
+            for name in {cell.arm, "" if cell.stage != "base" else cell.arm}:
+                took.setdefault(name, []).append((float(found.get("wall_seconds", 0.0)), size))
+    return {name: sum(wall for wall, _ in some) / sum(size for _, size in some) for name, some in took.items()}
