@@ -40,12 +40,12 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     steps = totals(folder.rollouts())
     prompts = prompts_seen(records, steps)
     latest = {row["name"]: row for row in sorted(evaluations, key=lambda row: row["name"] != "test")}
-    payload = samples.choose(folder)
+    payload, rate = samples.choose(folder), settings.get("supervision", {}).get("flip")
     browser, source = script("browser.js")
     return render(
         "page.html.jinja",
         out or folder.path / "report.html",
-        alarm=flips.warning(float(settings.get("supervision", {}).get("flip", 0))),
+        alarm=flips.warning(rate if isinstance(rate, int | float) else 0),
         title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
         tiles=[*_tiles(records, steps, prompts, latest), *_best(folder)],
