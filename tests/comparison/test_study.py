@@ -116,6 +116,11 @@ def test_an_edge_is_refused_where_none_may_open(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DymeError, match=r"s.toml: \[arms.sft\] grid: train.learning_rate 0.001 won at the edge of its values; add one"):
         run_study(design(tmp_path, content), "", quiet)
     assert {cell.stage for cell in fake.started} == {"trial", "base"}, "no arm was settled"
+    arms = {"two_stage": {"grid": {"method.sft_share": [0.4, 0.8]}}}
+    content |= {"arms": arms, "blocks": {"b": {"arms": ["two_stage"], "seeds": [1]}}}
+    Fake(monkeypatch, lambda cell: cell.config.method.settings.get("sft_share", 0))
+    run_study(design(tmp_path / "bound", content), "", quiet)
+    assert told(tmp_path / "bound", "choices.json")["two_stage"]["edges"][0]["why"] == "1.6 is out of bounds", "there is none beyond"
 
 
 def test_the_time_that_is_left_is_told_from_cells_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,11 +68,11 @@ def test_a_winner_at_the_edge_opens_values_until_it_stands_inside() -> None:
 def test_what_is_still_at_the_edge_is_said() -> None:
     found, _ = finished({"rate": [1e-4, 1e-3]}, lambda s: s["rate"], open_edges=2)
     assert [one["value"] for one in found.opened] == [0.01, 0.1] and found.winner == {"rate": 0.1}
-    assert found.edges == [{"setting": "rate", "value": 0.1, "why": "2 values were opened"}]
+    assert found.edges == [{"setting": "rate", "value": 0.1, "bound": False, "why": "2 values were opened"}]
     found, ran = finished({"rate": [1e-4, 1e-3]}, lambda s: s["rate"], open_edges=0)
     assert len(ran) == 4 and found.edges[0]["why"] == "0 values were opened"
     found, ran = finished({"share": [0.5, 0.9]}, lambda s: s["share"], allowed=lambda s: s["share"] <= 1)
-    assert len(ran) == 4 and found.edges == [{"setting": "share", "value": 0.9, "why": "1.62 is out of bounds"}]
+    assert len(ran) == 4 and found.edges == [{"setting": "share", "value": 0.9, "bound": True, "why": "1.62 is out of bounds"}]
 
 
 def test_words_and_switches_have_no_edge() -> None:

@@ -81,8 +81,9 @@ class Study:
 
     def refusal(self, arm: Arm, outcome: Outcome) -> str:
         """Return the line that refuses a winner at the edge of its grid, under open_edges = 0; else ""."""
-        if self.design.tuning and self.design.tuning.open_edges == 0 and outcome.winner and outcome.edges:
-            edge = outcome.edges[0]
+        refuses = self.design.tuning is not None and self.design.tuning.open_edges == 0 and outcome.winner is not None
+        if refuses and (edges := [edge for edge in outcome.edges if not edge["bound"]]):
+            edge = edges[0]
             return (
                 f"{self.design.where}: [arms.{arm.name}] grid: {edge['setting']} {edge['value']} won at the edge of its values; add one "
                 "beyond it, or set [tuning] open_edges"

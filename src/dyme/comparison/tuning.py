@@ -40,7 +40,8 @@ class Outcome:
     opened: list[dict[str, Any]] = field(default_factory=list)
     """Values that were opened beyond an edge, in order."""
     edges: list[dict[str, Any]] = field(default_factory=list)
-    """Settings whose winner is still at the edge of its values, with the reason why no further value was opened."""
+    """Settings whose winner is still at the edge of its values, with the reason why no further value was opened; `bound`: the next one
+    is out of the setting's bounds."""
 
 
 Score = Callable[[Trial], float | None]
@@ -103,9 +104,9 @@ def _openings(
             continue
         value = step_beyond(column, winner[key])
         if not allowed({**winner, key: value}):
-            found.edges.append({"setting": key, "value": winner[key], "why": f"{value:g} is out of bounds"})
+            found.edges.append({"setting": key, "value": winner[key], "bound": True, "why": f"{value:g} is out of bounds"})
         elif sum(one["setting"] == key for one in found.opened) >= rule.open_edges:
-            found.edges.append({"setting": key, "value": winner[key], "why": f"{rule.open_edges} values were opened"})
+            found.edges.append({"setting": key, "value": winner[key], "bound": False, "why": f"{rule.open_edges} values were opened"})
         else:
             out.append((key, value))
     return out
