@@ -74,10 +74,14 @@ def outcome(command: str, folder: Path) -> Any:
     return untimed([cells, json.loads((folder / "out/study.json").read_text(encoding="utf-8"))]), choices
 
 
+APART = ("seconds", "wall_seconds", "command", "started", "rerun", "commit", "commits")
+"""What two runs of one study may differ in: times, and the checkout's commit, which may be made meanwhile."""
+
+
 def untimed(tree: Any) -> Any:
-    """The tree without the time that anything took and the command line, which names the folder."""
+    """The tree without what is `APART`."""
     if isinstance(tree, dict):
-        return {key: untimed(value) for key, value in tree.items() if key not in ("seconds", "wall_seconds", "command", "started", "rerun")}
+        return {key: untimed(value) for key, value in tree.items() if key not in APART}
     return [untimed(value) for value in tree] if isinstance(tree, list) else tree
 
 
