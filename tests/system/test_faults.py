@@ -85,7 +85,7 @@ def test_a_fork_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
 
 
 def test_a_cell_ends_with_the_comparison_that_started_it() -> None:
-    code = "import time; from dyme.comparison import cells; cells.end_with_parent(); print(1, flush=True); time.sleep(60)"
+    code = "import time; from dyme.comparison import processes; processes.end_with_parent(); print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
     assert process.stdin and process.stdout
     process.stdout.readline()

@@ -183,7 +183,8 @@ def test_answers_on_a_network_file_system_need_no_shared_memory(
 
 def test_no_accelerator_is_taken_that_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """accelerate would take a Mac's or another maker's by itself."""
-    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE", raising=False)
+    for name in ("ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU"):  # transformers' arguments set the latter for the whole process
+        monkeypatch.delenv(name, raising=False)
     for cuda, asked, expected in ((False, None, True), (True, None, False), (False, "mps", False), (True, "mps", False)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         if asked:

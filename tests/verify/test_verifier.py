@@ -94,7 +94,7 @@ def test_a_group_it_failed_on_is_skipped_and_counted() -> None:
         group = verify_group(Group(sample=SAMPLE, completions=tuple(Completion(text=t, token_ids=(1,)) for t in texts)), rules)
         assert [v.failed for v in group.verdicts] == [False, True, False] and not group.judged
         rewards = Rewards(config.reward)
-        sampler: Any = SimpleNamespace(mind=SimpleNamespace(method=None), accelerator=SimpleNamespace(process_index=0, num_processes=1))
+        sampler: Any = SimpleNamespace(mind=SimpleNamespace(method=None), _contexts=lambda context, count: [context] * count)
         [route] = Sampler._routes(sampler, [group], None, Context(config=config, settings=None, batch=(group.verdicts,)))  # type: ignore[arg-type]
         assert (route.mode, route.branches, route.reason) == ("skip", (), "the verifier failed"), "no method is asked"
         assert completion_figures([group])["verifier_failures"] == 1.0
