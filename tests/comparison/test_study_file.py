@@ -21,13 +21,15 @@ from dyme.errors import ConfigError
 def test_a_file_says_what_its_cells_are(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(
-        '[study]\nrecipe = "own.toml"\nbudget = "8prompts"\n[settings]\ntrain.learning_rate = 2e-3\n"task.traces" = "high"\n'
+        '[study]\nrecipe = "own.toml"\nbudget = "8prompts"\ncells = "cells"\n'
+        '[settings]\ntrain.learning_rate = 2e-3\n"task.traces" = "high"\n'
         "[arms.sft]\n[arms.soft]\nmethod = 'dyme'\nlabel = 'soft DyME'\nsettings = { method.memorize_weight = 0.5 }\n"
         '[blocks.first]\narms = ["sft", "soft"]\nseeds = [1, 2]\n'
         'conditions = { true = { "task.misread" = 0.0 }, half = { task.misread = 0.5 } }\n',
         encoding="utf-8",
     )
     (tmp_path / "own.toml").write_text("[rollout]\nnum_generations = 4\n[method]\nname = 'grpo'\n", encoding="utf-8")
+    (tmp_path / "cells").mkdir()
     found = read_study(file, ["--train.weight_decay", "0.5", "--task.traces=low"], jobs=3)
     found.check()
     assert (found.title, found.out, found.jobs, found.arms["sft"].method) == ("mine", Path("runs/mine"), 3, "sft")
@@ -35,6 +37,7 @@ def test_a_file_says_what_its_cells_are(tmp_path: Path) -> None:
     assert (config.method.name, config.method.settings) == ("dyme", {"memorize_weight": 0.5, "all_correct": "explore"})
     assert (config.run.seed, config.train.max_prompts, config.train.learning_rate, config.task.misread) == (2, 8, 2e-3, 0.5)
     assert config.rollout.num_generations == 4, "the recipe beside the file"
+    assert found.cells == tmp_path / "cells", "the cells beside the file"
     assert (config.train.weight_decay, config.task.traces) == (0.5, "low"), "the command line's stand above the file's"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ def design_of(tree: Mapping[str, Any], where: str, file: Path, overrides: Sequen
     study = _fields(tree.get("study", {}), _STUDY, f"{where}: [study]")
     if not study.get("recipe"):
         raise ConfigError(f"{where}: [study] needs a recipe, a file or a name that `dyme recipes` lists")
-    beside = file.parent / study["recipe"]
-    recipe = str(beside) if not Path(study["recipe"]).exists() and beside.is_file() else study["recipe"]
+    recipe = _found(study["recipe"], file, Path.is_file)
     given = [section.split("=")[0].removeprefix("--") for section in overrides if section.startswith("--")]
     settings = {key: value for key, value in flat(tree.get("settings", {}), f"{where}: [settings]").items() if key not in given}
     keep = study.get("keep", "figures")
@@ -57,11 +56,16 @@ def design_of(tree: Mapping[str, Any], where: str, file: Path, overrides: Sequen
         tables=tables_of(read_recipe(recipe, overrides), overrides, recipe), out=Path(study.get("out", f"runs/{file.stem}")),
         budget=_budget(study.get("budget", ""), where), tuning=_tuning(tree["tuning"], f"{where}: [tuning]") if "tuning" in tree else None,
         jobs=study.get("jobs", 1), threads=study.get("threads", 1), keep=keep, base=study.get("base", True),
-        cells=Path(study["cells"]) if "cells" in study else None, predictions=tree.get("predictions", {}),
+        cells=Path(_found(study["cells"], file, Path.is_dir)) if "cells" in study else None, predictions=tree.get("predictions", {}),
     )  # fmt: skip
     design = replace(design, **{key: value for key, value in options.items() if value is not None})
     check_names(design)
     return design
+
+
+def _found(name: str, file: Path, there: Callable[[Path], bool]) -> str:
+    """Return the path of a file or folder that a study names: from the working directory, or beside the study's file if only there."""
+    return str(file.parent / name) if not Path(name).exists() and there(file.parent / name) else name
 
 
 def flat(table: Any, where: str) -> dict[str, Any]:
