@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pages import EVIL, Tags
+from studies import REGIME, cell, diagnosis, make_study
 
 from dyme.comparison.findings import rules, write_map, write_report
 from dyme.comparison.findings.folder import Folder
@@ -17,7 +18,6 @@ from dyme.comparison.statistics.paired import equivalence, holm, paired_t
 from dyme.errors import DataError
 from dyme.evaluation.advice import choice
 from dyme.evaluation.regime import read_map
-from studies import REGIME, cell, diagnosis, make_study
 
 
 @pytest.fixture(scope="module")
