@@ -48,7 +48,7 @@ SHORT = {
 """Words added to a command, the last of which count."""
 FILLED = {
     "MODEL": "embedded", "RECIPE": "charts-dyme", "RUN": "runs/demo", "FOLDER": "llama", "PATH": "published", "DIR": "exported",
-    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data",
+    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data", "FILE": "mine.toml",
 }  # fmt: skip
 """What stands in the documents for something of the reader's."""
 NOT_RUN = {
@@ -122,6 +122,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: object) -> Path
     published.chartqa(folder / "published")
     shutil.copytree(find("own-data").with_suffix(""), folder / "rows")
     (folder / "llama").symlink_to(checkpoints("llama"))  # type: ignore[operator]
+    (folder / "docs").mkdir()
+    (folder / "docs/results").symlink_to(ROOT / "docs/results")
     named = re.compile(r"^```(?:python|toml)\n(# \w+\.(?:py|toml)\n.*?)^```", re.M | re.S)
     for block in (block for file in DOCUMENTS for block in named.findall(file.read_text("utf-8"))):
         (folder / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")  # a file of the reader's
