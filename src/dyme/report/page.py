@@ -94,7 +94,7 @@ def _tiles(
     helped = {name: sum(r.metrics.get(name, 0.0) for r in records) for name in ("checked_groups", "refined_targets", "helper_failures")}
     if any(helped.values()):
         done = helped["checked_groups"] + helped["refined_targets"]
-        tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} in trouble"))
+        tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} failed"))
     tiles += _share(records, "targets by the policy", "self_accepted", "self_asked", "accepted")
     if any("flipped_grades" in record.metrics for record in records):
         tiles += _share(records, "flipped grades", "flipped_grades", "graded_traces", "flipped on purpose")

@@ -44,7 +44,7 @@ _SCORES = {"open": "recall", "vqa": "VQA accuracy"}
 """What the metric of an answer kind is called."""
 _LINE_EVERY = 60.0
 """Seconds between lines about progress where there is no terminal."""
-_HELPED = {"checked_groups": "checked", "refined_targets": "refined", "self_accepted": "by the policy", "helper_failures": "in trouble"}
+_HELPED = {"checked_groups": "checked", "refined_targets": "refined", "self_accepted": "by the policy", "helper_failures": "failed"}
 """Figures of helpers, as they are named live."""
 
 

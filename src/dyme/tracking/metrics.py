@@ -53,7 +53,7 @@ def own_rewards(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return the helpers' figures of a step: groups checked, targets written, groups in trouble, grades; {} if none worked."""
+    """Return the helpers' figures of a step: groups checked, targets written, groups whose helper failed, grades; {} if none worked."""
     grades = [a for g in groups for a in g.assessments if a is not None]
     counts = {
         "checked_groups": float(sum(bool(g.assessments) for g in groups)),
