@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy
 import pytest
 from PIL import Image
+from rich.console import Console
 from runs import ENVIRONMENT, ROOT, small
 
 import dyme
@@ -218,13 +220,16 @@ def test_wrong_use_is_one_line_before_anything_long(tmp_path: Path, trained: dym
 def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same_bits(trained: dyme.RunFolder, tmp_path: Path) -> None:
     config = replace(trained.config(), run=replace(trained.config().run, output=str(tmp_path / "run")))
 
+    shown = io.StringIO()
+
     class Stopping(dyme.Display):
         def step(self, record: Any, stage: str) -> None:
             if record.step == 1:
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d; the run is saved in .*resume=True"):
-        dyme.train(config, samples=rows(8), display=Stopping(dyme.Display.quiet().console))
+        dyme.train(config, samples=rows(8), display=Stopping(Console(file=shown, width=400)))
+    assert "go on with: dyme.train(..., resume=True)" in shown.getvalue() and "dyme train" not in shown.getvalue()
     with pytest.raises(dyme.ModelError, match="no final model yet"):
         _ = dyme.RunFolder(config.run.output).model
     run = dyme.train(config, samples=rows(8), validation=rows(2, 50), resume=True, display=dyme.Display.quiet())

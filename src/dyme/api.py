@@ -90,13 +90,20 @@ def train(
     """
     tuning.tune()
     with plugins.given(config, rewards=rewards, verifier=verifier, method=method) as config:
-        return _begin(config, samples, validation, trackers, resume, _display(display))
+        command = not trackers and all(given is None for given in (samples, validation, rewards, verifier, method))
+        return _begin(config, samples, validation, trackers, resume, _display(display), command)
 
 
 def _begin(
-    config: Config, samples: Rows | None, validation: Rows | None, trackers: Sequence[Tracker], resume: bool, display: Display
+    config: Config,
+    samples: Rows | None,
+    validation: Rows | None,
+    trackers: Sequence[Tracker],
+    resume: bool,
+    display: Display,
+    command: bool,
 ) -> RunFolder:
-    """Check all arguments of `train` and train; `config` names the functions that were given."""
+    """Check all arguments of `train` and train; `config` names the functions that were given; `command`: no objects were given."""
     chosen = together(lambda: check_training(config))
     find_rewards(config.reward)
     config = recipe.anchored(config if samples is None else _for_samples(config, display))
@@ -112,16 +119,18 @@ def _begin(
         raise ConfigError(f"trackers is {type(trackers).__name__}; give a list of dyme.Tracker")
     reporting = reports_of(config, trackers)
     with alone(place), reporting as reports:
-        return _train(config, samples, validation, reports, resume, display)
+        return _train(config, samples, validation, reports, resume, display, command)
 
 
-def _train(config: Config, samples: Rows | None, validation: Rows | None, reports: Reports, resume: bool, display: Display) -> RunFolder:
+def _train(
+    config: Config, samples: Rows | None, validation: Rows | None, reports: Reports, resume: bool, display: Display, command: bool
+) -> RunFolder:
     held = samples_of(config, "validation", display, validation) if validation is not None else None
     split, rows = _held_out(config, samples is not None, held, display)
     if split == "validation" and held is None:
         display.note(f"no test data: the evaluation at the end is on the validation split, {len(rows)} rows that are not trained on")
     run = RunFolder(config.run.output)
-    folder = train_model(config, resume, display, samples=samples, validation=held, trackers=reports)
+    folder = train_model(config, resume, display, samples=samples, validation=held, trackers=reports, command=command)
     if folder != run.path / "model":
         step = next(iter(from_main(run.checkpoints)), (0,))[0]
         raise Stopped(f"stopped after step {step}; the run is saved in {run.path}; resume it with dyme.train(..., resume=True)")
@@ -239,17 +248,27 @@ def reports_of(config: Config, trackers: Sequence[Tracker] = ()) -> Reports:
 
 
 def train_model(
-    config: Config, resume: bool, display: Display, *, samples: Rows | None = None, validation: Rows | None = None, **doors: Any
+    config: Config,
+    resume: bool,
+    display: Display,
+    *,
+    samples: Rows | None = None,
+    validation: Rows | None = None,
+    command: bool = True,
+    **doors: Any,
 ) -> Path:
-    """Train by `config`, or resume the run that it names, and return the folder of the model."""
+    """Train by `config`, or resume the run that it names, and return the folder of the model; `command`: `dyme train` can resume it."""
     if not resume:
         from_main(lambda: RunFolder.check_new(Path(config.run.output)))
     found = samples_of(config, "train", display, samples)
     evaluates = config.run.eval_every and (validation is not None or samples is None)
     held = samples_of(config, "validation", display, validation) if evaluates else None
     from dyme.training.loop import train as run_training
+    from dyme.training.setup import Host
 
-    return run_training(config, samples=found, validation=held, resume=resume, display=display, **doors)
+    host = Host()
+    host.command = command
+    return run_training(config, samples=found, validation=held, resume=resume, display=display, host=host, **doors)
 
 
 def evaluate_model(

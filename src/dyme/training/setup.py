@@ -28,6 +28,8 @@ class Host:
 
     judges = False
     """Whether the host's verdicts replace those of the recipe's verifier, so that rows need no answer."""
+    command = True
+    """Whether `dyme train` can resume the run; it cannot get objects that were given in Python."""
     over = False
     """Whether training is to end after this step, as if its budget were used up."""
 
@@ -44,7 +46,7 @@ class Host:
 
     def resuming(self, path: Path) -> str:
         """Return what a user calls to resume the run in `path`, for messages."""
-        return f"dyme train --resume {path}"
+        return f"dyme train --resume {path}" if self.command else "dyme.train(..., resume=True)"
 
     def before_step(self, position: Position) -> None:
         """Called when a step begins at a position."""
