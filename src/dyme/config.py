@@ -111,8 +111,9 @@ class ModelConfig:
     """Let a model use its own thinking block (Qwen3's <think>); off: the template closes the block, and the model thinks in plain text."""
     date: str = "2024-07-26"
     """Date for chat templates that write today's date, so that a run has the same prompts every day."""
-    layout: Literal["auto", "tree", "rows", "reference"] = "auto"
-    """How the update lays out a prompt's branches; auto: as a packed tree if it agrees with the model's own forward pass, else as rows."""
+    layout: Literal["auto", "tree", "cached", "rows", "reference"] = "auto"
+    """How the update lays out a prompt's branches; auto: the first of a packed tree, branches behind the prompt's cache and plain rows that
+    agrees with the model's own forward pass."""
     attention: Literal["tree", "sdpa", "flex_attention", "eager"] = "tree"
     """Attention of the language model; tree: SDPA kernels on the parts of a packed tree; the others take the tree as a mask."""
     vision_cache: Literal["off", "memory", "disk"] = "off"

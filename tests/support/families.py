@@ -317,14 +317,14 @@ def begun(tokenizer: Any, bos: str = "<|begin_of_text|>") -> Any:
 PACKED = (idefics3, smolvlm, llava, llava_onevision, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl)
 """Families that see and take the tree's mask."""
 UNPACKED = (paligemma, gemma3, lfm2_vl)
-"""Families that see and must fall back: bidirectional blocks, sliding windows, convolutions."""
+"""Families that see and get branches behind a cached trunk: bidirectional blocks, sliding windows, convolutions."""
 TEXT_ONLY = (llama, qwen2, qwen3)
 FAMILIES = {make.__name__: make for make in (*PACKED, *UNPACKED, *TEXT_ONLY)}
 SEEING = [make.__name__ for make in (*PACKED, *UNPACKED)]
 TREES = [make.__name__ for make in (*PACKED, *TEXT_ONLY)]
 """Families that take the tree."""
-ROWS = [make.__name__ for make in UNPACKED]
-"""Families that fall back."""
+CACHED = [make.__name__ for make in UNPACKED]
+"""Families that take the cached trunk."""
 PICTURE_NEEDED = ("paligemma",)
 """Families whose processor refuses a prompt without a picture."""
 MERGED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")

@@ -3,7 +3,7 @@ trunk, the hint before it, if there is one, and itself. A dense mask over the pa
 other one.
 
 It is registered with transformers under the name `NAME` and calls the ordinary SDPA kernels; inputs that are not trees (rollouts,
-rows, the vision tower) go to the kernels unchanged.
+rows, the vision tower) go to the kernels with their own mask.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ def tree_attention(
     """Return the attention [B, L, H, D] of query [B, H, L, D] over key and value [B, G, L, D]; by parts if the mask carries `Parts`."""
     parts: Parts | None = getattr(attention_mask, "parts", None)
     if parts is None:
+        causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") is not False
+        if attention_mask is None and causal and query.shape[2] == key.shape[2]:
+            return _causal(module, query, key, value, **kwargs), None
         out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
     stem, owner, column, seen = parts.stem, parts.owner_J[:, None], parts.column_JT, parts.seen_JR

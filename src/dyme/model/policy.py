@@ -10,13 +10,14 @@ import atexit
 import inspect
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from dyme.config import ModelConfig
 from dyme.errors import DataError, ModelError
@@ -26,6 +27,7 @@ from dyme.model.chat import Chat
 from dyme.model.loading import declare, first_line, open_checkpoint
 from dyme.model.pictures import Pictures, name_of
 from dyme.model.tree import Prompt, TreeBatch, block_mask, tree_mask
+from dyme.model.trunk.cache import Trunk
 from dyme.model.vision import Shelf, Tower, tower_of
 from dyme.types import Sample
 
@@ -52,6 +54,7 @@ class Policy(torch.nn.Module):
         self.tower = Tower(model, shelf)
         self.pictures = Pictures(processor)
         self._accepted = set(inspect.signature(model.forward).parameters)
+        self._after_head = after_head(model)
 
     @classmethod
     def load(cls, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Policy:
@@ -72,6 +75,13 @@ class Policy(torch.nn.Module):
         tower = tower_of(self.model)
         if tower is not None:
             tower.requires_grad_(False)
+
+    def checkpoint_activations(self) -> None:
+        """Compute each layer again in the backward pass instead of keeping what it computed; a trunk's cache allows that."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module._can_checkpoint_with_cache = True
 
     def encode(self, sample: Sample, instruction: str) -> Prompt:
         """Render and tokenize one prompt: images, question, instruction; or the sample's own prompt, unchanged.
@@ -146,17 +156,35 @@ class Policy(torch.nn.Module):
         with self.tower.serving(batch.images):
             if batch.layout == "reference":
                 return self._reference(batch, temperature)
+            trunk = Trunk(self.model.config.get_text_config()) if batch.layout == "cached" else None
             hidden_BLD = self.model.base_model(
                 input_ids=batch.input_ids_BL, attention_mask=self._mask(batch), use_cache=False,
-                **self._extras(batch), **batch.vision,
+                **self._extras(batch), **batch.vision, **({} if trunk is None else self.cached(trunk)),
             ).last_hidden_state  # fmt: skip
+        if trunk is not None:
+            hidden_BLD = torch.cat([hidden_BLD.flatten(0, 1), self._behind(trunk, batch).flatten(0, 1)])[None]
         scale_N = torch.where(batch.imitate_N, 1.0, temperature) if temperature != 1.0 else None
-        return token_logprobs(hidden_BLD[batch.row_N, batch.column_N], self.model.get_output_embeddings(), batch.target_N, scale_N)
+        return token_logprobs(hidden_BLD[batch.row_N, batch.column_N], self._logits, len(self.forbidden), batch.target_N, scale_N)
+
+    def _logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        """Return the logits [N, V] of hidden states, as the model's own forward has them."""
+        return self._after_head(self.model.get_output_embeddings()(hidden_ND))
+
+    def _behind(self, trunk: Trunk, batch: TreeBatch) -> torch.Tensor:
+        """Return the hidden states [J, T, D] of the branches behind cached trunks. All get a gradient, if only zeros, so that each process
+        runs the same backward passes."""
+        assert batch.branches is not None
+        own = batch.branches
+        hidden: torch.Tensor = self.model.base_model(
+            input_ids=own.input_ids_JT, attention_mask=own.mask_JS, position_ids=own.position_ids, use_cache=False,
+            **self.types(own.types), **self.cached(trunk.behind(own.owner_J)),
+        ).last_hidden_state  # fmt: skip
+        return hidden
 
     def _extras(self, batch: TreeBatch) -> dict[str, torch.Tensor]:
         """Return positions and token types; in rows the model counts positions itself, unless it has several axes."""
         several = batch.position_ids.ndim == 3
-        given = {"position_ids": batch.position_ids} if batch.layout == "tree" or several else {}
+        given = {"position_ids": batch.position_ids} if batch.layout in ("tree", "cached") or several else {}
         return given | ({} if several else self.types(batch.types))
 
     @property
@@ -192,8 +220,8 @@ class Policy(torch.nn.Module):
         return _chosen(logits_NV, batch.target_N)
 
     def _mask(self, batch: TreeBatch) -> Any:
-        """Return the mask in the form that the model's attention takes: rows: True for tokens, False for padding; trees: the tree mask."""
-        if batch.layout == "rows":
+        """Return the mask in the form that the model's attention takes: trees: the tree mask; else 1 for tokens, 0 for padding."""
+        if batch.layout != "tree":
             return (batch.segment_BL >= 0).long()
         attention = self.model.config.get_text_config()._attn_implementation
         if attention == "flex_attention":
@@ -268,16 +296,40 @@ def _shelf(config: ModelConfig) -> Shelf | None:
     return Shelf(config.vision_cache_mib * 2**20, Path(folder))
 
 
+def after_head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what a model's own forward does to logits after the head: caps them (Gemma, PaliGemma) or divides them (Granite).
+
+    The forward is taken to do so if its code names the setting. An error here shows when layouts are compared (`training/layout.py`).
+    """
+    code, config = inspect.unwrap(type(model).forward).__code__, model.config.get_text_config()
+    named = {*code.co_names, *code.co_consts}
+
+    def setting(name: str) -> float | None:
+        return getattr(config, name, None) if name in named else None
+
+    cap, divisor = setting("final_logit_softcapping"), setting("logits_scaling")
+
+    def change(logits: torch.Tensor) -> torch.Tensor:
+        logits = logits if divisor is None else logits / divisor
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    return change
+
+
 def token_logprobs(
-    hidden_ND: torch.Tensor, head: torch.nn.Module, target_N: torch.Tensor, scale_N: torch.Tensor | None = None, limit: int = HEAD_BYTES
+    hidden_ND: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    vocabulary: int,
+    target_N: torch.Tensor,
+    scale_N: torch.Tensor | None = None,
+    limit: int = HEAD_BYTES,
 ) -> torch.Tensor:
-    """Return the log-probabilities [N], float32, of target tokens from hidden states and output embedding, at temperatures `scale_N`.
+    """Return the log-probabilities [N], float32, of target tokens from hidden states and head, at temperatures `scale_N`.
 
     The logits are computed in pieces of at most `limit` bytes in float32; several pieces are each computed again in the backward
     pass, so that [N, V] never exists at once.
     """
-    weight_VD: torch.Tensor = head.weight  # type: ignore[assignment]
-    size = max(1, limit // (4 * weight_VD.shape[0]))
+    size = max(1, limit // (4 * vocabulary))
 
     def score(hidden: torch.Tensor, target: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
         logits = head(hidden).float()

@@ -13,13 +13,14 @@ Branches behind a hint form one more level: the hint (a prefix) once, behind the
     ids        t0 t1 t2 | h0 h1 | a0 a1 a2 | b0 b1 | c0 c1        a and b behind the hint, c behind the trunk alone
     positions   0  1  2 |  3  4 |  5  6  7 |  5  6 |  3  4
 
-Families that cannot take such a mask get the same branches as rows, each behind a copy of its trunk (`training/layout.py` decides).
+Families that cannot take such a mask get the trunks as rows and then the branches as rows behind the trunks' cache (`trunk/cache.py`),
+or each branch as a row behind a copy of its trunk (`training/layout.py` decides).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -28,8 +29,9 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from dyme.types import Shape, Term
 
-Layout = Literal["tree", "rows", "reference"]
-"""tree: packed; rows: a row per branch; reference: rows through the model's own forward, positions and head, to check the others."""
+Layout = Literal["tree", "cached", "rows", "reference"]
+"""tree: packed; cached: trunks as rows, then branches as rows behind the trunks' cache; rows: a row per branch; reference: rows through
+the model's own forward, to check the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +146,26 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Branches:
+    """J branches of at most T tokens as rows behind B cached trunks of at most P tokens, padded on the right."""
+
+    input_ids_JT: torch.Tensor
+    owner_J: torch.Tensor
+    """The trunk of each branch."""
+    mask_JS: torch.Tensor
+    """1 for the tokens of the branch's trunk (P columns) and for its own (T columns), 0 for padding."""
+    position_ids: torch.Tensor
+    """[J, T], or [C, J, T] for families with C rotary axes."""
+    types: dict[str, torch.Tensor]
+    """Inputs of one number per token that an answer's tokens need, [J, T]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBatch:
-    """Trees as tensors. B sequences (trees or rows), L positions, N predicted tokens."""
+    """Trees as tensors. B sequences (trees, trunks or rows), L positions, N predicted tokens.
+
+    Sequences are padded on the right; cached trunks on the left, so that their cache ends where branches begin.
+    """
 
     layout: Layout
     input_ids_BL: torch.Tensor
@@ -155,6 +175,8 @@ class TreeBatch:
     """Segment of the prefix before each token's piece, 0 where there is none."""
     parts: Parts | None
     """Places of the pieces of packed trees."""
+    branches: Branches | None = None
+    """The branches behind cached trunks."""
     position_ids: torch.Tensor
     """[B, L], or [C, B, L] for families with C rotary axes."""
     types: dict[str, torch.Tensor]
@@ -164,7 +186,8 @@ class TreeBatch:
     """Identity of each sequence's vision inputs, in order; sequences without an image are left out."""
     row_N: torch.Tensor
     column_N: torch.Tensor
-    """Place of the hidden state that predicts each token: [row, column]."""
+    """Place of the hidden state that predicts each token: [row, column]; behind cached trunks a row of 0 and a column that counts on
+    through all trunks, then through all branches."""
     target_N: torch.Tensor
     weight_N: torch.Tensor
     advantage_N: torch.Tensor
@@ -177,6 +200,11 @@ class TreeBatch:
     shape_N: torch.Tensor
     """Index into the shapes for each token; -1: no shape."""
 
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens that the model reads, padding included."""
+        return self.input_ids_BL.numel() + (self.branches.input_ids_JT.numel() if self.branches else 0)
+
     def to(self, device: torch.device | str) -> TreeBatch:
         """Return the batch on a device."""
         return to_device(self, device)  # type: ignore[no-any-return]
@@ -186,7 +214,7 @@ def to_device(value: Any, device: torch.device | str) -> Any:
     """Return a batch, or a dictionary of tensors, on a device."""
     if isinstance(value, dict):
         return {k: to_device(v, device) for k, v in value.items()}
-    if isinstance(value, (TreeBatch, Parts)):
+    if isinstance(value, (TreeBatch, Parts, Branches)):
         return replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
     return _sent(value, device) if isinstance(value, torch.Tensor) else value
 
@@ -201,42 +229,14 @@ def _held(value: torch.Tensor) -> torch.Tensor:
     return value[(slice(None), *(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()[1:]))] if value.ndim else value
 
 
-def micro_batches(trees: Sequence[Tree], max_tokens: int, layout: Layout = "tree") -> Iterator[list[Tree]]:
-    """Yield batches of trees of similar length, each within `max_tokens` (padding included) or a single tree.
-
-    In rows, a tree whose own rows exceed the budget is split into several with some of its limbs each.
-    """
-    if layout != "tree":
-        trees = [part for tree in trees for part in _split(tree, max_tokens)]
-    batch: list[Tree] = []
-    rows = 0
-    for tree in sorted(trees, key=lambda tree: _width(tree, layout)):  # ascending: the newest is the widest
-        own = 1 if layout == "tree" else len(tree.limbs)
-        if batch and _width(tree, layout) * (rows + own) > max_tokens:
-            yield batch
-            batch, rows = [], 0
-        batch.append(tree)
-        rows += own
-    if batch:
-        yield batch
-
-
-def _width(tree: Tree, layout: Layout) -> int:
-    """Return the length of the tree's longest sequence in tokens."""
-    return len(tree) if layout == "tree" else tree.longest
-
-
-def _split(tree: Tree, max_tokens: int) -> Iterator[Tree]:
-    most = max(1, max_tokens // _width(tree, "rows"))
-    for start in range(0, len(tree.limbs), most):
-        yield replace(tree, limbs=tree.limbs[start : start + most])
-
-
 def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_types: dict[str, int] | None = None) -> TreeBatch:
-    """Pack trees side by side, padded on the right with `pad`; return the batch; unless the layout is "tree", each limb is a separate row.
+    """Return trees as a batch, padded with `pad`: packed trees side by side, trunks and branches apart if they are cached, or each limb
+    behind its trunk as a separate row.
 
     `answer_types` gives the value of per-token inputs at the answers' tokens (0 unless named).
     """
+    if layout == "cached":
+        return _cached(trees, pad, answer_types or {})
     rows = trees if layout == "tree" else [replace(tree, limbs=(limb,)) for tree in trees for limb in tree.limbs]
     longest, n = max(map(len, rows)), len(rows)
     ids = torch.full((n, longest), pad)
@@ -268,7 +268,6 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
             columns += [(piece.above.columns.stop if piece.above else stem) - 1, *range(piece.columns.start, piece.columns.stop)]
             place += [b] * len(limb.tokens)
             limbs.append(limb)
-    shapes = tuple(dict.fromkeys(limb.shape for limb in limbs if limb.shape is not None))
     return TreeBatch(
         layout=layout,
         input_ids_BL=ids,
@@ -281,14 +280,89 @@ def collate(trees: Sequence[Tree], pad: int, layout: Layout = "tree", answer_typ
         images=tuple(row.trunk.images for row in rows if row.trunk.vision),
         row_N=torch.tensor(place),
         column_N=torch.tensor(columns),
-        target_N=torch.tensor([t for limb in limbs for t in limb.tokens]),
-        weight_N=torch.tensor([limb.token_weight for limb in limbs for _ in limb.tokens]),
-        advantage_N=torch.tensor([limb.advantage for limb in limbs for _ in limb.tokens]),
-        imitate_N=torch.tensor([limb.term == "imitate" for limb in limbs for _ in limb.tokens]),
-        sampled_N=torch.tensor([value for limb in limbs for value in limb.logprobs or [math.nan] * len(limb.tokens)]),
-        shapes=shapes,
-        shape_N=torch.tensor([shapes.index(limb.shape) if limb.shape else -1 for limb in limbs for _ in limb.tokens]),
+        **_predicted(limbs),
     )
+
+
+def _predicted(limbs: Sequence[Limb]) -> dict[str, Any]:
+    """Return the predicted tokens of the limbs with their inputs of the objective, as fields of a batch."""
+    shapes = tuple(dict.fromkeys(limb.shape for limb in limbs if limb.shape is not None))
+    return {
+        "target_N": torch.tensor([t for limb in limbs for t in limb.tokens]),
+        "weight_N": torch.tensor([limb.token_weight for limb in limbs for _ in limb.tokens]),
+        "advantage_N": torch.tensor([limb.advantage for limb in limbs for _ in limb.tokens]),
+        "imitate_N": torch.tensor([limb.term == "imitate" for limb in limbs for _ in limb.tokens]),
+        "sampled_N": torch.tensor([value for limb in limbs for value in limb.logprobs or [math.nan] * len(limb.tokens)]),
+        "shapes": shapes,
+        "shape_N": torch.tensor([shapes.index(limb.shape) if limb.shape else -1 for limb in limbs for _ in limb.tokens]),
+    }
+
+
+def _cached(trees: Sequence[Tree], pad: int, answer_types: dict[str, int]) -> TreeBatch:
+    """Return a batch of cached trunks, padded on the left, and the branches behind them; a hint is read as the end of a trunk of its own.
+
+    There is always a row of branches, and it has at least two tokens: models take another way, which writes into the cache, for one.
+    """
+    stems = {(k, limb.prefix): tree.trunk.extended(limb.prefix) for k, tree in enumerate(trees) for limb in tree.limbs}
+    number = {stem: row for row, stem in enumerate(stems)}
+    trunks, limbs = list(stems.values()), [limb for tree in trees for limb in tree.limbs]
+    owners = [number[k, limb.prefix] for k, tree in enumerate(trees) for limb in tree.limbs]
+    stem, read = max(len(trunk.token_ids) for trunk in trunks), max(2, *(len(limb.tokens) - 1 for limb in limbs))
+    rows = [k for k, limb in enumerate(limbs) if len(limb.tokens) > 1] or [0]
+    ids, mask_BL, positions, types = padded_left(trunks, pad)
+    own_JT = torch.full((len(rows), read), pad)
+    written_JT = torch.zeros((len(rows), read), dtype=torch.long)
+    columns = [[len(trunks) * stem + j * read + t for t in range(len(limbs[k].tokens) - 1)] for j, k in enumerate(rows)]
+    before = dict(zip(rows, columns, strict=True))
+    for j, k in enumerate(rows):
+        size = len(limbs[k].tokens) - 1
+        own_JT[j, :size] = torch.tensor(limbs[k].tokens[:-1], dtype=torch.long)
+        written_JT[j, :size] = 1
+    owner_J = torch.tensor([owners[k] for k in rows])
+    following_J1 = torch.tensor([trunk.next_position for trunk in trunks])[owner_J][:, None]
+    following_JT = following_J1 + torch.arange(read)
+    column_N = [column for k, owner in enumerate(owners) for column in (owner * stem + stem - 1, *before.get(k, ()))]
+    return TreeBatch(
+        layout="cached",
+        input_ids_BL=ids,
+        segment_BL=mask_BL - 1,
+        above_BL=torch.zeros_like(mask_BL),
+        parts=None,
+        branches=Branches(
+            input_ids_JT=own_JT,
+            owner_J=owner_J,
+            mask_JS=torch.cat([mask_BL[owner_J], written_JT], 1),
+            position_ids=following_JT if positions.ndim == 2 else following_JT.expand(len(positions), -1, -1),
+            types={name: torch.full_like(own_JT, value) for name, value in answer_types.items()},
+        ),
+        position_ids=positions,
+        types=types,
+        vision=stack_vision([trunk.vision for trunk in trunks]),
+        images=tuple(trunk.images for trunk in trunks if trunk.vision),
+        row_N=torch.zeros(len(column_N), dtype=torch.long),
+        column_N=torch.tensor(column_N),
+        **_predicted(limbs),
+    )
+
+
+def padded_left(prompts: Sequence[Prompt], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Return token ids [B, P] of prompts padded on the left, their mask (1 for tokens), positions ([B, P], or [C, B, P] on C axes) and
+    inputs of one number per token.
+    """
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    axes = max(1 if prompt.positions_CP is None else len(prompt.positions_CP) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), pad)
+    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+    positions = torch.zeros((axes, len(prompts), longest), dtype=torch.long)
+    types = {name: torch.zeros_like(mask) for name in prompts[0].types}
+    for b, prompt in enumerate(prompts):
+        start = longest - len(prompt.token_ids)
+        ids[b, start:] = torch.tensor(prompt.token_ids)
+        mask[b, start:] = 1
+        positions[:, b, start:] = torch.arange(longest - start) if prompt.positions_CP is None else prompt.positions_CP
+        for name, values in types.items():
+            values[b, start:] = prompt.types[name]
+    return ids, mask, positions[0] if axes == 1 else positions, types
 
 
 def parts_of(trees: Sequence[Tree]) -> Parts | None:

@@ -23,7 +23,7 @@ from dyme.errors import RunError
 from dyme.methods.routes import live_branches
 from dyme.model import precision
 from dyme.model.policy import Policy
-from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate, micro_batches
+from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate
 from dyme.targets import target_text
 from dyme.training import layout, memory
 from dyme.training.loss import Totals, add_up_gradient, count, divergence, loss, token_weight
@@ -46,7 +46,7 @@ class Updater:
         self.budget = 0
         """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
         if config.train.gradient_checkpointing:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+            policy.checkpoint_activations()
         asked = self.config.train.precision
         self.masters = Masters(policy.to(accelerator.device), precision.DTYPES[asked], accelerator)
         self.guard = Guard.of(asked)
@@ -180,15 +180,17 @@ class Updater:
 
     def _batches(self, trees: Sequence[Tree], spare: Prompt, kind: Layout) -> list[list[Tree]]:
         """Return equally many micro-batches on each process; missing ones are filled with one token of a prompt at weight zero."""
-        batches = list(micro_batches(trees, self.budget, kind))
+        batches = list(layout.micro_batches(trees, self.budget, kind))
         most = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.accelerator.device)).max())
         return batches + [[self._idle(spare)]] * (most - len(batches))
 
     def _kind(self, trees: Sequence[Tree]) -> Layout:
-        """Return the chosen layout, or rows if some row of the step is longer than a sliding window, which trees do not support."""
+        """Return the chosen layout; if some row of the step is longer than a sliding window, which trees do not support, the next one."""
         assert self.layout is not None
         beyond = self.policy.window is not None and any(tree.longest > self.policy.window for tree in trees)
-        return "rows" if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto" else self.layout.layout
+        if beyond and self.layout.layout == "tree" and self.config.model.layout == "auto":
+            return layout.agreeing({kind: value for kind, value in self.layout.differences.items() if kind != "tree"})
+        return self.layout.layout
 
     def _idle(self, spare: Prompt) -> Tree:
         """Return a tree that costs a forward pass and has weight zero."""
@@ -228,7 +230,7 @@ class Updater:
         few = (layout.probes(trees) or [[self._idle(spare)]])[0]
         device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
         self.policy.train()
-        per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.input_ids_BL.numel()
+        per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.tokens
         reserved = sum(3 * master.nbytes for master in self.masters.weights.values())  # gradient and two moments
         own = memory.token_budget(per_token, memory.free_bytes(device), reserved, device)
         budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
