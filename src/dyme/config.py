@@ -197,6 +197,17 @@ class RolloutConfig:
     """Nucleus sampling; 1 is off."""
     top_k: Annotated[int, Bounds(0, 10**9)] = 0
     """Sample from the k likeliest tokens; 0 is off."""
+    engine: Literal["hf", "vllm"] = "hf"
+    """What samples: hf, the model in the process that trains it; vllm, a server, which `dyme serve RECIPE` starts (docs/scale.md)."""
+    url: tuple[str, ...] = ("http://127.0.0.1:8000",)
+    """Addresses of vLLM servers of the same checkpoint; several processes take them in turn. Whoever reaches one can replace its model:
+    loopback or a private network only."""
+    sync_folder: str = ""
+    """Folder that the servers see too, through which they get the weights; empty: in memory (/dev/shm) if all of them are on this computer,
+    else the run's folder."""
+    wait_seconds: Annotated[float, Bounds(0, 10**7)] = 0.0
+    """Time to wait for a server that is gone, in seconds, such as one that is started again; 0, or after that time: the run is saved and
+    ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +321,9 @@ class ObjectiveConfig:
     """Upper clip range; unset: epsilon."""
     beta: Annotated[float, Bounds(0)] = 0.0
     """Weight of the KL term to the reference model (the model at the start of the RL stage); 0: no reference model is kept."""
+    sampling_clip: Annotated[float, Bounds(0, 10**6)] = 2.0
+    """Limit of the importance weights that correct for a vLLM server's arithmetic: a token's gradient is multiplied by its probability
+    under the model over that under the server, at most this (truncated importance sampling); 0: no correction."""
     mask_truncated: bool = False
     """Leave truncated completions out of the loss; their rewards still count in the group's mean."""
     normalize: Literal["all", "active", "term"] = "all"

@@ -26,6 +26,7 @@ from dyme.evaluation.run import answer, ask, evaluate, run_evaluation
 from dyme.model.policy import Policy
 from dyme.recipe import build
 from dyme.rollout import hf
+from dyme.rollout.engine import Local
 from dyme.tasks.rules import rules_of
 from dyme.tracking.run_folder import RunFolder
 from dyme.training.loop import train
@@ -55,7 +56,15 @@ class Script:
         self.seeds: dict[str, set[int]] = {}
 
     def __call__(
-        self, policy: Any, prompts: Sequence[Any], seeds: Sequence[int], config: Any, *, greedy: bool = False, batch_rows: int = 512
+        self,
+        policy: Any,
+        prompts: Sequence[Any],
+        seeds: Sequence[int],
+        config: Any,
+        *,
+        greedy: bool = False,
+        batch_rows: int = 512,
+        keep: Sequence[Any] = (),
     ) -> list[Any]:
         assert len(set(seeds)) == len(seeds)
         k = 1 if greedy else config.num_generations
@@ -177,7 +186,7 @@ def test_items_do_not_depend_on_their_batch(family: str, policies: Load) -> None
     wanted = {(index, style) for index in range(5) for style in ("think", "direct")}
 
     def asked(plan: Plan, keys: Any = wanted) -> list[Item]:
-        return [item for batch in ask(policy, samples, config, rules_of(config), plan, keys) for item in batch]
+        return [item for batch in ask(Local(policy), samples, config, rules_of(config), plan, keys) for item in batch]
 
     together = asked(Plan(k=3, sampled=2))
     assert len(together) == 10

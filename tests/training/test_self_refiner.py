@@ -20,6 +20,7 @@ from dyme.methods import METHODS
 from dyme.methods.state import MethodState
 from dyme.model.policy import Policy
 from dyme.report.page import write_page
+from dyme.rollout.engine import Local
 from dyme.supervise.build import build_supervisor
 from dyme.supervise.self_refiner import SelfRefiner
 from dyme.system.ahead import Ahead
@@ -100,7 +101,7 @@ def test_each_process_writes_what_one_would(policy: Policy, tmp_path: Path) -> N
     refiner = SelfRefiner(config)
     with build_supervisor(config, tmp_path, print) as supervisor, Ahead(lambda sample: policy.encode(sample, "")) as encoder:
         mind, rewards = MethodState(METHODS["dyme"], config), Rewards(config.reward)
-        sampler = Sampler(policy, supervisor, mind, config, rows, Accelerator(cpu=True), encoder, Host(), rewards)
+        sampler = Sampler(Local(policy), supervisor, mind, config, rows, Accelerator(cpu=True), encoder, Host(), rewards)
         asked = [refiner.asked(sample) for sample in rows]
         every, even, odd, later = (
             [[text.token_ids for text in drafts] for drafts in sampler._write(part, step, [])]

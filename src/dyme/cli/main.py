@@ -59,6 +59,9 @@ COMMANDS = {
     "study": Command(
         "training.study", "tune and train the arms that a study file plans, write its report; a stopped study continues", settings=True
     ),
+    "serve": Command(
+        "training.serve", "print, or run, the command that starts a vLLM server for a recipe (rollout.engine vllm)", settings=True
+    ),
     "report": Command("looking.report", "write the HTML page of a run folder"),
     "export": Command("sharing.export", "write a plain checkpoint: merge a LoRA adapter into its base, or convert the precision"),
     "push": Command("sharing.push", "upload a run's model with its card to the Hugging Face hub"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,8 @@ from dyme.model import precision
 from dyme.model.checks import check_placeholders
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
-from dyme.rollout import hf
+from dyme.rollout.engine import Engine, Local, engine_of
+from dyme.rollout.hf import seed_of
 from dyme.system.ahead import Ahead
 from dyme.system.processes import from_main, state, together
 from dyme.tasks.rules import rules_of
@@ -54,14 +57,20 @@ class Asked:
 
 
 def evaluate(
-    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Evaluate a model on `samples` and return `metrics.figures`; each process of the launch evaluates its share and gets all figures."""
+    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, *, plan: Plan | None = None, progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Evaluate a model on `samples` and return `metrics.figures`; each process of the launch evaluates its share and gets all figures.
+
+    `engine` samples for the policy, by default that of the config.
+    """
     together(lambda: check_config(config))
     plan, launch = plan or Plan(), state()
     share = range(launch.process_index, len(samples), launch.num_processes)
     wanted = {(index, style) for index in share for style in plan.prompts}
-    items = together(lambda: [item for batch in ask(policy, samples, config, rules, plan, wanted, progress) for item in batch])
+    engine = engine or engine_of(policy, config, saved(policy), lambda: 0, lambda line: None)
+    refresh(engine, samples, config)
+    items = together(lambda: [item for batch in ask(engine, samples, config, rules, plan, wanted, progress) for item in batch])
     return figures(sorted(gather_object(items), key=lambda item: (item.index, STYLES.index(item.prompt))))
 
 
@@ -86,46 +95,68 @@ def run_evaluation(
     held = from_main(folder.items) if folder else {}
     share = {key for key in keys if key[0] % launch.num_processes == launch.process_index}
 
-    def work() -> list[Item]:
-        new: list[Item] = []
-        if not (wanted := share - held.keys()):
-            return new
-        chosen = precision.settled(config, launch.device).train.precision
-        policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(launch.device)
-        if note:
-            for line in policy.notes:
-                note(line)
-        check_placeholders(policy, samples)
+    wanted, new = share - held.keys(), list[Item]()
+
+    def work(engine: Engine) -> None:
         what = "completions" if launch.num_processes == 1 else f"completions, process 1 of {launch.num_processes}"
         done = sum(1 + plan.draws(*key) for key in share & held.keys())
         try:
-            for batch in ask(policy, samples, config, rules_of(config), plan, wanted, progress, what, done):
-                new += batch
+            for batch in ask(engine, samples, config, rules_of(config), plan, wanted, progress, what, done):
+                new.extend(batch)
                 if folder:
                     folder.append(batch, None if launch.num_processes == 1 else launch.process_index)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{launch.device} is out of memory at {plan.batch_tokens} tokens a batch; add --batch-tokens {plan.batch_tokens // 2}"
             ) from error
-        return new
 
-    new = together(work)
+    if any(gather_object([bool(wanted)])):
+        engine = _engine(config, samples, note or (lambda line: None))
+        together(partial(work, engine))
     known = held | {item.key: item for item in gather_object(new)}
     if note and (failed := [item.reason for item in known.values() if item.reason.startswith(FAILED)]):
         note(f"{failed[0]}; so it did on {len(failed)} of {len(known)} answers, which count as wrong")
     return figures([known[key] for key in keys])
 
 
+def _engine(config: Config, samples: Sequence[Sample], note: Callable[[str], None]) -> Engine:
+    """Return the engine that samples for the checkpoint at `config.model.path`, with its weights; all processes must call it."""
+    launch = state()
+
+    def load() -> Policy:
+        chosen = precision.settled(config, launch.device).train.precision
+        policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(launch.device)
+        for line in policy.notes:
+            note(line)
+        check_placeholders(policy, samples)
+        return policy
+
+    policy = together(load)
+    engine = engine_of(policy, config, saved(policy), lambda: 0, note)
+    refresh(engine, samples, config)
+    return engine
+
+
+def saved(policy: Policy) -> Callable[[Path], object]:
+    """Return what writes the weights of a loaded policy for an engine: the main process does."""
+    return lambda folder: policy.save(folder) if state().is_main_process else None
+
+
+def refresh(engine: Engine, samples: Sequence[Sample], config: Config) -> None:
+    """Bring an engine's weights up to date before an evaluation; all processes must call it."""
+    engine.refresh(lambda: engine.policy.encode(samples[0], config.task.think_prompt))
+
+
 def ask(
-    policy: Policy, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
+    engine: Engine, samples: Sequence[Sample], config: Config, rules: Rules, plan: Plan, wanted: Collection[Key],
     progress: Progress | None = None, what: str = "completions", done: int = 0,
 ) -> Iterator[list[Item]]:  # fmt: skip
     """Yield the wanted items, a batch at a time; progress counts completions, `done` of which existed before."""
     total = done + sum(1 + plan.draws(*key) for key in wanted)
     if progress:
         progress(what, done, total)
-    for batch in batches(policy, samples, config, plan, wanted):
-        items = ask_batch(policy, batch, config, rules, plan)
+    for batch in batches(engine.policy, samples, config, plan, wanted):
+        items = ask_batch(engine, batch, config, rules, plan)
         yield items
         done += sum(1 + plan.draws(*item.key) for item in items)
         if progress:
@@ -161,10 +192,10 @@ def batches(
         yield batch
 
 
-def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rules, plan: Plan) -> list[Item]:
+def ask_batch(engine: Engine, batch: Sequence[Asked], config: Config, rules: Rules, plan: Plan) -> list[Item]:
     """Return a batch's items: the greedy completions of both styles, then the sampled ones."""
     greedy = {
-        style: _complete(policy, own, config, style, greedy=True, rows=BATCH_ITEMS)
+        style: _complete(engine, own, config, style, greedy=True, rows=BATCH_ITEMS)
         for style in plan.prompts
         if (own := [asked for asked in batch if style in asked.prompts])
     }
@@ -173,7 +204,7 @@ def ask_batch(policy: Policy, batch: Sequence[Asked], config: Config, rules: Rul
     if several:
         more = replace(config, rollout=replace(config.rollout, num_generations=plan.k))
         rows = plan.batch_tokens // (max(asked.longest for asked in several) + config.rollout.max_completion_length)
-        found = _complete(policy, several, more, "think", greedy=False, rows=max(plan.k, rows))
+        found = _complete(engine, several, more, "think", greedy=False, rows=max(plan.k, rows))
         drawn = {a.index: _drawn(found[a.index], a.sample, rules) for a in several}
     items = []
     for asked in batch:
@@ -191,17 +222,17 @@ def answer(policy: Policy, samples: Sequence[Sample], config: Config, instructio
     plan = Plan(prompts=("direct",))
     out: list[Completion] = []
     for batch in batches(policy, samples, told, plan, {(index, "direct") for index in range(len(samples))}):
-        out += [found[0] for found in _complete(policy, batch, told, "direct", greedy=True, rows=BATCH_ITEMS).values()]
+        out += [found[0] for found in _complete(Local(policy), batch, told, "direct", greedy=True, rows=BATCH_ITEMS).values()]
     return out
 
 
 def _complete(
-    policy: Policy, batch: Sequence[Asked], config: Config, style: PromptStyle, *, greedy: bool, rows: int
+    engine: Engine, batch: Sequence[Asked], config: Config, style: PromptStyle, *, greedy: bool, rows: int
 ) -> dict[int, tuple[Completion, ...]]:
     """Return completions by place; each sampled one has its own seed."""
     prompts = [asked.prompts[style] for asked in batch]
-    seeds = [hf.seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
-    found = hf.sample(policy, prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
+    seeds = [seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
+    found = engine.sample(prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
     return {asked.index: own for asked, own in zip(batch, found, strict=True)}
 
 

@@ -94,12 +94,14 @@ class Policy(torch.nn.Module):
         plain = isinstance(sample.prompt, str)
         if not self.takes_images:
             with self.pictures.text:
-                return Prompt(token_ids=tuple(self.tokenizer(rendered, add_special_tokens=plain)["input_ids"]), vision={})
+                bare = tuple(self.tokenizer(rendered, add_special_tokens=plain)["input_ids"])
+            return Prompt(token_ids=bare, bare=bare)
         try:
             with self.pictures.serving(sample.images) as loaded:
                 special = plain or self.chat.adds_special_tokens(rendered)
                 images = {"images": [loaded]} if loaded else {}
                 out = self.processor(text=[rendered], return_tensors="pt", add_special_tokens=special, **images)
+                bare = tuple(self.tokenizer(rendered, add_special_tokens=special)["input_ids"])
         except DataError:
             raise
         except ValueError as error:
@@ -109,7 +111,7 @@ class Policy(torch.nn.Module):
         ids = out["input_ids"]
         return Prompt(
             token_ids=tuple(ids[0].tolist()), vision=vision, images=name_of(sample.images), types=types,
-            positions_CP=self._positions(ids, types, vision),
+            positions_CP=self._positions(ids, types, vision), bare=bare, pictures=tuple(sample.images),
         )  # fmt: skip
 
     def _rendered(self, sample: Sample, instruction: str) -> str:

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from dyme.pictures import ImageSource
 from dyme.types import Shape, Term
 
 Layout = Literal["tree", "cached", "rows", "reference"]
@@ -47,6 +48,9 @@ class Prompt:
     """Inputs of one number per token, [P], such as token_type_ids."""
     positions_CP: torch.Tensor | None = None
     """Rotary positions on C axes, for families that have several; None: 0 ... P - 1."""
+    bare: tuple[int, ...] = ()
+    """The tokens before the processor repeats a picture's, as a server takes them beside the pictures."""
+    pictures: tuple[ImageSource, ...] = ()
 
     @property
     def next_position(self) -> int:
@@ -60,6 +64,7 @@ class Prompt:
         return replace(
             self,
             token_ids=(*self.token_ids, *token_ids),
+            bare=(*self.bare, *token_ids),
             types={name: torch.cat([values, values.new_zeros(more)]) for name, values in self.types.items()},
             positions_CP=None if positions is None else torch.cat([positions, following.expand(len(positions), -1)], 1),
         )

@@ -21,6 +21,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError, Diverged, RunError, at, system_error, told
 from dyme.methods import Method, method_of
 from dyme.publishing import card
+from dyme.rollout.vllm.server import ServerGone
 from dyme.system.files import whole_folder
 from dyme.system.processes import check_shared, from_main, together
 from dyme.tracking.display import Display
@@ -106,14 +107,29 @@ class _Damaged(RunError):
 @contextmanager
 def resumable(path: Path, resuming: str) -> Iterator[None]:
     """Turn an error of the operating system, such as a full disk, into one that says to resume the run in `path`, if it has begun, by
-    `resuming`.
+    `resuming`; so does a server that is gone.
     """
     try:
         yield
+    except ServerGone as gone:
+        if not (path / "config.json").exists():
+            raise
+        raise RunError(f"{gone}; the run is saved; go on with: {resuming}") from gone
     except Exception as error:
         if (found := system_error(error)) is None or not (path / "config.json").exists():
             raise
         raise RunError(f"{told(found)}; the run is saved up to its last checkpoint; go on with: {resuming}") from error
+
+
+@contextmanager
+def saving(run: RunFolder, updater: Updater, position: Callable[[], Position], kept: Kept) -> Iterator[None]:
+    """Save the run if a rollout server is gone, at the position of then, unless it has made no step."""
+    try:
+        yield
+    except ServerGone:
+        if position().step:
+            save(run, updater, position(), kept)
+        raise
 
 
 def restore(run: RunFolder, updater: Updater, kept: Kept, note: Callable[[str], None]) -> Position:

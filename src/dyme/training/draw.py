@@ -22,7 +22,8 @@ from dyme.methods.advantages import standard_deviation
 from dyme.methods.state import MethodState
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
-from dyme.rollout import hf
+from dyme.rollout.engine import Engine
+from dyme.rollout.hf import seed_of
 from dyme.supervise.self_refiner import Asked
 from dyme.supervise.supervisor import Supervisor
 from dyme.system.ahead import Ahead
@@ -67,7 +68,7 @@ class Work:
 class Sampler:
     """Draws the steps of a run: samples, rollouts, verdicts, routes; then starts the helpers."""
 
-    policy: Policy
+    engine: Engine
     supervisor: Supervisor
     mind: MethodState
     config: Config
@@ -77,13 +78,20 @@ class Sampler:
     host: Host
     rewards: Rewards
 
+    @property
+    def policy(self) -> Policy:
+        """Return the policy whose completions the engine samples."""
+        return self.engine.policy
+
     def draw(self, position: Position, stage: Stage[Any], keep: Sequence[Prompt] = ()) -> Work:
         """Return the step at a position, of which this process samples its share; `keep` are prompts of a step whose update is pending."""
         started, config = time.perf_counter(), self.config
         share, seeds = self._share(position)
         following = self._share(position.advance(config.train.prompts_per_step, 0.0))[0]
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
-        rolled = roll_out(self.policy, prompts, share, seeds, stage, config, keep)
+        if stage.rolls_out:
+            self.engine.refresh(lambda: prompts[0])
+        rolled = together(lambda: roll_out(self.engine, prompts, share, seeds, stage, config, keep))
         groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
         context = self.mind.context(position.step + 1, position.progress(config, schedule.budget(config, len(self.samples))))
         if stage.redraw:
@@ -111,8 +119,8 @@ class Sampler:
             if not any(gather_object([bool(hints)])):
                 break
             begun = {k: self.policy.beginning(hint) for k, hint in hints.items()}
-            asked, again = [prompts[k].extended(begun[k]) for k in hints], [hf.seed_of(seeds[k], turn) for k in hints]
-            drawn = hf.sample(self.policy, asked, again, self.config.rollout, keep=[*keep, *prompts]) if hints else []
+            asked, again = [prompts[k].extended(begun[k]) for k in hints], [seed_of(seeds[k], turn) for k in hints]
+            drawn = together(partial(self.engine.sample, asked, again, self.config.rollout, keep=[*keep, *prompts]))
             fresh = [
                 Group(sample=found[k].sample, prefix=hints[k], completions=tuple(self._behind(begun[k], one) for one in own))
                 for k, own in zip(hints, drawn, strict=True)
@@ -145,8 +153,8 @@ class Sampler:
         settings = replace(config.rollout, num_generations=config.supervision.self_samples)
         begun = [self.policy.beginning(opening) if opening else () for _, opening in asked]
         prompts = [self.policy.encode(sample, "").extended(ids) for (sample, _), ids in zip(asked, begun, strict=True)]
-        seeds = [hf.seed_of(config.run.seed, step, sample.id, "target") for sample, _ in asked]
-        return hf.sample(self.policy, prompts, seeds, settings, keep=keep)
+        seeds = [seed_of(config.run.seed, step, sample.id, "target") for sample, _ in asked]
+        return self.engine.sample(prompts, seeds, settings, keep=keep)
 
     def _routes(self, groups: Sequence[Group], stage: Stage[Any], context: Context[Any]) -> list[Route]:
         """Return the stage's route for each of this process's groups; a group on which the user's verifier failed is skipped, as it has no
@@ -211,7 +219,7 @@ class Sampler:
         seeds = []
         for sample in batch:
             again = (seen[sample.id],) if seen[sample.id] else ()
-            seeds.append(hf.seed_of(self.config.run.seed, position.step, sample.id, *again))
+            seeds.append(seed_of(self.config.run.seed, position.step, sample.id, *again))
             seen[sample.id] += 1
         first, every = self.accelerator.process_index, self.accelerator.num_processes
         return batch[first::every], seeds[first::every]
@@ -246,13 +254,13 @@ class Sampler:
 
 
 def roll_out(
-    policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage[Any], config: Config,
+    engine: Engine, prompts: Sequence[Prompt], samples: Sequence[Sample], seeds: Sequence[int], stage: Stage[Any], config: Config,
     keep: Sequence[Prompt] = (),
 ) -> list[Group]:  # fmt: skip
     """Return a group per sample; empty groups for a stage that does not roll out."""
     if not stage.rolls_out:
         return [Group(sample=sample) for sample in samples]
-    completions = hf.sample(policy, prompts, seeds, config.rollout, keep=keep)
+    completions = engine.sample(prompts, seeds, config.rollout, keep=keep)
     return [Group(sample=sample, completions=own) for sample, own in zip(samples, completions, strict=True)]
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from accelerate.utils import gather_object, set_seed
 
-from dyme import targets
 from dyme.checks import check_training
 from dyme.config import Config
 from dyme.methods import Method, Stage
 from dyme.methods.state import MethodState
 from dyme.plugins import given
+from dyme.rollout.engine import engine_of
 from dyme.samples import load
 from dyme.supervise.build import build_supervisor
 from dyme.supervise.build import warning as supervise_warning
@@ -38,7 +38,7 @@ from dyme.tracking.services import reports_of
 from dyme.tracking.trackers import Reports, Tracker
 from dyme.training import checkpoint, schedule, validate
 from dyme.training.draw import Sampler, Work, of_all, recorded
-from dyme.training.preflight import check_step, long_targets, preflight
+from dyme.training.preflight import check_step, doubts, preflight
 from dyme.training.schedule import Position
 from dyme.training.setup import Host, begin
 from dyme.training.update import Updater
@@ -87,27 +87,27 @@ def _train(
     policy, sizes = together(lambda: preflight(config, samples, accelerator, host))
     notes, interrupt = Notes(display, active=accelerator.is_main_process), Interrupt()
     updater = Updater(policy, config, accelerator, notes)
+    engine = engine_of(policy, config, updater.export, lambda: updater.updates, notes)
     tight = together(lambda: check_step(policy, sizes, config, accelerator, stages))
     run = checkpoint.open_run(config, accelerator, samples, resume, method, held_out)
     notes.begin(run)
     supervisor = together(lambda: build_supervisor(config, run.path, notes, lambda: interrupt.requested))
     total = schedule.budget(config, len(samples))
     encoder, own = Ahead(partial(policy.encode, instruction=config.task.think_prompt)), Rewards(config.reward)
-    sampler = Sampler(policy, supervisor, mind, config, samples, accelerator, encoder, host, own)
+    sampler = Sampler(engine, supervisor, mind, config, samples, accelerator, encoder, host, own)
     kept: checkpoint.Kept = {**supervisor.kept, "method": mind}
     position = checkpoint.restore(run, updater, kept, notes) if resume else Position()
-    told = targets.warning(samples, stages, config.supervision.refiner)
-    long = long_targets(policy, samples, sizes, config, stages)
-    for warning in (*policy.notes, tight, long, told, supervise_warning(config, run.path) if accelerator.is_main_process else None):
+    beforehand = (*policy.notes, tight, *doubts(policy, samples, sizes, config, stages))
+    for warning in (*beforehand, supervise_warning(config, run.path) if accelerator.is_main_process else None):
         if warning:
             notes(warning)
     recorder = Recorder(run, display, reports)
     from_main(lambda: recorder.start(config))
-    validation = validate.Validation(policy, config, held_out, recorder)
+    validation = validate.Validation(engine, config, held_out, recorder)
     host.begin(run, policy, position)
     ahead: Work | None = None
     stopped = False
-    with interrupt, display.training(config), supervisor, encoder, own:
+    with interrupt, display.training(config), supervisor, encoder, own, checkpoint.saving(run, updater, lambda: position, kept):
         validation.after_step(position, total)
         checkpoint.name_best(run, validation.best_kept)
         while position.progress(config, total) < 1 and not (stopped or validation.exhausted or host.over):

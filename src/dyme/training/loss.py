@@ -7,6 +7,7 @@ all processes, so micro-batches and processes add up exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,26 @@ def add_up_gradient(sums_T: torch.Tensor, logprob_N: torch.Tensor, imitate_N: to
     logprob_N.register_hook(add)  # type: ignore[no-untyped-call]
 
 
+def correction(logprob_N: torch.Tensor, sampled_N: torch.Tensor, limit: float) -> torch.Tensor:
+    """Return the importance weights [N] of tokens that a server sampled by other arithmetic, at most `limit` (0: 1 each), without gradient.
+
+    Truncated importance sampling by token: p / q, p under the model, q under the server; 1 where q is unknown (nan).
+    """
+    if not limit:
+        return torch.ones_like(logprob_N)
+    return (logprob_N.detach() - sampled_N).clamp(max=math.log(limit)).exp().nan_to_num(nan=1.0)
+
+
+def mismatch(logprob_N: torch.Tensor, sampled_N: torch.Tensor, limit: float) -> torch.Tensor:
+    """Return [4]: the sum of the distances of log-probabilities under the model and under the server that sampled, the number of tokens
+    with both, that of weights which the limit cut, and the largest distance.
+    """
+    gap = (logprob_N.detach() - sampled_N)[~sampled_N.isnan()]
+    cut = (gap > math.log(limit)).sum() if limit else torch.zeros((), device=gap.device)
+    most = gap.abs().max() if len(gap) else torch.zeros((), device=gap.device)
+    return torch.stack([gap.abs().sum(), torch.tensor(float(len(gap)), device=gap.device), cut.float(), most])
+
+
 def divergence(logprob_N: torch.Tensor, reference_logprob_N: torch.Tensor, imitate_N: torch.Tensor) -> torch.Tensor:
     """Return [2]: the sum of Schulman's k3 estimate of the KL divergence to the reference model over explored tokens, and their number."""
     gap = (reference_logprob_N - logprob_N)[~imitate_N]
@@ -87,12 +108,14 @@ def loss(
     config: ObjectiveConfig,
     old_logprob_N: torch.Tensor | None = None,
     reference_logprob_N: torch.Tensor | None = None,
+    correction_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the scalar loss of a batch: sum over tokens of weight x (clipped surrogate + beta KL, or NLL).
 
     `old_logprob_N` are log-probabilities under the sampling policy (None: on-policy, ratio 1 with its gradient); `reference_logprob_N`
     are those under the reference model, for Schulman's k3 estimate of the KL divergence. As in TRL, it is multiplied by the ratio,
     which makes its gradient that of the reverse KL (DeepSeek-V3.2, arXiv 2512.02556); on-policy its value is that of GRPO.
+    `correction_N` are importance weights of the explored tokens' surrogate (`correction`).
     A branch's shape changes the surrogate or the NLL, not the KL term.
     """
     old = logprob_N.detach() if old_logprob_N is None else old_logprob_N
@@ -100,6 +123,8 @@ def loss(
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     clipped = ratio.clamp(1 - config.epsilon, 1 + high)
     explored = -torch.minimum(ratio * batch.advantage_N, clipped * batch.advantage_N)
+    if correction_N is not None:
+        explored = explored * correction_N
     value = shaped(torch.where(batch.imitate_N, -logprob_N, explored), logprob_N, batch)
     if config.beta and reference_logprob_N is not None:
         gap = torch.where(batch.imitate_N, torch.zeros_like(logprob_N), reference_logprob_N - logprob_N)  # imitated tokens have no KL term

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from dyme import targets
 from dyme.checks import check_training
 from dyme.config import Config
 from dyme.errors import ConfigError, DataError, quoted
@@ -132,6 +133,11 @@ def check_method(method: Method[Any], config: Config, sample: Sample) -> None:
             )
 
 
+def doubts(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config, stages: Sequence[Stage[Any]]) -> list[str | None]:
+    """Return lines about targets that may not be worth imitating; None for each doubt that there is not."""
+    return [long_targets(policy, samples, sizes, config, stages), targets.warning(samples, stages, config.supervision.refiner)]
+
+
 def long_targets(policy: Policy, samples: Sequence[Sample], sizes: Sizes, config: Config, stages: Sequence[Stage[Any]]) -> str | None:
     """Return one line if a method imitates targets longer than answers may be, with their share and the setting to change; else None.
 
@@ -220,7 +226,8 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
             f"what helps: {'; '.join(remedies) or 'a smaller model or a larger device'}"
         )
     prompts = min(math.ceil(config.train.prompts_per_step / accelerator.num_processes), max(1, BATCH_ROWS // completions))
-    need = prompts * completions * row_bytes(policy, sizes.prompt + rollout.max_completion_length) if rolls else 0
+    here = rolls and rollout.engine == "hf"
+    need = prompts * completions * row_bytes(policy, sizes.prompt + rollout.max_completion_length) if here else 0
     if need <= free:
         return None
     fits = int(free / need * config.train.prompts_per_step)

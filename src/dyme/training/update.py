@@ -26,7 +26,7 @@ from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate
 from dyme.targets import target_text
 from dyme.training import layout, memory
-from dyme.training.loss import Totals, add_up_gradient, count, divergence, loss, token_weight
+from dyme.training.loss import Totals, add_up_gradient, correction, count, divergence, loss, mismatch, token_weight
 from dyme.training.precision.guard import Guard
 from dyme.training.precision.masters import Masters
 from dyme.training.reference import Reference
@@ -43,6 +43,8 @@ class Updater:
         self.reference: Reference | None = None
         self.layout: layout.Choice | None = None
         """How branches are laid out; decided on the first batch unless the recipe says."""
+        self.updates = 0
+        """Number of changes of the weights in this process: one at the beginning, and one by each update that was taken."""
         self.budget = 0
         """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
         if config.train.gradient_checkpointing:
@@ -94,14 +96,19 @@ class Updater:
         A resume needs the masters of the weights that train; it reads the other weights from the base, as the run did.
         """
         self.accelerator.save_state(str(state))
+        self.export(model)
         if self.accelerator.is_main_process:
-            dtype = precision.written(self.config)
-            self.policy.save(model, self.masters.state(self.policy, dtype), dtype)
             save_file({name: master.detach() for name, master in self.masters.weights.items()}, state / _TRAINED)
             if self.reference is not None:
                 self.reference.save(state / _REFERENCE)
             chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget, "guard": self.guard.state()}
             (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
+
+    def export(self, model: Path) -> None:
+        """Write the weights of now as a standard model folder; all processes must call it."""
+        if self.accelerator.is_main_process:
+            dtype = precision.written(self.config)
+            self.policy.save(model, self.masters.state(self.policy, dtype), dtype)
 
     def load(self, state: Path) -> None:
         """Restore weights, optimizer, the reference model if there is one, and the choices of the first batch: the layout and
@@ -123,32 +130,52 @@ class Updater:
         """Run forward and backward over all micro-batches, one on the device at a time, then step; fill `old` at the first pass."""
         temperature, objective = self.config.rollout.temperature, self.config.objective
         self.policy.train()
-        total, gradient_T, apart_T = (torch.zeros(size, device=self.accelerator.device) for size in ((), 2, 2))
+        total, gradient_T, apart_T, gap_T = (torch.zeros(size, device=self.accelerator.device) for size in ((), 2, 2, 3))
+        served = self.config.rollout.engine == "vllm" and not self._late
+        widest = torch.zeros((), device=self.accelerator.device)
         for k, trees in enumerate(batches):
             batch = self._collate(trees, kind)
             logprob_N = self.policy(batch, temperature)
-            if old[k] is None:
-                old[k] = torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
+            if (before_N := old[k]) is None:
+                before_N = logprob_N.detach() if served else torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
+                old[k] = before_N
+            correction_N = None
+            if served:
+                correction_N = correction(before_N, batch.sampled_N, objective.sampling_clip)
+                *sums, most = mismatch(before_N, batch.sampled_N, objective.sampling_clip)
+                gap_T += torch.stack(sums)
+                widest = torch.maximum(widest, most)
             reference_N = None
             if self.reference is not None:
                 reference_N = self.reference(batch, temperature)
                 apart_T += divergence(logprob_N.detach(), reference_N, batch.imitate_N)
             add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
-            value = loss(logprob_N, batch, objective, old[k], reference_N)
+            value = loss(logprob_N, batch, objective, before_N, reference_N, correction_N)
             torch.autograd.backward(value * self.guard.scale)
             total += value.detach()
         self.masters.collect(self.guard.scale)
         norm = self.accelerator.clip_grad_norm_(self.masters.weights.values(), self.config.train.max_grad_norm)
-        value, norms, explored, memorized, apart, tokens = reduce(torch.stack([total, norm, *gradient_T, *apart_T]), "sum").tolist()
+        sums = reduce(torch.stack([total, norm, *gradient_T, *apart_T, *gap_T]), "sum").tolist()
+        value, norms, explored, memorized, apart, tokens, gaps, compared, cut = sums
         if self.guard.allows(value, norms):
             self.optimizer.step()
             self.masters.round()
+            self.updates += 1
             if not self.masters.finite():
                 self.guard.broken = f"the update at learning rate {self.optimizer.param_groups[0]['lr']:g} left weights that are not finite"
         self.optimizer.zero_grad()
         pull = explored + memorized
         shares = {"gradient_explore": explored / pull, "gradient_memorize": memorized / pull} if pull else {}
-        return {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares | ({"kl": apart / tokens} if tokens else {})
+        figures = {"loss": value, "grad_norm": norms / self.accelerator.num_processes} | shares | ({"kl": apart / tokens} if tokens else {})
+        if compared:
+            most = float(self.accelerator.gather(widest[None]).max())
+            figures |= {"sampling_gap": gaps / compared, "sampling_gap_max": most, "sampling_clipped": cut / compared}
+        return figures
+
+    @property
+    def _late(self) -> bool:
+        """Whether a step may have been sampled before the last update, so that its log-probabilities then are the ratio's."""
+        return self.config.supervision.remote and self.config.supervision.overlap
 
     def _tokens(self, group: Group, branch: Branch) -> tuple[int, ...]:
         if branch.completion is not None:
@@ -163,8 +190,8 @@ class Updater:
             if id(branch) in live:
                 siblings = sum(b.term == branch.term for b in route.branches)
                 weight = token_weight(branch, len(ids), siblings, totals, self.config.objective, self.config.rollout.max_completion_length)
-                late = self.config.supervision.remote and self.config.supervision.overlap and branch.completion is not None
-                sampled = group.completions[branch.completion].logprobs if late and branch.completion is not None else ()
+                known = self._late or self.config.rollout.engine == "vllm"
+                sampled = group.completions[branch.completion].logprobs if known and branch.completion is not None else ()
                 limbs.append(
                     Limb(
                         tokens=ids,

@@ -15,7 +15,7 @@ from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.evaluation.items import BATCH_ITEMS, Plan
 from dyme.evaluation.run import evaluate
-from dyme.model.policy import Policy
+from dyme.rollout.engine import Engine
 from dyme.samples import load
 from dyme.system.processes import from_main, main_first, state
 from dyme.tasks.rules import rules_of
@@ -45,9 +45,9 @@ def part_of(config: Config, validation: Sequence[Sample] | None, own: bool) -> l
 class Validation:
     """The evaluations of a run so far, and the next one."""
 
-    def __init__(self, policy: Policy, config: Config, samples: Sequence[Sample], recorder: Recorder) -> None:
+    def __init__(self, engine: Engine, config: Config, samples: Sequence[Sample], recorder: Recorder) -> None:
         """Read the evaluations up to the checkpoint of a resumed run from its folder."""
-        self.policy, self.config, self.samples, self.recorder = policy, config, samples, recorder
+        self.engine, self.config, self.samples, self.recorder = engine, config, samples, recorder
         rows = from_main(recorder.run.evaluations)
         self.values: dict[int, float] = {row["step"]: value_of(row, config) for row in rows if row["name"] == NAME}
         """Step -> the metric that decides which model is best."""
@@ -77,7 +77,14 @@ class Validation:
         if stopped or not (self.samples and position.step) or position.step in self.values or (position.step % every and not over):
             return
         items = min(BATCH_ITEMS, math.ceil(self.config.train.prompts_per_step / state().num_processes))  # a rollout takes more memory
-        result = evaluate(self.policy, self.samples, self.config, rules_of(self.config), plan=Plan(sampled=0, batch_items=items))
+        result = evaluate(
+            self.engine.policy,
+            self.samples,
+            self.config,
+            rules_of(self.config),
+            plan=Plan(sampled=0, batch_items=items),
+            engine=self.engine,
+        )
         self.values[position.step] = value_of(result, self.config)
         metric, best = self.config.run.best_metric, self.best == position.step
         from_main(lambda: self.recorder.evaluation(position.step, NAME, result, metric, best=best))
