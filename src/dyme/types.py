@@ -81,7 +81,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sampled text: `token_ids` include the end token if `finished`; `logprobs` are the sampling policy's log-probabilities (nats)."""
+    """One sampled text: `token_ids` include the end token if `finished`; `logprobs` are the sampling policy's log-probabilities (nats),
+    none for greedy answers.
+    """
 
     text: str
     """With a prefix, the text of prefix and sampled tokens."""

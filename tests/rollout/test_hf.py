@@ -19,6 +19,7 @@ from dyme.config import RolloutConfig
 from dyme.model.policy import Policy, Prompt
 from dyme.model.tree import Limb, Tree, collate
 from dyme.rollout import hf
+from dyme.rollout.rows import prefill
 from dyme.types import Completion
 
 Load = Callable[[str], Policy]
@@ -198,7 +199,8 @@ def test_draws_follow_the_softmax(temperature: float, top_k: int, top_p: float) 
     warped = TopPLogitsWarper(top_p)(None, warped) if top_p < 1 else warped
     expected, n = warped.softmax(-1)[0], 200_000
     uniform = torch.rand(n, generator=torch.Generator().manual_seed(0))
-    drawn = hf._draw(scores.expand(n, -1), uniform, config(temperature=temperature, top_k=top_k, top_p=top_p))
+    barred = (scores[0] == -torch.inf).nonzero()[:, 0]
+    drawn, _ = hf._draw(scores.repeat(n, 1), barred, uniform, config(temperature=temperature, top_k=top_k, top_p=top_p))
     share = drawn.bincount(minlength=8) / n
     assert not share[expected == 0].any()
     assert ((share - expected).abs() <= 5 * (expected * (1 - expected) / n).sqrt()).all()
@@ -207,7 +209,7 @@ def test_draws_follow_the_softmax(temperature: float, top_k: int, top_p: float) 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24, 1.0])
 def test_the_ends_of_the_unit_interval_draw_possible_tokens(uniform: float) -> None:
     for scores in ([-torch.inf, 0.0, -torch.inf], [-torch.inf, 3.0, -20.0, -torch.inf], [0.0, -torch.inf]):
-        token = hf._draw(torch.tensor([scores]), torch.tensor([uniform]), config())
+        token, _ = hf._draw(torch.tensor([scores]), torch.tensor([], dtype=torch.long), torch.tensor([uniform]), config())
         assert scores[int(token)] > -torch.inf
 
 
@@ -234,5 +236,5 @@ def test_the_prefill_sees_the_picture(family: str, policies: Load) -> None:
     policy = policies(family)
     plain, other = prompts(policy, 1)[0], prompts(policy, 6)[5]  # pictures of one size, of different content
     swapped = replace(plain, vision=other.vision, images=other.images)
-    logits = [hf._prefill(policy, [p], 1, torch.device("cpu")).logits_RV for p in (plain, swapped)]
+    logits = [prefill(policy, [p], torch.device("cpu")).logits_BV for p in (plain, swapped)]
     assert (logits[0] - logits[1]).abs().max() > 1e-2

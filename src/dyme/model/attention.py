@@ -1,13 +1,18 @@
-"""Attention over packed trees that computes only the pairs that the tree needs: the trunk against itself, each branch against the
-trunk, the hint before it, if there is one, and itself. A dense mask over the packed sequence would compute every branch against every
-other one.
+"""Attention that computes only the pairs that a prompt with several answers needs.
 
-It is registered with transformers under the name `NAME` and calls the ordinary SDPA kernels; inputs that are not trees (rollouts,
-rows, the vision tower) go to the kernels with their own mask.
+Packed trees: the trunk against itself, each branch against the trunk, the hint before it, if there is one, and itself. A dense mask over
+the packed sequence would compute every branch against every other one.
+
+Rollouts: each row's token against the trunk, which exists once for all rows of its prompt, and against the row's own tokens; the two are
+merged by their log-sum-exps (shared-prefix attention: Hydragen, arXiv 2402.05099).
+
+It is registered with transformers under the name `NAME` and calls the ordinary SDPA kernels, but for rollouts; inputs of other kinds
+(rows, the vision tower) go to the kernels with their own mask.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,8 +29,12 @@ PIECES = 8
 def tree_attention(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    """Return the attention [B, L, H, D] of query [B, H, L, D] over key and value [B, G, L, D]; by parts if the mask carries `Parts`."""
-    parts: Parts | None = getattr(attention_mask, "parts", None)
+    """Return the attention [B, L, H, D] of query [B, H, L, D] over key and value [B, G, L, D]; by parts if the mask carries `Parts` or
+    `Shared`.
+    """
+    parts: Parts | Shared | None = getattr(attention_mask, "carried", None)
+    if isinstance(parts, Shared):
+        return shared_attention(module, query, key, value, parts, **kwargs), None
     if parts is None:
         causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") is not False
         if attention_mask is None and causal and query.shape[2] == key.shape[2]:
@@ -65,13 +74,82 @@ def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
     return torch.cat(pieces, 1)
 
 
-def carrier(parts: Parts) -> torch.Tensor:
-    """Return an empty tensor that carries `parts` to every layer in place of a mask: models pass on a mask of four dimensions unchanged.
+@dataclass(slots=True)
+class Shared:
+    """Trunks of B prompts, and which of R rows stand behind each of them."""
+
+    row_N: torch.Tensor
+    """The rows of each prompt, N = B x K; of a prompt that has fewer than K, any row takes their place."""
+    place_R: torch.Tensor
+    """The place of each row in `row_N`."""
+    bias_B1P: torch.Tensor | None
+    """0 at a trunk's tokens and -inf at its padding, in float32; None if nothing is padded."""
+    keys: list[torch.Tensor] = field(default_factory=list)
+    """The keys of each layer's trunks, [B, G, P, D]."""
+    values: list[torch.Tensor] = field(default_factory=list)
+
+
+def shared_attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Shared, *,
+    scaling: float | None = None, softcap: float | None = None, position_bias: torch.Tensor | None = None, **kwargs: Any,
+) -> torch.Tensor:  # fmt: skip
+    """Return the attention [R, 1, H, D] of the rows' query [R, H, 1, D] over their trunks and over their own key and value [R, G, T, D].
+
+    All queries behind a trunk meet its keys in one product. Raises ValueError for a model that changes the scores.
+    """
+    if softcap is not None or position_bias is not None:
+        raise ValueError("scores that the model changes are not supported")
+    rows, heads, _, width = query.shape
+    trunk_key, trunk_value = shared.keys[module.layer_idx], shared.values[module.layer_idx]  # type: ignore[index]
+    prompts, groups = trunk_key.shape[:2]
+    scale = width**-0.5 if scaling is None else scaling
+
+    each = heads // groups
+    asked = query.reshape(rows, groups, each, width)
+    together = asked.index_select(0, shared.row_N).view(prompts, -1, groups, each, width).transpose(1, 2)
+    behind = together.reshape(prompts * groups, -1, width)
+    found = _partial(behind, trunk_key.flatten(0, 1), trunk_value.flatten(0, 1), scale, shared.bias_B1P)
+    own, own_sum = _partial(asked.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), scale)
+
+    def returned(part: torch.Tensor) -> torch.Tensor:
+        """Return [R x G, H / G, ...] of [B x G, K x H / G, ...]: from the order of trunks to that of rows."""
+        by_row = part.view(prompts, groups, -1, each, part.shape[-1]).transpose(1, 2).flatten(0, 1)
+        return by_row.index_select(0, shared.place_R).flatten(0, 1)
+
+    trunk, trunk_sum = map(returned, found)
+    merged = own.lerp(trunk, (trunk_sum - own_sum).sigmoid())
+    return merged.reshape(rows, 1, heads, -1).to(query.dtype)
+
+
+def _partial(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, bias: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the attention [N, M, D] of query [N, M, D] over some of the keys [N, S, D], and the log-sum-exp [N, M, 1] of their scores;
+    both in float32.
+    """
+    score = _product(query, key.transpose(1, 2))
+    if bias is not None:
+        score.view(len(bias), -1, score.shape[-1]).add_(bias)
+    most = score.amax(-1, keepdim=True)
+    weight = score.sub_(most).mul_(scale).exp_()
+    total = weight.sum(-1, keepdim=True)
+    return _product(weight.to(value.dtype), value).div_(total), most.mul_(scale).add_(total.log())
+
+
+def _product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the products of two batches of matrices of one type, summed and returned in float32."""
+    if one.is_cuda and one.dtype != torch.float32:
+        return torch.bmm(one, other, out_dtype=torch.float32)
+    return torch.bmm(one.float(), other.float())
+
+
+def carrier(carried: Parts | Shared, device: torch.device) -> torch.Tensor:
+    """Return an empty tensor that carries parts to every layer in place of a mask: models pass on a mask of four dimensions unchanged.
 
     A model that uses the tensor as a mask instead fails, because it is empty, and never attends wrongly.
     """
-    mask = torch.empty((1, 1, 0, 0), dtype=torch.bool, device=parts.owner_J.device)
-    mask.parts = parts  # type: ignore[attr-defined]
+    mask = torch.empty((1, 1, 0, 0), dtype=torch.bool, device=device)
+    mask.carried = carried  # type: ignore[attr-defined]
     return mask
 
 

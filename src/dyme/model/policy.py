@@ -47,6 +47,8 @@ class Policy(torch.nn.Module):
         self.tokenizer, self.takes_images = self.chat.tokenizer, self.chat.takes_images
         self.notes: list[str] = []
         """Lines for the user about how this checkpoint is read."""
+        self.cache_kind: Any = None
+        """The kind of cache that its rollouts take (`rollout/cache.py`); None until the first of them."""
         self.ends = self._ends()
         self.eos = self.ends[0]
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos
@@ -229,7 +231,7 @@ class Policy(torch.nn.Module):
         if attention == "flex_attention":
             return block_mask(batch.segment_BL, batch.above_BL)
         if attention == NAME and batch.parts is not None:
-            return carrier(batch.parts)
+            return carrier(batch.parts, batch.segment_BL.device)
         mask = tree_mask(batch.segment_BL, batch.above_BL)
         if attention != "eager":
             return mask

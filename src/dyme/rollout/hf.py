@@ -1,4 +1,4 @@
-"""Sampling with the Hugging Face model itself: each prompt is prefilled once and its cache expanded over the K completions.
+"""Sampling with the Hugging Face model itself: each prompt is prefilled once, and its K completions read its cache (`cache.py`).
 
 Randomness belongs to the prompt, not to the batch: completion k of a prompt draws from a generator seeded by (seed, step,
 prompt), so the same prompt gets the same completions in any batch, on any number of processes, and after a resume.
@@ -9,37 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache
 
 from dyme.config import RolloutConfig
 from dyme.model.policy import Policy
-from dyme.model.tree import Prompt, stack_vision, to_device
+from dyme.model.tree import Prompt
+from dyme.rollout.rows import attending, choose, prefill, rows_behind
 from dyme.types import Completion
 
 BATCH_ROWS = 512
 """Completions that are sampled at a time, at most."""
-
-
-@dataclass(slots=True)
-class _Rows:
-    """The unfinished completions: R rows, a subset of all."""
-
-    cache: DynamicCache
-    logits_RV: torch.Tensor
-    mask_RL: torch.Tensor
-    position_R: torch.Tensor
-    index_R: torch.Tensor
-    axes: int
-    """Rotary axes; past the prompt, a token has the same position on all of them."""
-
-    def keep(self, alive_R: torch.Tensor) -> None:
-        chosen = alive_R.nonzero()[:, 0]
-        self.cache.reorder_cache(chosen)
-        self.logits_RV, self.mask_RL = self.logits_RV[chosen], self.mask_RL[chosen]
-        self.position_R, self.index_R = self.position_R[chosen], self.index_R[chosen]
+LOOK = 8
+"""Tokens after which the host looks which rows have ended."""
+FULL = 0.75
+"""Share of unfinished rows from which on none is removed."""
 
 
 def seed_of(*parts: object) -> int:
@@ -78,77 +62,39 @@ def sample(
 def _sample_chunk(
     policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], config: RolloutConfig, per_prompt: int, greedy: bool
 ) -> list[tuple[Completion, ...]]:
-    device = next(policy.parameters()).device
-    rows = _prefill(policy, prompts, per_prompt, device)
-    total, longest = len(prompts) * per_prompt, config.max_completion_length
-    ids = torch.full((total, longest), policy.pad, device=device)
-    logprobs = torch.zeros((total, longest), device=device)
-    lengths = torch.zeros(total, dtype=torch.long, device=device)
-    ended = torch.zeros(total, dtype=torch.bool, device=device)
+    """Return the completions of prompts that are sampled together.
+
+    The host looks at the device once in `LOOK` tokens, to remove the rows that have ended; what a row has after its end is never read.
+    """
+    device, longest = next(policy.parameters()).device, config.max_completion_length
     uniform = None if greedy else _uniforms(seeds, per_prompt, longest).to(device)
-    forbidden, ends = policy.forbidden.to(device), torch.tensor(policy.ends, device=device)
-    for t in range(longest):
-        scores = rows.logits_RV.float().masked_fill(forbidden, -torch.inf)
-        token_R = scores.argmax(-1) if uniform is None else _draw(scores, uniform[rows.index_R, t], config)
-        logprob_RV = (rows.logits_RV.float() / config.temperature).log_softmax(-1)
-        writing_R = ~ended[rows.index_R]
-        index = rows.index_R[writing_R]
-        ids[index, t] = token_R[writing_R]
-        logprobs[index, t] = logprob_RV.gather(1, token_R[:, None])[writing_R, 0]
-        lengths[index] = t + 1
-        alive_R = writing_R & ~torch.isin(token_R, ends)
-        ended[rows.index_R[~alive_R]] = True
-        if t + 1 == longest or not alive_R.any():
-            break
-        _advance(policy, rows, token_R, alive_R)
-    return _collect(policy, ids, logprobs, lengths, ended, per_prompt)
-
-
-def _prefill(policy: Policy, prompts: Sequence[Prompt], per_prompt: int, device: torch.device) -> _Rows:
-    """Run one forward pass over the prompts (padded on the left), and return the rows with the cache expanded over the completions."""
-    longest, axes = max(len(p.token_ids) for p in prompts), max(_axes(p) for p in prompts)
-    ids = torch.full((len(prompts), longest), policy.pad)
-    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-    positions = torch.zeros((axes, len(prompts), longest), dtype=torch.long)
-    types = {name: torch.zeros_like(mask) for name in prompts[0].types}
-    for b, prompt in enumerate(prompts):
-        start = longest - len(prompt.token_ids)
-        ids[b, start:] = torch.tensor(prompt.token_ids)
-        mask[b, start:] = 1
-        positions[:, b, start:] = torch.arange(longest - start) if prompt.positions_CP is None else prompt.positions_CP
-        for name, values in types.items():
-            values[b, start:] = prompt.types[name]
-    vision = to_device(stack_vision([p.vision for p in policy.tower.thin(prompts)]), device)
-    cache = DynamicCache(config=policy.model.config.get_text_config())
-    with policy.tower.serving([p.images for p in prompts if p.vision]):
-        logits = policy.model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=(positions[0] if axes == 1 else positions).to(device),
-            use_cache=True, logits_to_keep=1, **policy.cached(cache),
-            **({} if axes > 1 else {k: v.to(device) for k, v in policy.types(types).items()}), **vision,
-        ).logits[:, -1]  # fmt: skip
-    if per_prompt > 1:  # by index, the only way that convolution layers support
-        cache.reorder_cache(torch.arange(len(prompts), device=device).repeat_interleave(per_prompt))
-    following = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(per_prompt)
-    mask = mask.to(device).repeat_interleave(per_prompt, 0)
-    return _Rows(cache, logits.repeat_interleave(per_prompt, 0), mask, following, torch.arange(len(mask), device=device), axes)
-
-
-def _axes(prompt: Prompt) -> int:
-    return 1 if prompt.positions_CP is None else len(prompt.positions_CP)
-
-
-def _advance(policy: Policy, rows: _Rows, token_R: torch.Tensor, alive_R: torch.Tensor) -> None:
-    """Feed one more token; rows that have ended are removed once they are a quarter of the batch."""
-    if int(alive_R.sum()) <= 0.75 * len(alive_R):
-        rows.keep(alive_R)
-        token_R = token_R[alive_R]
-    rows.mask_RL = torch.cat([rows.mask_RL, torch.ones_like(rows.mask_RL[:, :1])], 1)
-    rows.logits_RV = policy.model(
-        input_ids=token_R[:, None], attention_mask=rows.mask_RL,
-        position_ids=rows.position_R[:, None] if rows.axes == 1 else rows.position_R[:, None].expand(rows.axes, -1, 1),
-        use_cache=True, **policy.cached(rows.cache),
-    ).logits[:, -1]  # fmt: skip
-    rows.position_R = rows.position_R + 1
+    barred, ends = policy.forbidden.nonzero()[:, 0].to(device), torch.tensor(policy.ends, device=device)
+    policy.cache_kind = kind = policy.cache_kind or choose(policy, prompts, device)
+    with attending(policy, kind):
+        rows = rows_behind(policy, prefill(policy, prompts, device), per_prompt, kind)
+        index_R = torch.arange(len(rows.logits_RV), device=device)
+        ended_R = torch.zeros_like(index_R, dtype=torch.bool)
+        ids = torch.full((len(index_R), longest), policy.pad, device=device)
+        logprobs = torch.zeros((len(index_R), longest), device=device)
+        for t in range(longest):
+            if uniform is None:
+                token_R = _masked(rows.logits_RV, barred).argmax(-1)
+            else:
+                token_R, logprobs[index_R, t] = _draw(rows.logits_RV, barred, uniform[index_R, t], config)
+            ids[index_R, t] = token_R
+            ended_R |= (token_R[:, None] == ends).any(-1)
+            if t + 1 == longest:
+                break
+            if (t + 1) % LOOK == 0:
+                alive = [row for row, ended in enumerate(ended_R.tolist()) if not ended]
+                if not alive:
+                    break
+                if len(alive) <= FULL * len(index_R):
+                    rows.keep(alive)
+                    chosen = torch.tensor(alive, device=device)
+                    token_R, index_R, ended_R = token_R[chosen], index_R[chosen], ended_R[chosen]
+            rows.advance(token_R)
+    return _collect(policy, ids.tolist(), None if greedy else logprobs.tolist(), per_prompt)
 
 
 def _uniforms(seeds: Sequence[int], per_prompt: int, longest: int) -> torch.Tensor:
@@ -156,29 +102,50 @@ def _uniforms(seeds: Sequence[int], per_prompt: int, longest: int) -> torch.Tens
     return torch.cat([torch.rand(per_prompt, longest, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def _draw(scores_RV: torch.Tensor, uniform_R: torch.Tensor, config: RolloutConfig) -> torch.Tensor:
-    """Return tokens drawn by inverse transform; top-k and nucleus truncation as in transformers."""
-    scores_RV = scores_RV / config.temperature
+def _draw(
+    logits_RV: torch.Tensor, barred: torch.Tensor, uniform_R: torch.Tensor, config: RolloutConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens drawn by inverse transform, and their log-probabilities; the logits are changed.
+
+    Of all results as large as the vocabulary there are three: the logits, their softmax and its sums.
+    """
+    scores_RV = logits_RV if config.temperature == 1 else logits_RV.float().div_(config.temperature)
+    unread_R = scores_RV.index_select(1, barred).float().logsumexp(-1)
+    chance_RV = _masked(scores_RV, barred).softmax(-1, dtype=torch.float32)
+    sums_RV = _truncated(chance_RV, config).cumsum(-1)
+    total_R = sums_RV[:, -1]
+    target_R = torch.minimum(uniform_R * total_R, total_R.nextafter(torch.zeros_like(total_R)))  # below the total, whatever is rounded
+    token_R1 = torch.searchsorted(sums_RV, target_R[:, None], right=True)
+    score_R, chance_R = (values.gather(1, token_R1)[:, 0].float() for values in (scores_RV, chance_RV))
+    return token_R1[:, 0], score_R - torch.logaddexp(score_R - chance_R.log(), unread_R)
+
+
+def _masked(scores_RV: torch.Tensor, barred: torch.Tensor) -> torch.Tensor:
+    """Return the scores, in place, without these tokens."""
+    return scores_RV.index_fill_(1, barred, -torch.inf)
+
+
+def _truncated(chance_RV: torch.Tensor, config: RolloutConfig) -> torch.Tensor:
+    """Return the probabilities with 0 for tokens that top-k and nucleus truncation leave out, as in transformers."""
     if config.top_k:
-        least = scores_RV.topk(min(config.top_k, scores_RV.shape[1])).values[:, -1:]
-        scores_RV = scores_RV.masked_fill(scores_RV < least, -torch.inf)
-    probability = scores_RV.softmax(-1)
+        least = chance_RV.topk(min(config.top_k, chance_RV.shape[1])).values[:, -1:]
+        chance_RV = chance_RV.masked_fill(chance_RV < least, 0)
     if config.top_p < 1:
-        ordered, order = probability.sort(descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= config.top_p
-        probability = probability.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), 0)
-    cumulative = probability.cumsum(-1)
-    token = torch.searchsorted(cumulative, (uniform_R * cumulative[:, -1])[:, None], right=True)[:, 0]
-    last = probability.shape[1] - 1 - (probability.flip(-1) > 0).int().argmax(-1)
-    return token.minimum(last)
+        ordered, order = chance_RV.sort(descending=True)
+        sums = ordered.cumsum(-1)
+        beyond = sums - ordered >= config.top_p * sums[:, -1:]
+        chance_RV = chance_RV.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), 0)
+    return chance_RV
 
 
 def _collect(
-    policy: Policy, ids: torch.Tensor, logprobs: torch.Tensor, lengths: torch.Tensor, ended: torch.Tensor, per_prompt: int
+    policy: Policy, ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]] | None, per_prompt: int
 ) -> list[tuple[Completion, ...]]:
-    flat = []
-    for row, scores, length, finished in zip(ids.tolist(), logprobs.tolist(), lengths.tolist(), ended.tolist(), strict=True):
-        tokens = tuple(row[:length])
-        text = policy.decode(tokens).strip()
-        flat.append(Completion(text=text, token_ids=tokens, logprobs=tuple(scores[:length]), finished=finished))
+    """Return the completions, each cut off behind its end token, in groups of a prompt."""
+    flat, ends = [], set(policy.ends)
+    for k, row in enumerate(ids):
+        end = next((t for t, token in enumerate(row) if token in ends), None)
+        tokens = tuple(row if end is None else row[: end + 1])
+        known = tuple(logprobs[k][: len(tokens)]) if logprobs else ()
+        flat.append(Completion(text=policy.decode(tokens).strip(), token_ids=tokens, logprobs=known, finished=end is not None))
     return [tuple(flat[k : k + per_prompt]) for k in range(0, len(flat), per_prompt)]
