@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, CACHED, TREES
+from families import CACHED, FAMILIES, TREES
 from tiny import awkward, prompts
 
 from dyme.config import RolloutConfig
