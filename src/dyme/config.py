@@ -373,6 +373,9 @@ class TrainConfig:
     """Maximum number of tokens of a micro-batch, padding included; gradients accumulate over micro-batches. 0: as many as fit in memory."""
     precision: Precision = "auto"
     """Precision of all computation (masters of the weights are float32); auto: bf16 on a GPU that has it, fp16 on other GPUs, else fp32."""
+    shard: Literal["off", "full", "node"] = "off"
+    """Divide weights, gradients and optimizer state among processes (FSDP2): full: among all of them; node: among those of each computer,
+    with a copy on every computer. Rollouts and evaluations gather the weights (docs/scale.md). off: each process keeps all of them."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more work."""
 

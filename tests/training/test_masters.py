@@ -30,8 +30,9 @@ from dyme.tracking.recorder import Recorder
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import layout, update
 from dyme.training import loop as train
+from dyme.training.engines import replicated
 from dyme.training.loss import Totals
-from dyme.training.precision import guard, masters
+from dyme.training.precision import guard
 from dyme.training.precision.guard import FIRST_SCALE, GROW_AFTER, MOST_IN_A_ROW, Guard
 from dyme.training.precision.masters import dithered
 from dyme.training.update import Updater
@@ -124,7 +125,8 @@ def test_small_steps_show_at_once_in_weights_on_bfloat16s_grid() -> None:
     start = torch.randn(100_000, generator=torch.Generator().manual_seed(1)).bfloat16().float()
 
     def rounded(master: torch.Tensor) -> torch.Tensor:
-        out = dithered(master, torch.Generator().manual_seed(0))
+        drawn = torch.randint(1 << 16, master.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+        out = dithered(master, drawn)
         assert torch.equal(out, out.bfloat16().float()), "bfloat16 holds it"
         return out
 
@@ -231,14 +233,14 @@ def test_under_accelerates_mixed_precision(tmp_path: Path) -> None:
 
 def test_processes_sum_gradients_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """In buckets, whatever their shapes; a gradient that fills one goes by itself, uncopied."""
-    monkeypatch.setattr(masters, "BUCKET", 4 * 10)
+    monkeypatch.setattr(replicated, "BUCKET", 4 * 10)
     sizes: list[int] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: sizes.append(flat.mul_(2).numel()))
     gradients = [torch.randn(shape) for shape in ((2, 3), (4,), (1,), (3, 2, 2), (5,), (0,), ())]
     gradients.append(torch.randn(3, 2).T)
     expected = [2 * gradient for gradient in gradients]
-    for bucket in masters.buckets(gradients):
-        masters._all_reduce(bucket)
+    for bucket in replicated.buckets(gradients):
+        replicated._all_reduce(bucket)
     assert sizes == [10, 1, 12, 6, 6]
     assert all(torch.equal(gradient, double) for gradient, double in zip(gradients, expected, strict=True))
 

@@ -70,7 +70,8 @@ def evaluate(
     wanted = {(index, style) for index in share for style in plan.prompts}
     engine = engine or engine_of(policy, config, saved(policy), lambda: 0, lambda line: None)
     refresh(engine, samples, config)
-    items = together(lambda: [item for batch in ask(engine, samples, config, rules, plan, wanted, progress) for item in batch])
+    with engine.sampling():
+        items = together(lambda: [item for batch in ask(engine, samples, config, rules, plan, wanted, progress) for item in batch])
     return figures(sorted(gather_object(items), key=lambda item: (item.index, STYLES.index(item.prompt))))
 
 

@@ -11,6 +11,7 @@ import inspect
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ class Policy(torch.nn.Module):
         self.forbidden = self._forbidden()
         self.tower = Tower(model, shelf)
         self.pictures = Pictures(processor)
+        self.whole: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Context in which this process has all weights, so that it may call any part of the model, as often as it likes: needed to sample
+        while weights are divided among processes (`train.shard`), which all enter it together."""
         self._accepted = set(inspect.signature(model.forward).parameters)
         self._after_head = after_head(model)
 

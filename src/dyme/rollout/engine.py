@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Engine(Protocol):
 
         All processes must call it, before they sample with new weights.
         """
+        ...
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Return the context in which each process may call `sample`, as often as it likes; all processes enter it together."""
         ...
 
     def sample(
@@ -48,6 +53,10 @@ class Local:
 
     def refresh(self, example: Callable[[], Prompt]) -> None:
         """Do nothing: the weights that sample are those that train."""
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Return the context in which this process has all of the policy's weights."""
+        return self.policy.whole()
 
     def sample(
         self,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from dyme.errors import ConfigError, DymeError, RunError
 from dyme.system import lock
-from dyme.system.launch import is_main, several
+from dyme.system.launch import asks_to_shard, is_main, several
 
 Value = TypeVar("Value")
 WAIT = timedelta(days=7)
@@ -41,13 +41,14 @@ def state() -> Any:
     """Return accelerate's PartialState of the launch; the first call joins the processes to a group."""
     from accelerate import PartialState
 
+    asks_to_shard()
     return PartialState(cpu=on_cpu(), timeout=WAIT)
 
 
 def together(work: Callable[[], Value]) -> Value:
     """Return the result of `work` on this process, after it has ended on all processes; an error on any of them is raised on all.
 
-    All processes must call it; `work` must not wait for another process.
+    All processes must call it; `work` must not wait for another process, except in a call that fails on all of them or on none.
     """
     if not several():
         return work()

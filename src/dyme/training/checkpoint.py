@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 
 from dyme.config import Config
 from dyme.errors import ConfigError, Diverged, RunError, at, system_error, told
@@ -55,15 +55,10 @@ def open_run(
 ) -> RunFolder:  # fmt: skip
     """Create the run folder, or open it to resume; raises RunError for an unusable folder or a run that began with other samples.
 
-    Raises ConfigError for processes without a prompt, that split the model's weights among them or do not all
-    see the run folder.
+    Raises ConfigError for processes without a prompt, or that do not all see the run folder.
     """
     if accelerator.num_processes > config.train.prompts_per_step:
         raise ConfigError(f"train.prompts_per_step must be at least the number of processes, {accelerator.num_processes}")
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ConfigError(
-            f"{accelerator.distributed_type.value} is not supported: each process keeps the whole model; use plain data parallelism"
-        )
     path = Path(config.run.output)
     check_shared(path, "--run.output")
     told = {"processes": accelerator.num_processes, "device": str(accelerator.device), "base": card.base_of(config.model.path)}
@@ -277,7 +272,7 @@ def after_step(
         from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
         display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
     found_best = best is not None and best["step"] == position.step
-    if (due(updater.config, position) or guard.broken or found_best) and updater.masters.finite():
+    if (due(updater.config, position) or guard.broken or found_best) and updater.engine.finite():
         save(run, updater, position, kept)
     if found_best:
         name_best(run, best)

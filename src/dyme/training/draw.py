@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan
@@ -39,6 +40,7 @@ from dyme.verify.rules import verify_group
 from dyme.verify.verifier import FAILED
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 _NONE: Any = object()
 
 
@@ -91,7 +93,7 @@ class Sampler:
         prompts = together(lambda: self.encoder.take(share, [sample for sample in following if sample.images]))
         if stage.rolls_out:
             self.engine.refresh(lambda: prompts[0])
-        rolled = together(lambda: roll_out(self.engine, prompts, share, seeds, stage, config, keep))
+        rolled = self._sampling(stage.rolls_out, lambda: roll_out(self.engine, prompts, share, seeds, stage, config, keep))
         groups = self.host.grade(rolled, self._grade if stage.rolls_out else list)
         context = self.mind.context(position.step + 1, position.progress(config, schedule.budget(config, len(self.samples))))
         if stage.redraw:
@@ -100,10 +102,17 @@ class Sampler:
         again = together(lambda: self._again(stage, context))
         prompts, groups = [*prompts, *(prompt for prompt, _ in again)], [*groups, *(group for _, group in again)]
         routes = together(lambda: self._routes(groups, stage, context))
-        groups = together(lambda: self.supervisor.drafted(groups, routes, position.step, partial(self._write, keep=[*prompts, *keep])))
+        write = partial(self._write, keep=[*prompts, *keep])
+        drafts = self.config.supervision.refiner == "self"
+        groups = self._sampling(drafts, lambda: self.supervisor.drafted(groups, routes, position.step, write))
         helped = self.supervisor.start(groups, routes, position.step)
         sampled = counted(groups) if stage.rolls_out else None
         return Work(stage, prompts, routes, context, helped, config.train.prompts_per_step, sampled, time.perf_counter() - started)
+
+    def _sampling(self, samples: bool, work: Callable[[], Value]) -> Value:
+        """Return the result of `work`, which may sample completions if `samples`, once it has ended on all processes."""
+        with self.engine.sampling() if samples else nullcontext():
+            return together(work)
 
     def _redrawn(
         self, groups: Sequence[Group], prompts: Sequence[Prompt], seeds: Sequence[int], stage: Stage[Any], context: Context[Any],
@@ -120,7 +129,7 @@ class Sampler:
                 break
             begun = {k: self.policy.beginning(hint) for k, hint in hints.items()}
             asked, again = [prompts[k].extended(begun[k]) for k in hints], [seed_of(seeds[k], turn) for k in hints]
-            drawn = together(partial(self.engine.sample, asked, again, self.config.rollout, keep=[*keep, *prompts]))
+            drawn = self._sampling(True, partial(self.engine.sample, asked, again, self.config.rollout, keep=[*keep, *prompts]))
             fresh = [
                 Group(sample=found[k].sample, prefix=hints[k], completions=tuple(self._behind(begun[k], one) for one in own))
                 for k, own in zip(hints, drawn, strict=True)

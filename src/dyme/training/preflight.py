@@ -33,9 +33,11 @@ from dyme.plugins import failure, place_of
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
 from dyme.supervise.self_refiner import SelfRefiner
+from dyme.system.launch import local_count
 from dyme.targets import check_rationales, target_text
 from dyme.tasks.rules import own_verifier
 from dyme.training import memory
+from dyme.training.engines import sharded
 from dyme.training.setup import Host
 from dyme.types import Sample
 from dyme.verify.rewards import find_rewards
@@ -70,6 +72,7 @@ def preflight(config: Config, samples: Sequence[Sample], accelerator: Accelerato
         check_answers(samples, config.task.marker, own_verifier(config))  # answers that can be judged, are right, and can be given
     check_rationales(samples, config.task.marker)  # targets with one answer
     check_helpers(config)  # the LLM's package and key
+    check_host(host, config)  # weights that may be divided among processes
     policy = host.policy(config)
     return policy, check_model(policy, samples, config, accelerator)
 
@@ -79,11 +82,27 @@ def check_model(policy: Policy, samples: Sequence[Sample], config: Config, accel
     check_pictures(policy, samples)  # no pictures for a model that reads text
     check_placeholders(policy, samples)  # no text that the model takes for a picture
     check_adapter(policy, config)  # an adapter of the rank that the recipe asks for
+    if parts_of(config, accelerator) > 1:
+        sharded.check(policy)  # layers that can be divided, by what is installed
     sizes = check_context(policy, samples, config)  # prompts and answers within the model's context
     if config.supervision.refiner == "self":
         check_drafts(policy, samples, config)  # prompts with facts and answer within the context too
     check_weights(policy, config, accelerator)  # weights, gradients and moments within the device's memory
     return sizes
+
+
+def check_host(host: Host, config: Config) -> None:
+    """Raise ConfigError if the host keeps a model of its own and the weights are to be divided among processes."""
+    if config.train.shard != "off" and not host.divides:
+        raise ConfigError(
+            f"train.shard = {config.train.shard} divides the weights among processes, and {type(host).__name__} keeps the whole model on "
+            "each; train by a recipe (dyme train), or start the processes without FSDP"
+        )
+
+
+def parts_of(config: Config, accelerator: Accelerator) -> int:
+    """Return the number of processes that share the weights, their gradients and moments; 1 if each has all of them."""
+    return {"off": 1, "full": accelerator.num_processes, "node": local_count()}[config.train.shard] if accelerator.num_processes > 1 else 1
 
 
 def check_context(policy: Policy, samples: Sequence[Sample], config: Config) -> Sizes:
@@ -183,18 +202,23 @@ def _check_fits(policy: Policy, sample: Sample, prompt: int, target: int, hint: 
 
 
 def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> None:
-    """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go to the device."""
+    """Raise ConfigError if weights, gradients and moments alone do not fit on the device; call it before they go to the device.
+
+    If they are divided among processes, a device also holds the weights whole, in the run's precision, while it samples.
+    """
     dtype = DTYPES[settle(config.train.precision, accelerator.device)]
-    free, adapted = memory.free_bytes(accelerator.device), adapters.attached(policy.model)
-    held = sum(_held(weight, dtype, adapted) for weight in policy.parameters())
+    free, adapted, parts = memory.free_bytes(accelerator.device), adapters.attached(policy.model), parts_of(config, accelerator)
+    weights = sum(weight.numel() for weight in policy.parameters()) * dtype.itemsize
+    held = sum(_held(weight, dtype, adapted) for weight in policy.parameters()) // parts + (weights if parts > 1 else 0)
     there = sum(p.nbytes for p in policy.parameters() if p.device.type == accelerator.device.type)
-    need = max(0, held - there) + _state(policy, config)
+    need = max(0, held - there) + _state(policy, config) // parts
     if need <= free:
         return
-    weights = sum(weight.numel() for weight in policy.parameters()) * dtype.itemsize
+    helps = [] if adapted else [f"model.lora_rank = 16 (little more than {_gib(weights)})"]
+    helps += ['train.shard = "full"'] if parts == 1 < accelerator.num_processes else []
     raise ConfigError(
         f"weights, gradients and AdamW's moments take about {_gib(need)}, and {accelerator.device} has {_gib(free)} free; "
-        + ("take a smaller model or a larger device" if adapted else f"what helps: model.lora_rank = 16 (little more than {_gib(weights)})")
+        + (f"what helps: {'; '.join(helps)}" if helps else "take a smaller model or a larger device")
     )
 
 
@@ -210,12 +234,14 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
 
     Call it once the weights are on the device.
     """
-    free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config), config.rollout
+    free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config) // parts_of(config, accelerator), config.rollout
     rolls = any(stage.rolls_out for stage in stages)
     completions = rollout.num_generations if rolls else 1
     longest = rollout.max_completion_length if rolls else sizes.target
     trunks = completions if config.model.layout in ("rows", "reference") else 1
-    fixed, per_token = activation_bytes(policy, sizes.shortest, accelerator.device)
+    with policy.whole():
+        fixed, per_token = activation_bytes(policy, sizes.shortest, accelerator.device)
+        row = row_bytes(policy, sizes.prompt + rollout.max_completion_length)
     tokens = max(completions * longest, sizes.target) + trunks * sizes.prompt
     update = fixed + per_token * tokens
     if update > free:
@@ -226,8 +252,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
             f"what helps: {'; '.join(remedies) or 'a smaller model or a larger device'}"
         )
     prompts = min(math.ceil(config.train.prompts_per_step / accelerator.num_processes), max(1, BATCH_ROWS // completions))
-    here = rolls and rollout.engine == "hf"
-    need = prompts * completions * row_bytes(policy, sizes.prompt + rollout.max_completion_length) if here else 0
+    need = prompts * completions * row if rolls and rollout.engine == "hf" else 0
     if need <= free:
         return None
     fits = int(free / need * config.train.prompts_per_step)

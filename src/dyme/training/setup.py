@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import InitProcessGroupKwargs
 
 from dyme.config import Config
 from dyme.errors import ConfigError
 from dyme.model import precision
 from dyme.model.policy import Policy
+from dyme.system.launch import asks_to_shard
 from dyme.system.processes import WAIT, from_main, on_cpu
 from dyme.tracking.run_folder import RunFolder
 from dyme.training.schedule import Position
@@ -30,6 +31,8 @@ class Host:
     """Whether the host's verdicts replace those of the recipe's verifier, so that rows need no answer."""
     command = True
     """Whether `dyme train` can resume the run; it cannot get objects that were given in Python."""
+    divides = True
+    """Whether the weights may be divided among processes (`train.shard`)."""
     over = False
     """Whether training is to end after this step, as if its budget were used up."""
 
@@ -56,15 +59,22 @@ class Host:
 
 
 def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
-    """Return devices and processes, and the config with a definite precision: of a resumed run, the one it began in.
+    """Return devices and processes, and the config with a definite precision and place of the weights: of a resumed run, as it began.
 
-    Raises ConfigError for a precision that the device does not support.
+    Raises ConfigError for a precision that the device does not support, or if an Accelerator exists that does what dyme does itself.
     """
+    launched = asks_to_shard()
     try:  # accelerate's mixed precision would cast within the model, and in the update alone
         accelerator = Accelerator(cpu=on_cpu(), mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
     except ValueError as error:
         raise ConfigError("an Accelerator with mixed precision was made in this process; leave it out and set train.precision") from error
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        kind = accelerator.distributed_type.value
+        raise ConfigError(f'an Accelerator with {kind} was made in this process; leave it out and set train.shard = "full"')
+    train = config.train
     if resume:
-        held = from_main(lambda: RunFolder.open(config.run.output).config().train.precision)
-        config = replace(config, train=replace(config.train, precision=held))
-    return accelerator, precision.settled(config, accelerator.device)
+        held = from_main(lambda: RunFolder.open(config.run.output).config().train)
+        train = replace(train, precision=held.precision, shard=held.shard)
+    elif launched and train.shard == "off":
+        train = replace(train, shard="full")
+    return accelerator, precision.settled(replace(config, train=train), accelerator.device)

@@ -7,16 +7,16 @@ no process has a live branch, nothing is computed and the weights stay bit-ident
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, reduce
-from safetensors.torch import load_file, save_file
 
 from dyme.config import Config
 from dyme.errors import RunError
@@ -24,15 +24,16 @@ from dyme.methods.routes import live_branches
 from dyme.model import precision
 from dyme.model.policy import Policy
 from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate
+from dyme.system.processes import from_main
 from dyme.targets import target_text
 from dyme.training import layout, memory
+from dyme.training.engines import engine_of
 from dyme.training.loss import Totals, add_up_gradient, correction, count, divergence, loss, mismatch, token_weight
 from dyme.training.precision.guard import Guard
-from dyme.training.precision.masters import Masters
 from dyme.training.reference import Reference
 from dyme.types import Branch, Group, Route
 
-_TRAINED, _REFERENCE, _CHOSEN = "trained.safetensors", "reference.safetensors", "chosen.json"
+_CHOSEN, _REFERENCE = "chosen.json", "reference.safetensors"
 
 
 class Updater:
@@ -49,15 +50,16 @@ class Updater:
         """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
         if config.train.gradient_checkpointing:
             policy.checkpoint_activations()
-        asked = self.config.train.precision
-        self.masters = Masters(policy.to(accelerator.device), precision.DTYPES[asked], accelerator)
-        self.guard = Guard.of(asked)
-        self.optimizer = accelerator.prepare(build_optimizer(list(self.masters.weights.values()), config))
+        self.engine = engine_of(policy, self.config, accelerator, partial(build_optimizer, config=config))
+        self.masters, self.optimizer = self.engine.masters, self.engine.optimizer
+        self.guard = Guard.of(self.config.train.precision)
+        if self.engine.about:
+            note(self.engine.about)
 
     def begin_stage(self, rolls_out: bool) -> None:
         """Reset the optimizer's moments; copy the policy as the reference if the stage has a KL term."""
         self.optimizer.state.clear()
-        self.reference = Reference(self.policy) if rolls_out and self.config.objective.beta else None
+        self.reference = Reference(self.engine) if rolls_out and self.config.objective.beta else None
 
     def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float, *,
              keep: Sequence[Prompt] = ()) -> dict[str, float]:  # fmt: skip
@@ -74,6 +76,7 @@ class Updater:
         work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+        self.engine.gather_ends()
         self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1], keep)
         if self.layout is None or (int(work[2]) and not self.layout.pictured):
             self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
@@ -95,36 +98,37 @@ class Updater:
 
         A resume needs the masters of the weights that train; it reads the other weights from the base, as the run did.
         """
-        self.accelerator.save_state(str(state))
-        self.export(model)
+        dtype = precision.written(self.config)
+        weights = self.engine.written(dtype)
+        self.engine.save(state, self._sections())
         if self.accelerator.is_main_process:
-            save_file({name: master.detach() for name, master in self.masters.weights.items()}, state / _TRAINED)
-            if self.reference is not None:
-                self.reference.save(state / _REFERENCE)
+            self.policy.save(model, weights, dtype)
             chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget, "guard": self.guard.state()}
-            (state / _CHOSEN).write_text(json.dumps(chosen), encoding="utf-8")
+            (state / _CHOSEN).write_text(json.dumps(chosen | {"reference": self.reference is not None}), encoding="utf-8")
 
     def export(self, model: Path) -> None:
         """Write the weights of now as a standard model folder; all processes must call it."""
-        if self.accelerator.is_main_process:
-            dtype = precision.written(self.config)
-            self.policy.save(model, self.masters.state(self.policy, dtype), dtype)
+        dtype = precision.written(self.config)
+        weights = self.engine.written(dtype)
+        from_main(lambda: self.policy.save(model, weights, dtype))
 
     def load(self, state: Path) -> None:
         """Restore weights, optimizer, the reference model if there is one, and the choices of the first batch: the layout and
         the size of micro-batches, which would change with the free memory, and with it the order of sums.
         """
-        self.accelerator.load_state(str(state))
-        self.masters.load(load_file(state / _TRAINED))
-        if not self.masters.finite():
-            raise RunError(f"{state / _TRAINED}: weights are not finite, as training that diverged leaves them; train anew")
-        if (state / _REFERENCE).exists():
-            self.reference = Reference(self.policy)
-            self.reference.load(state / _REFERENCE)
-        if (state / _CHOSEN).exists():
-            chosen = json.loads((state / _CHOSEN).read_text(encoding="utf-8"))
+        chosen = from_main(lambda: _chosen(state))
+        self.reference = Reference(self.engine) if chosen["reference"] else None
+        self.engine.load(state, self._sections())
+        self.masters.round()
+        if not self.engine.finite():
+            raise RunError(f"{state}: weights are not finite, as training that diverged leaves them; train anew")
+        if "budget" in chosen:
             self.layout, self.budget = chosen["layout"] and layout.Choice(**chosen["layout"]), chosen["budget"]
             self.guard.restore(chosen["guard"])
+
+    def _sections(self) -> dict[str, Mapping[str, torch.Tensor]]:
+        """Return the tensors of a checkpoint."""
+        return {"trained": self.masters.weights} | ({"reference": self.reference.weights} if self.reference else {})
 
     def _pass(self, batches: Sequence[Sequence[Tree]], kind: Layout, old: list[torch.Tensor | None]) -> dict[str, float]:
         """Run forward and backward over all micro-batches, one on the device at a time, then step; fill `old` at the first pass."""
@@ -135,6 +139,7 @@ class Updater:
         widest = torch.zeros((), device=self.accelerator.device)
         for k, trees in enumerate(batches):
             batch = self._collate(trees, kind)
+            reference_N = self.reference(batch, temperature) if self.reference else None
             logprob_N = self.policy(batch, temperature)
             if (before_N := old[k]) is None:
                 before_N = logprob_N.detach() if served else torch.where(batch.sampled_N.isnan(), logprob_N.detach(), batch.sampled_N)
@@ -145,23 +150,21 @@ class Updater:
                 *sums, most = mismatch(before_N, batch.sampled_N, objective.sampling_clip)
                 gap_T += torch.stack(sums)
                 widest = torch.maximum(widest, most)
-            reference_N = None
-            if self.reference is not None:
-                reference_N = self.reference(batch, temperature)
+            if reference_N is not None:
                 apart_T += divergence(logprob_N.detach(), reference_N, batch.imitate_N)
             add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
             value = loss(logprob_N, batch, objective, before_N, reference_N, correction_N)
-            torch.autograd.backward(value * self.guard.scale)
+            self.engine.backward(value * self.guard.scale)
             total += value.detach()
-        self.masters.collect(self.guard.scale)
-        norm = self.accelerator.clip_grad_norm_(self.masters.weights.values(), self.config.train.max_grad_norm)
+        self.engine.collect(self.guard.scale)
+        norm = self.engine.clip(self.config.train.max_grad_norm)
         sums = reduce(torch.stack([total, norm, *gradient_T, *apart_T, *gap_T]), "sum").tolist()
         value, norms, explored, memorized, apart, tokens, gaps, compared, cut = sums
         if self.guard.allows(value, norms):
             self.optimizer.step()
             self.masters.round()
             self.updates += 1
-            if not self.masters.finite():
+            if not self.engine.finite():
                 self.guard.broken = f"the update at learning rate {self.optimizer.param_groups[0]['lr']:g} left weights that are not finite"
         self.optimizer.zero_grad()
         pull = explored + memorized
@@ -241,7 +244,7 @@ class Updater:
             return scored
 
         self.policy.eval()
-        with precision.in_float32(self.policy.model):
+        with self.engine.whole(), precision.in_float32(self.policy.model):
             found = [layout.compare(partial(score, few)) for few in layout.probes(trees) or [[self._idle(spare)]]]
         own = torch.tensor([[max(one[kind] for one in found) for kind in layout.COMPARED]], device=self.accelerator.device)
         worst = zip(layout.COMPARED, self.accelerator.gather(own).amax(0).tolist(), strict=True)
@@ -257,8 +260,9 @@ class Updater:
         few = (layout.probes(trees) or [[self._idle(spare)]])[0]
         device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
         self.policy.train()
-        per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.tokens
-        reserved = sum(3 * master.nbytes for master in self.masters.weights.values())  # gradient and two moments
+        with self.engine.whole():
+            per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.tokens
+        reserved = 3 * self.masters.nbytes  # gradient and two moments
         own = memory.token_budget(per_token, memory.free_bytes(device), reserved, device)
         budget = int(self.accelerator.gather(torch.tensor([own], device=device)).min())
         self.note(f"micro-batches: at most {budget:,} tokens, at {per_token / 1024:.0f} KiB a token")
@@ -268,6 +272,13 @@ class Updater:
         """Return counts over all processes, summed on the CPU, because not every accelerator has float64."""
         counts = zip(*gather_object([astuple(totals)]), strict=True)
         return Totals(**{field.name: sum(column) for field, column in zip(fields(Totals), counts, strict=True)})
+
+
+def _chosen(state: Path) -> dict[str, Any]:
+    """Return the choices that a checkpoint holds; one of an earlier version of dyme may hold fewer."""
+    file = state / _CHOSEN
+    held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {"reference": (state / _REFERENCE).exists(), **held}
 
 
 def _advantage(branch: Branch) -> float:

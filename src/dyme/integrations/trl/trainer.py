@@ -56,7 +56,7 @@ class DyMETrainer(Host):
     GRPO. `dyme` holds further settings, {"method.all_correct": "explore"}.
     """
 
-    judges = True
+    judges, divides = True, False
 
     def __init__(
         self,

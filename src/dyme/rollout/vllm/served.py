@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,18 @@ class Served:
         self._place = self._place or from_main(self._folder)
         folder = self._place / f"{version}-{os.urandom(4).hex()}"
         self.export(folder)
-        from_main(partial(self._finish, folder))
-        before, self._last = self._last, folder
-        from_main(partial(self._load_all, folder))
-        if before is not None:
-            from_main(lambda: shutil.rmtree(before, ignore_errors=True))
-        self._held = version
-        self._compare(together(example))
+        with self.policy.whole():
+            from_main(partial(self._finish, folder))
+            before, self._last = self._last, folder
+            from_main(partial(self._load_all, folder))
+            if before is not None:
+                from_main(lambda: shutil.rmtree(before, ignore_errors=True))
+            self._held = version
+            self._compare(together(example))
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Return a context that does nothing: the servers have the weights."""
+        return nullcontext()
 
     def sample(
         self,

@@ -15,44 +15,29 @@ Where a model computes in float32, its weights are the masters. LoRA's adapters 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast, reduce
+from torch.distributed.tensor import DTensor
 
-from dyme.model import adapters
-from dyme.model.policy import Policy
 from dyme.model.precision import all_finite
-
-BUCKET = 64 * 2**20
-"""Bytes of gradients that processes sum in one call; a larger gradient is summed by itself, in place."""
 
 
 class Masters:
-    """The weights that an optimizer moves, by their names in the policy, and their gradients."""
+    """The weights that an optimizer moves, by their names in the policy, and the model's own weights, which are set from them.
 
-    def __init__(self, policy: Policy, dtype: torch.dtype, accelerator: Accelerator) -> None:
-        """Make the policy compute in `dtype`. Several processes start from the weights of the main one."""
-        self.accelerator = accelerator
-        self.weights: dict[str, torch.Tensor] = {}
-        """float32; those of a model that computes in float32 are its own."""
-        self._own: dict[str, torch.nn.Parameter] = {}
-        adapted = adapters.attached(policy.model)
-        for name, weight in policy.named_parameters():
-            if not weight.requires_grad:
-                weight.data = weight.data.to(dtype)
-                continue
-            master = weight.data.float()
-            if dtype != torch.float32 and not adapted:
-                weight.data = master.to(dtype)
-                weight.register_post_accumulate_grad_hook(_adder(master))  # type: ignore[no-untyped-call]
-            else:
-                weight.data, master = master, weight
-            self.weights[name], self._own[name] = master, weight
-        if accelerator.num_processes > 1:
-            self.load({name: broadcast(master.detach()) for name, master in self.weights.items()})
+    Where weights are sharded (`training/engines/sharded.py`), a process has a part of each.
+    """
+
+    def __init__(self, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
+        """`own` are the model's weights, with which it computes in `dtype`; where the two are one tensor, nothing is rounded."""
+        self.weights, self.own, self.dtype = weights, own, dtype
         self.round()
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the masters on this process."""
+        return sum(local(master).nbytes for master in self.weights.values())
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -64,86 +49,40 @@ class Masters:
     @torch.no_grad()
     def round(self) -> None:
         """Set the model's weights to the rounded masters; call it after each step of the optimizer."""
-        thresholds = torch.Generator(self.accelerator.device).manual_seed(0)
+        device = next((master.device for master in self.weights.values()), torch.device("cpu"))
+        thresholds = torch.Generator(device).manual_seed(0)
         for name, master in self.weights.items():
-            own = self._own[name]
-            if own is not master:
-                own.copy_(dithered(master, thresholds) if own.dtype == torch.bfloat16 else master)
+            own = self.own[name]
+            if own is master:
+                continue
+            if self.dtype == torch.bfloat16:
+                drawn = torch.randint(1 << 16, master.shape, generator=thresholds, device=device, dtype=torch.int32)
+                local(own).copy_(dithered(local(master), part_of(drawn, master)))
+            else:
+                local(own).copy_(local(master))
 
     def finite(self) -> bool:
-        """Return whether all weights that train are finite in the type that the model computes with."""
-        return all_finite(self._own.values())
-
-    @torch.no_grad()
-    def collect(self, scale: float) -> None:
-        """Sum the gradients over all processes, and divide them by the `scale` of the loss."""
-        masters = list(self.weights.values())
-        if self.accelerator.num_processes > 1:
-            given = torch.tensor([int(m.grad is not None) for m in masters], device=self.accelerator.device)
-            for master, processes in zip(masters, reduce(given, "sum").tolist(), strict=True):
-                if processes and master.grad is None:
-                    master.grad = torch.zeros_like(master)
-            for bucket in buckets([master.grad for master in masters if master.grad is not None]):
-                _all_reduce(bucket)
-        if scale != 1.0:
-            for master in masters:
-                if master.grad is not None:
-                    master.grad /= scale
-
-    def state(self, policy: Policy, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """Return the policy's weights in `dtype` under their `state_dict` names: in the type it computes with, its own; else the masters.
-
-        Adapters stay float32.
-        """
-        precise = {own.data_ptr(): self.weights[name].detach() for name, own in self._own.items() if own.dtype != dtype}
-        made: dict[int, torch.Tensor] = {}  # tied weights stay tied
-        for value in (state := policy.state_dict()).values():
-            if value.data_ptr() not in made:
-                best = precise.get(value.data_ptr(), value)
-                made[value.data_ptr()] = best.to(dtype) if value.is_floating_point() else value
-        return {name: made[value.data_ptr()] for name, value in state.items()}
+        """Return whether all weights that train are finite, on this process, in the type that the model computes with."""
+        return all_finite(local(own).to(self.dtype) for own in self.own.values())
 
 
-def dithered(master: torch.Tensor, thresholds: torch.Generator) -> torch.Tensor:
-    """Return `master`, rounded to bfloat16 values, in float32: each weight away from 0 above its own random threshold, else towards 0.
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return this process's part of a sharded tensor, or a plain tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
-    bfloat16 is the upper half of float32's bits, so a threshold is a number that is added to the lower half.
+
+def part_of(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the part of `whole` that this process has of `like`, which is sharded along its first dimension or plain."""
+    if not isinstance(like, DTensor):
+        return whole
+    mesh = like.device_mesh
+    parts, place = whole.chunk(mesh.size(mesh.ndim - 1)), mesh.get_local_rank(mesh.ndim - 1)
+    return parts[place] if place < len(parts) else whole[:0]
+
+
+def dithered(master: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+    """Return `master`, rounded to bfloat16 values, in float32: each weight away from 0 above its own threshold, else towards 0.
+
+    bfloat16 is the upper half of float32's bits, so a threshold is a number, below 2^16, that is added to the lower half.
     """
-    added = torch.randint(1 << 16, master.shape, generator=thresholds, device=master.device, dtype=torch.int32)
-    return ((master.view(torch.int32) + added) & -(1 << 16)).view(torch.float32)
-
-
-def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Yield the gradients in order, in lists of at most BUCKET bytes, or of one gradient."""
-    bucket: list[torch.Tensor] = []
-    size = 0
-    for gradient in gradients:
-        if bucket and size + gradient.nbytes > BUCKET:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.nbytes
-    if bucket:
-        yield bucket
-
-
-def _all_reduce(bucket: Sequence[torch.Tensor]) -> None:
-    """Sum each gradient over all processes, in one call."""
-    if len(bucket) == 1:
-        torch.distributed.all_reduce(bucket[0])
-        return
-    flat = torch.cat([gradient.flatten() for gradient in bucket])
-    torch.distributed.all_reduce(flat)
-    for gradient, summed in zip(bucket, torch.split_with_sizes(flat, [gradient.numel() for gradient in bucket]), strict=True):
-        gradient.copy_(summed.view_as(gradient))
-
-
-def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
-    """Return a hook that adds the gradient of a half-precision weight to its master's gradient."""
-
-    def add(weight: torch.Tensor) -> None:
-        gradient, weight.grad = weight.grad, None
-        if gradient is not None:
-            master.grad = gradient.float() if master.grad is None else master.grad.add_(gradient)
-
-    return add
+    return ((master.view(torch.int32) + thresholds) & -(1 << 16)).view(torch.float32)
