@@ -15,6 +15,9 @@ from dyme.training.engines.sharded import Sharded
 def engine_of(policy: Policy, config: Config, accelerator: Accelerator, build: Build) -> Engine:
     """Return the engine that `train.shard` asks for; one process keeps all weights. The precision must be a definite one."""
     dtype, by = DTYPES[config.train.precision], config.train.shard
-    if by == "off" or accelerator.num_processes == 1:
-        return Replicated(policy, dtype, accelerator, build)
-    return Sharded(policy, dtype, accelerator, build, by)
+    if by != "off" and accelerator.num_processes > 1:
+        return Sharded(policy, dtype, accelerator, build, by)
+    engine = Replicated(policy, dtype, accelerator, build)
+    if by != "off":
+        engine.about = f"train.shard = {by} has no effect on one process, which has all weights; start several with torchrun"
+    return engine

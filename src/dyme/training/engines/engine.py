@@ -33,7 +33,7 @@ class Engine(ABC):
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     about: str = ""
-    """One line for the user on the memory that weights take, if they are divided."""
+    """One line for the user on where the weights lie and what memory they take, if `train.shard` is set."""
 
     def whole(self) -> AbstractContextManager[None]:
         """Return a context in which each process may call any part of the policy, alone and as often as it likes, without gradients
