@@ -130,10 +130,11 @@ def run(case: Case, checkpoints: Path, accelerator: Accelerator, out: Path) -> d
     updater.save(out / "state", out / "model")
     metrics += [step(updater) for _ in range(STEPS - 1)]
     ended = weights_of(updater)
+    assert updater.layout is not None
     resident = sum(local(w).nbytes for w in policy.parameters())
     found = {
         "before": before, "gradients": gradients, "metrics": metrics, "weights": ended, "after": rollouts(policy), "notes": notes,
-        "layout": updater.layout and updater.layout.layout, "resident": resident, "whole": sum(w.nbytes for w in policy.parameters()),
+        "layout": updater.layout.layout, "resident": resident, "whole": sum(w.nbytes for w in policy.parameters()),
     }  # fmt: skip
     updater.save(out / "last", out / "final")
     again = fresh(config, accelerator)
