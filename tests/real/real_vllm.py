@@ -241,3 +241,15 @@ def test_a_killed_server_is_waited_for_or_the_run_is_saved(server: Server, tmp_p
     server.wait()
     train(recipe(server, tmp_path / "stops", *short), samples=rows(server), resume=True)
     assert [row["step"] for row in lines(tmp_path / "stops/metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_an_adapter_goes_to_the_server_alone(tmp_path: Path) -> None:
+    adapted = ("model.lora_rank=8", "train.max_prompts=16")
+    running = Server(text_model(tmp_path / "model"), tmp_path / "server.log", "--model.lora_rank=8")
+    try:
+        running.wait()
+        train(recipe(running, tmp_path / "run", *adapted), samples=rows(running))
+    finally:
+        running.kill()
+    found = [row["metrics"] for row in lines(tmp_path / "run/metrics.jsonl")]
+    assert len(found) == 4 and all(m.get("sampling_gap_max", 0.0) < CLOSE for m in found)

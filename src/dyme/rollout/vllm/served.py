@@ -11,13 +11,13 @@ meanwhile.
 
 from __future__ import annotations
 
-import atexit
 import io
 import math
 import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -109,8 +109,11 @@ class Served:
 
         Raises ServerGone if the server is gone for longer than `rollout.wait_seconds`.
         """
-        if self.server.identity() != self._started[self.server.url]:
-            self._revive(ServerGone(f"{self.server.url} was started again"))
+        try:
+            if self.server.identity() != self._started[self.server.url]:
+                raise ServerGone(f"{self.server.url} was started again, and has not the weights of this run")
+        except ServerGone as gone:
+            self._revive(gone)
         settings = [_sampling(config, greedy, seed) | self._limits() for seed in seeds]
         with ThreadPoolExecutor(REQUESTS) as pool:
             answers = list(pool.map(self._complete, prompts, settings))
@@ -118,7 +121,11 @@ class Served:
 
     def _load_all(self, folder: Path) -> None:
         for server in self.servers:
-            server.load(folder, self._adapter)
+            try:
+                server.load(folder, self._adapter)
+            except ServerGone as gone:
+                self._await(server, gone)
+                server.load(folder, self._adapter)
 
     def _meet_all(self) -> None:
         for server in self.servers:
@@ -141,17 +148,21 @@ class Served:
 
     def _revive(self, gone: ServerGone) -> None:
         """Wait for the server and send it the last weights, once for all threads; raises `gone` if the recipe says not to wait."""
-        if not self.config.rollout.wait_seconds:
-            raise gone
         with self._lock:
             with suppress(ServerGone):
                 if self.server.identity() == self._started[self.server.url]:
                     return
-            self.note(f"{gone}; waiting up to {self.config.rollout.wait_seconds:g} s for it")
-            self._meet(self.server)
+            self._await(self.server, gone)
             if self._last is not None:
                 self.server.load(self._last, self._adapter)
             self.note(f"{self.server.url} answers again and has the weights of this run")
+
+    def _await(self, server: Server, gone: ServerGone) -> None:
+        """Wait for a server that is gone; raises `gone` if the recipe says not to wait."""
+        if not self.config.rollout.wait_seconds:
+            raise gone
+        self.note(f"{gone}; waiting up to {self.config.rollout.wait_seconds:g} s for it")
+        self._meet(server)
 
     def _folder(self) -> Path:
         """Return a new folder that the servers see; those of runs that were killed are removed."""
@@ -167,7 +178,7 @@ class Served:
             if not _alive(left.name.split("-")[2]):
                 shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-", dir=place.resolve()))
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
         return made
 
     def _finish(self, folder: Path) -> None:

@@ -64,7 +64,7 @@ class Server:
         until = time.monotonic() + wait_seconds
         while True:
             try:
-                self._ask("/health", timeout=_SHORT)
+                self._send("/health", None, _SHORT)
                 return
             except RunError:
                 if time.monotonic() >= until:
@@ -104,23 +104,23 @@ class Server:
 
         A folder's name that was used before may give its weights of then (vLLM issue 32718). Raises RunError if the server cannot.
         """
-        self._post("/pause?mode=wait")
+        self._tell("/pause?mode=wait")
         try:
             if adapter:
                 wanted: dict[str, Any] = {"lora_name": ADAPTER, "lora_path": str(folder), "load_inplace": True}
-                self._post("/v1/load_lora_adapter", wanted, timeout=_LONG)
+                self._tell("/v1/load_lora_adapter", wanted, timeout=_LONG)
             else:
                 wanted = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-                self._post("/collective_rpc", wanted, timeout=_LONG)
+                self._tell("/collective_rpc", wanted, timeout=_LONG)
             for cache in ("prefix", "encoder", "mm"):
-                self._post(f"/reset_{cache}_cache")
+                self._tell(f"/reset_{cache}_cache")
         except _Refused as error:
             raise RunError(
                 f"{self.url} cannot read the weights of this run from {folder}: it serves another checkpoint than model.path, or does not "
                 f"see the folder (rollout.sync_folder names one); it said: {error.said}"
             ) from error
         finally:
-            self._post("/resume")
+            self._tell("/resume")
 
     def complete(
         self, token_ids: Sequence[int], pictures: Sequence[bytes], read_as: Sequence[int], sampling: Mapping[str, Any], adapter: bool
@@ -151,20 +151,30 @@ class Server:
     def _post(self, path: str, body: Mapping[str, Any] | None = None, timeout: float = _SHORT) -> dict[str, Any]:
         return self._ask(path, json.dumps(body or {}).encode(), timeout)
 
+    def _tell(self, path: str, body: Mapping[str, Any] | None = None, timeout: float = _SHORT) -> None:
+        """Send a request whose answer is its status alone."""
+        self._send(path, json.dumps(body or {}).encode(), timeout)
+
     def _ask(self, path: str, body: bytes | None = None, timeout: float = _SHORT) -> dict[str, Any]:
+        """Return the answer to a request, an object."""
+        text = self._send(path, body, timeout)
+        try:
+            return dict(json.loads(text))
+        except ValueError as error:
+            raise RunError(f"{self.url}{path} answered no JSON: {plain(text[:100].decode(errors='replace'))!r}; {START}") from error
+
+    def _send(self, path: str, body: bytes | None, timeout: float) -> bytes:
+        """Return the body of an answer. Raises ServerGone without one, and _Refused for one with a status of failure."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=timeout) as answer:
-                text = answer.read()
+                text: bytes = answer.read()
         except urllib.error.HTTPError as error:
             raise _Refused(self.url, path, error.code, _said(error.read())) from error
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
             raise ServerGone(f"no vLLM server answers at {self.url} ({why}); {START}") from error
-        try:
-            return dict(json.loads(text)) if text.strip() else {}
-        except ValueError as error:
-            raise RunError(f"{self.url}{path} answered no JSON: {plain(text[:100].decode(errors='replace'))!r}; {START}") from error
+        return text
 
 
 class _Refused(RunError):
