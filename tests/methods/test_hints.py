@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import ROWS
+from families import CACHED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import lines, small
@@ -146,7 +146,7 @@ def hinted(policy: Policy, asked: Sequence[Any]) -> list[Group]:
     return [replace(g, completions=tuple(replace(c, prefix_ids=hint) for c in g.completions)) for g, hint in zip(made, hints, strict=True)]
 
 
-@pytest.mark.parametrize(("family", "layout"), [("idefics3", "tree"), ("idefics3", "rows"), ("qwen2_vl", "tree"), (ROWS[0], "auto")])
+@pytest.mark.parametrize(("family", "layout"), [("idefics3", "tree"), ("idefics3", "rows"), ("qwen2_vl", "tree"), (CACHED[0], "auto")])
 def test_gradients_behind_a_hint_are_those_of_plain_rows(family: str, layout: Any, policies: Callable[[str], Policy]) -> None:
     """GRPO on the continuations: the hint is read, and nothing of it is predicted."""
     policy = policies(family).train()

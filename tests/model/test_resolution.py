@@ -57,7 +57,8 @@ def test_the_number_of_image_tokens(
 TAKEN = {
     "idefics3": "image_longest_edge and image_splitting", "smolvlm": "image_longest_edge and image_splitting",
     "internvl": "image_max_tiles", "llava_onevision": "none: its grid of sizes (image_grid_pinpoints) is part of",
-} | {f"qwen{version}_vl": "image_min_pixels and image_max_pixels" for version in ("2", "2_5", "3")}  # fmt: skip
+    "granite_docling": "image_max_tiles",
+} | dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "lfm3_vl"), "image_min_pixels and image_max_pixels")  # fmt: skip
 
 
 @pytest.mark.parametrize("family", SEEING)

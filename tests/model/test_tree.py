@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, TREES
+from families import FAMILIES, TREES, VARIANTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import awkward, gap, grads, limb_logprobs, prompts, trees
@@ -25,7 +25,7 @@ def in_rows(policy: Policy, forest: Sequence[Tree]) -> torch.Tensor:
     return torch.cat([limb_logprobs(policy, t.trunk, b) for t in forest for b in t.limbs])
 
 
-LAYOUTS = [*((family, "tree") for family in TREES), *itertools.product(FAMILIES, ("cached", "rows", "reference"))]
+LAYOUTS = [*((family, "tree") for family in (*TREES, *VARIANTS)), *itertools.product(FAMILIES, ("cached", "rows", "reference"))]
 """What each family can take."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import chat_templates as templates
 import pytest
 import torch
-from families import VISION, common, text_only, tokenizer_with
+from family_parts import VISION, common, text_only, tokenizer_with
 from runs import ENVIRONMENT, lines, small
 from tiny import Picture
 

@@ -62,3 +62,18 @@ GEMMA3 = (
     "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 PALIGEMMA = PARTS + "{% for m in messages %}{{ say(m['content'], '<image>') }}{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+QWEN3_5 = (  # the block of thinking is open in a prompt unless it is closed
+    PARTS
+    + "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}"
+    "{% endif %}{{ say(m['content'], '<|vision_start|><|image_pad|><|vision_end|>') }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% else %}{{ '<think>\n' }}{% endif %}{% endif %}"
+)
+GEMMA4 = (
+    PARTS + "{{ bos_token }}{% for m in messages %}<|turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ say(m['content'], '<|image|>') | trim }}<turn|>\n{% endfor %}{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}"
+)
+GRANITE = (
+    PARTS + "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ say(m['content'], '<image>') }}<|end_of_text|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)

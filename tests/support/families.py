@@ -7,37 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import chat_templates as templates
+import newer_families as newer
 import torch
-from tokenizers.processors import TemplateProcessing
-
-from dyme.embedded import architecture, curriculum
-
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-TEXT = VISION | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
-
-
-def tokenizer_with(*special: str, eos: str = "<eos>", **roles: str) -> Any:
-    """The embedded tokenizer on a small corpus, with a family's own special tokens, which `all_special_ids` does not name.
-
-    `roles` are tokens that the tokenizer has as attributes, such as image_token.
-    """
-    tokenizer = architecture.build_tokenizer(curriculum.corpus(conversations=200))
-    tokenizer.add_tokens([*special, *roles.values()], special_tokens=True)
-    tokenizer._set_model_specific_special_tokens(roles)
-    tokenizer.eos_token = eos
-    tokenizer.model_max_length = 2048
-    return tokenizer
-
-
-def common(tokenizer: Any) -> dict[str, Any]:
-    """Vocabulary settings of a text config, padded as real ones are."""
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    return {"vocab_size": len(tokenizer) + 3} | ends
-
-
-def without_video(kind: type) -> Any:
-    """A processor class without its video half, which needs torchvision."""
-    return type(kind.__name__, (kind,), {"get_attributes": staticmethod(lambda: ["image_processor", "tokenizer"])})
+import transformers
+from family_parts import TEXT, VISION, begun, common, qwen_vl, text_only, tokenizer_with, without_video
 
 
 def idefics3() -> tuple[Any, Any]:
@@ -116,9 +89,9 @@ def llava_onevision() -> tuple[Any, Any]:
     return LlavaOnevisionForConditionalGeneration(config), processor
 
 
-def internvl() -> tuple[Any, Any]:
+def internvl(text: str = "qwen2") -> tuple[Any, Any]:
     """InternVL3's class: one 16-pixel tile a picture or several and a thumbnail, pixel shuffle, Qwen2."""
-    from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor, InternVLVisionConfig, Qwen2Config
+    from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor, InternVLVisionConfig
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
     tokenizer = tokenizer_with(
@@ -129,31 +102,15 @@ def internvl() -> tuple[Any, Any]:
     processor = without_video(InternVLProcessor)(images, tokenizer, image_seq_length=4, chat_template=templates.INTERNVL)
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(**VISION, image_size=16, patch_size=4),
-        text_config=Qwen2Config(**TEXT, **common(tokenizer)),
+        text_config={"model_type": text, "head_dim": 8} | TEXT | common(tokenizer),
         image_token_id=processor.image_token_id, image_seq_length=4, tie_word_embeddings=False,
     )  # fmt: skip
     return InternVLForConditionalGeneration(config), processor
 
 
-def qwen_vl(
-    config_class: Any, processor_class: Any, vision: dict[str, Any], rope: dict[str, Any], template: str = templates.QWEN2_VL
-) -> tuple[Any, Any]:
-    """Configuration and processor that the three Qwen-VL families share: dynamic resolution, rotary positions on three axes."""
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    tokenizer = tokenizer_with(
-        "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", eos="<|im_end|>"
-    )
-    images = Qwen2VLImageProcessorPil(patch_size=4, size={"shortest_edge": 128, "longest_edge": 1024})
-    processor = without_video(processor_class)(images, tokenizer, chat_template=template)
-    token = tokenizer.convert_tokens_to_ids
-    config = config_class(
-        vision_config=dict(depth=2, num_heads=2, patch_size=4, spatial_merge_size=2, temporal_patch_size=2, **vision),
-        text_config=dict(**TEXT, **common(tokenizer), head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 1e6} | rope),
-        image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"), tie_word_embeddings=True,
-    )  # fmt: skip
-    return config, processor
+def internvl3_5() -> tuple[Any, Any]:
+    """InternVL3.5's: the same with Qwen3."""
+    return internvl("qwen3")
 
 
 def qwen2_vl() -> tuple[Any, Any]:
@@ -274,15 +231,6 @@ def lfm2_images() -> Any:
     return EvenPatchesImageProcessorPil
 
 
-def text_only(
-    config_class: Any, model_class: Any, tokenizer: Any = None, template: str = templates.QWEN2, **settings: Any
-) -> tuple[Any, Any]:
-    tokenizer = tokenizer or tokenizer_with("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
-    tokenizer.chat_template = template
-    settings = TEXT | common(tokenizer) | {"head_dim": 8, "tie_word_embeddings": True} | settings
-    return model_class(config_class(**settings)), tokenizer
-
-
 def llama() -> tuple[Any, Any]:
     """Llama's class, with the begin token that its tokenizer puts before all text and its template writes itself."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -307,19 +255,17 @@ def qwen3() -> tuple[Any, Any]:
     return text_only(Qwen3Config, Qwen3ForCausalLM, tokenizer, templates.QWEN3)
 
 
-def begun(tokenizer: Any, bos: str = "<|begin_of_text|>") -> Any:
-    """A tokenizer that puts its begin token before all text, unless it is told to add no special tokens."""
-    tokenizer.bos_token = bos
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
-    return tokenizer
-
-
-PACKED = (idefics3, smolvlm, llava, llava_onevision, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl)
+PACKED = (idefics3, smolvlm, llava, llava_onevision, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, newer.granite_docling)
 """Families that see and take the tree's mask."""
-UNPACKED = (paligemma, gemma3, lfm2_vl)
-"""Families that see and get branches behind a cached trunk: bidirectional blocks, sliding windows, convolutions."""
+UNPACKED = (paligemma, gemma3, lfm2_vl, newer.qwen3_5, newer.lfm3_vl, newer.gemma4)
+"""Families that see and get branches behind a cached trunk: blocks that see both ways, sliding windows, convolutions, linear attention."""
 TEXT_ONLY = (llama, qwen2, qwen3)
+LATE = {newer.lfm3_vl: "Lfm3VlConfig", newer.granite_docling: "GraniteDoclingConfig"}
+"""Families that the oldest supported transformers lacks."""
+PACKED, UNPACKED = (tuple(make for make in some if hasattr(transformers, LATE.get(make, "Cache"))) for some in (PACKED, UNPACKED))
 FAMILIES = {make.__name__: make for make in (*PACKED, *UNPACKED, *TEXT_ONLY)}
+VARIANTS = {make.__name__: make for make in (internvl3_5,)}
+"""Checkpoints of a family whose language model is another."""
 SEEING = [make.__name__ for make in (*PACKED, *UNPACKED)]
 TREES = [make.__name__ for make in (*PACKED, *TEXT_ONLY)]
 """Families that take the tree."""
@@ -327,11 +273,12 @@ CACHED = [make.__name__ for make in UNPACKED]
 """Families that take the cached trunk."""
 PICTURE_NEEDED = ("paligemma",)
 """Families whose processor refuses a prompt without a picture."""
-MERGED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+MERGED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "granite_docling")
 """Families whose projector is part of the tower: it is frozen with it."""
 VIDEO = {
-    "llava_onevision": "LlavaOnevisionVideoProcessor", "internvl": "InternVLVideoProcessor", "qwen2_vl": "Qwen2VLVideoProcessor",
-    "qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor",
+    "llava_onevision": "LlavaOnevisionVideoProcessor", "internvl": "InternVLVideoProcessor", "internvl3_5": "InternVLVideoProcessor",
+    "qwen2_vl": "Qwen2VLVideoProcessor", "qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor",
+    "qwen3_5": "Qwen3VLVideoProcessor", **{family: settings["video_processor_type"] for family, settings in newer.VIDEO.items()},
 }  # fmt: skip
 """Video halves that published folders name; they need torchvision."""
 
@@ -339,7 +286,7 @@ VIDEO = {
 def checkpoint(family: str, folder: Path) -> Path:
     """Save a family's tiny model in `folder`, as it would lie on the hub."""
     torch.manual_seed(0)
-    model, processor = FAMILIES[family]()
+    model, processor = (FAMILIES | VARIANTS)[family]()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim >= 2:
@@ -350,6 +297,7 @@ def checkpoint(family: str, folder: Path) -> Path:
     processor.save_pretrained(folder)
     if family in VIDEO:  # as published folders have it
         file = folder / "processor_config.json"
-        settings = json.loads(file.read_text()) | {"video_processor": {"video_processor_type": VIDEO[family]}}
+        settings = json.loads(file.read_text())
+        settings.setdefault("video_processor", {})["video_processor_type"] = VIDEO[family]
         file.write_text(json.dumps(settings))
     return folder

@@ -24,6 +24,8 @@ SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """The files of an adapter, as peft names them."""
 _PREFIX = "base_model.model."
 """What peft puts before a name of the model."""
+_LAYER = re.compile(r"(?<=\.)[0-9]+(?=\\\.)")
+"""A layer's number within an escaped name."""
 
 
 def attach(model: Any, config: ModelConfig, base: str) -> None:
@@ -120,15 +122,15 @@ def targets(model: Any, config: ModelConfig) -> str:
     """
     inner = model.get_decoder() if config.freeze_vision else model.base_model
     top = next(name for name, module in model.named_modules() if module is inner)
-    linear = [name.split(".") for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
-    names = {parts[-1] for parts in linear}
-    if config.lora_targets == "all-linear":
-        chosen = {".".join(parts[-2:]) for parts in linear}  # with the parent's name, because layers of other kinds have the same last name
-    else:
-        chosen = {word.strip() for word in config.lora_targets.split(",")}
-        if unknown := sorted(chosen - names):
-            raise ConfigError(f"model.lora_targets: there is no {unknown[0]!r}; choose from all-linear, {', '.join(sorted(names))}")
-    return rf"{re.escape(top)}\.(?:.*\.)?(?:{'|'.join(map(re.escape, sorted(chosen)))})"
+    linear = [name for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
+    names = {name.split(".")[-1] for name in linear}
+    chosen = names if config.lora_targets == "all-linear" else {word.strip() for word in config.lora_targets.split(",")}
+    if unknown := sorted(chosen - names):
+        raise ConfigError(f"model.lora_targets: there is no {unknown[0]!r}; choose from all-linear, {', '.join(sorted(names))}")
+    places = {
+        _LAYER.sub(r"\\d+", re.escape(name)) for name in linear if name.split(".")[-1] in chosen
+    }  # whole names: parts recur elsewhere
+    return rf"{re.escape(top)}\.(?:{'|'.join(sorted(places))})"
 
 
 def base_of(folder: Path) -> str:

@@ -36,9 +36,6 @@ def tree_attention(
     if isinstance(parts, Shared):
         return shared_attention(module, query, key, value, parts, **kwargs), None
     if parts is None:
-        causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") is not False
-        if attention_mask is None and causal and query.shape[2] == key.shape[2]:
-            return _causal(module, query, key, value, **kwargs), None
         out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
     stem, owner, column, seen = parts.stem, parts.owner_J[:, None], parts.column_JT, parts.seen_JR

@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.processing_utils import ProcessorMixin
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from dyme.config import ModelConfig
@@ -245,11 +247,36 @@ def _processor(path: str, kind_of_model: str, options: dict[str, Any]) -> Any:
         kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(kind_of_model, ""), None)
         if kind is None or "video_processor" not in kind.get_attributes():
             raise
-    kept = [name for name in kind.get_attributes() if name != "video_processor"]
-    video = {"video_processor": BaseVideoProcessor.get_video_processor_dict(path)[0]}
-    members = {"get_attributes": staticmethod(lambda: kept), "to_dict": lambda self: kind.to_dict(self) | video}
-    slim: Any = type(kind.__name__, (kind,), members)
-    return slim.from_pretrained(path, **options)
+    return without_video(kind, BaseVideoProcessor.get_video_processor_dict(path)[0]).from_pretrained(path, **options)
+
+
+class _Sighted(ProcessorMixin):  # type: ignore[misc]
+    """What lies between a family's class of processors and ProcessorMixin: of the family's parts, it keeps all but the video one."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        by_name = dict(zip(self.all_parts, parts, strict=False)) | options
+        self.video_processor = by_name.pop("video_processor")
+        super().__init__(**by_name)
+
+
+def without_video(kind: Any, settings: dict[str, Any]) -> Any:
+    """Return a class of processors like `kind` whose video part is nothing but its settings, which are saved with it."""
+    every = list(kind.get_attributes())
+    kept = [name for name in every if name != "video_processor"]
+
+    def from_parts(cls: Any, /, parts: Sequence[Any], described: dict[str, Any], **options: Any) -> Any:
+        own = dict(zip(kept, parts, strict=True)) | {"video_processor": SimpleNamespace(**settings)}
+        others = {name: value for name, value in described.items() if name != "video_processor"}
+        return super(slim, cls).from_args_and_dict([own[name] for name in every], others, **options)
+
+    members = {
+        "all_parts": every,
+        "get_attributes": staticmethod(lambda: kept),
+        "from_args_and_dict": classmethod(from_parts),
+        "to_dict": lambda self: kind.to_dict(self) | {"video_processor": settings},
+    }
+    slim: Any = type(kind.__name__, (kind, _Sighted), members)
+    return slim
 
 
 def attend(model: Any, attention: str) -> None:

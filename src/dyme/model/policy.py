@@ -136,9 +136,9 @@ class Policy(torch.nn.Module):
         layout = getattr(self.model.base_model, "get_rope_index", None)
         if layout is None or not vision:
             return None
-        positions: torch.Tensor = layout(ids, mm_token_type_ids=types["mm_token_type_ids"][None], **{
-            k: v for k, v in vision.items() if k.endswith("grid_thw")
-        })[0][:, 0]  # fmt: skip
+        accepted = inspect.signature(layout).parameters
+        given = {k: v for k, v in (vision | {k: v[None] for k, v in types.items()}).items() if k in accepted}
+        positions: torch.Tensor = layout(ids, **given)[0][:, 0]
         return positions
 
     def target(self, text: str) -> tuple[int, ...]:

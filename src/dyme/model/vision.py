@@ -141,7 +141,9 @@ class Tower:
         if self._answer is not None:
             return _Served(**self._answer)
         assert self.module is not None
-        out = type(self.module).forward(self.module, *args, **kwargs)
+        dtype = next(self.module.parameters()).dtype
+        own = [_cast(value, dtype) for value in args], {name: _cast(value, dtype) for name, value in kwargs.items()}
+        out = type(self.module).forward(self.module, *own[0], **own[1])
         if self._listening:
             self._heard = out = _Watched(out)
         return out
@@ -193,7 +195,8 @@ class _Watched:
     def read(self) -> dict[str, Any]:
         later = {"deepstack_features"} & set(self._out.keys())  # read by the language model, not by the projector
         states = {"hidden_states": self._layers.used()} if self._layers.indices else {}
-        return self._read | {name: self._out[name] for name in later} | states
+        absent = {name: None for name, value in vars(self._out).items() if value is None}  # a later reader may ask whether there is one
+        return absent | self._read | {name: self._out[name] for name in later} | states
 
 
 class _Layers(tuple[torch.Tensor, ...]):
@@ -221,6 +224,11 @@ def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {k: _mapped(v, change) for k, v in value.items()}
     return tuple(_mapped(v, change) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return pixels in the tower's type of numbers, which not every tower converts them to."""
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def _leaves(value: Any) -> Iterator[torch.Tensor]:
