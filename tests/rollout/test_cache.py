@@ -112,15 +112,19 @@ def test_a_kind_that_is_wrong_is_left_out_and_told(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_of_shared_trunks(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("device", ["cpu", "other"])
+def test_attention_of_shared_trunks(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against attention over each row's whole sequence: unequal numbers of rows behind padded trunks, keys that heads share."""
     torch.manual_seed(0)
+    if device == "other":
+        monkeypatch.setattr(attention, "_partial", attention._by_products)
     owners, stems, groups, heads, trunk, own, width = [0, 0, 0, 1, 2, 2], [7, 5, 3], 2, 6, 7, 4, 8
     keys, values = torch.randn(2, 3, groups, trunk, width, dtype=dtype)
     key, value = torch.randn(2, len(owners), groups, own, width, dtype=dtype)
     query = torch.randn(len(owners), heads, 1, width, dtype=dtype)
-    bias = torch.stack([torch.arange(trunk) < trunk - stem for stem in stems]).float().mul(-torch.inf).nan_to_num(nan=0.0)[:, None]
-    shared = attention.Shared(torch.tensor([0, 1, 2, 3, 3, 3, 4, 5, 4]), torch.tensor([0, 1, 2, 3, 6, 7]), bias, [keys], [values])
+    bias = torch.stack([torch.arange(trunk) < trunk - stem for stem in stems]).float().mul(-torch.inf).nan_to_num(nan=0.0)[:, None, None]
+    row_N, place_R = torch.tensor([0, 1, 2, 3, 3, 3, 4, 5, 4]), torch.tensor([0, 1, 2, 3, 6, 7])
+    shared = attention.Shared(bias, [keys], [values], row_N, place_R)
     module: Any = type("Module", (), {"layer_idx": 0})()
     found = attention.shared_attention(module, query, key, value, shared, scaling=0.3)
     near = {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 1e-2, "rtol": 1e-2}

@@ -12,6 +12,7 @@ It is registered with transformers under the name `NAME` and calls the ordinary 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +51,7 @@ def tree_attention(
     asked = query.transpose(1, 2)[owner, column].transpose(1, 2)
     branches, _ = sdpa_attention_forward(module, asked, behind(key), behind(value), parts.mask_J1TS, **kwargs)
     whole = torch.nn.functional.pad(trunk, (0, 0, 0, 0, 0, query.shape[2] - stem))
-    written = parts.written_JT
-    return whole.index_put((owner.expand_as(column)[written], column[written]), branches[written]), None
+    return whole.index_put((parts.row_W, parts.column_W), branches.flatten(0, 1).index_select(0, parts.written_W)), None
 
 
 def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -63,27 +63,27 @@ def _causal(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
     if size >= length:
         out: torch.Tensor = sdpa_attention_forward(module, query, key, value, None, **kwargs)[0]
         return out
-    pieces = []
+    pieces, before = [], _staircase(size, length)
     for start in range(0, length, size):
         end = min(start + size, length)
-        seen = torch.ones(1, 1, end - start, end, dtype=torch.bool).tril(start)
+        seen = before[: end - start, length - start : length - start + end][None, None]
         pieces.append(sdpa_attention_forward(module, query[:, :, start:end], key[:, :, :end], value[:, :, :end], seen, **kwargs)[0])
     return torch.cat(pieces, 1)
 
 
 @dataclass(slots=True)
 class Shared:
-    """Trunks of B prompts, and which of R rows stand behind each of them."""
+    """Trunks of B prompts, and which of R rows stand behind each of them: at first K behind each, in order."""
 
-    row_N: torch.Tensor
-    """The rows of each prompt, N = B x K; of a prompt that has fewer than K, any row takes their place."""
-    place_R: torch.Tensor
-    """The place of each row in `row_N`."""
-    bias_B1P: torch.Tensor | None
-    """0 at a trunk's tokens and -inf at its padding, in float32; None if nothing is padded."""
+    bias_B11P: torch.Tensor | None
+    """0 at a trunk's tokens and -inf at its padding; None if nothing is padded."""
     keys: list[torch.Tensor] = field(default_factory=list)
     """The keys of each layer's trunks, [B, G, P, D]."""
     values: list[torch.Tensor] = field(default_factory=list)
+    row_N: torch.Tensor | None = None
+    """Once rows have been removed, the rows of each prompt, N = B x K; of a prompt that has fewer than K, any row takes their place."""
+    place_R: torch.Tensor | None = None
+    """The place of each row in `row_N`."""
 
 
 def shared_attention(
@@ -92,41 +92,49 @@ def shared_attention(
 ) -> torch.Tensor:  # fmt: skip
     """Return the attention [R, 1, H, D] of the rows' query [R, H, 1, D] over their trunks and over their own key and value [R, G, T, D].
 
-    All queries behind a trunk meet its keys in one product. Raises ValueError for a model that changes the scores.
+    All queries behind a trunk meet its keys at once. Raises ValueError for a model that changes the scores.
     """
     if softcap is not None or position_bias is not None:
         raise ValueError("scores that the model changes are not supported")
     rows, heads, _, width = query.shape
     trunk_key, trunk_value = shared.keys[module.layer_idx], shared.values[module.layer_idx]  # type: ignore[index]
     prompts, groups = trunk_key.shape[:2]
-    scale = width**-0.5 if scaling is None else scaling
-
-    each = heads // groups
+    each, scale = heads // groups, width**-0.5 if scaling is None else scaling
     asked = query.reshape(rows, groups, each, width)
-    together = asked.index_select(0, shared.row_N).view(prompts, -1, groups, each, width).transpose(1, 2)
-    behind = together.reshape(prompts * groups, -1, width)
-    found = _partial(behind, trunk_key.flatten(0, 1), trunk_value.flatten(0, 1), scale, shared.bias_B1P)
-    own, own_sum = _partial(asked.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), scale)
+    together = asked if shared.row_N is None else asked.index_select(0, shared.row_N)
+    behind = together.view(prompts, -1, groups, each, width).transpose(1, 2).reshape(prompts, groups, -1, width)
 
     def returned(part: torch.Tensor) -> torch.Tensor:
-        """Return [R x G, H / G, ...] of [B x G, K x H / G, ...]: from the order of trunks to that of rows."""
+        """Return [R, G, H / G, ...] of [B, G, K x H / G, ...]: from the order of trunks to that of rows."""
         by_row = part.view(prompts, groups, -1, each, part.shape[-1]).transpose(1, 2).flatten(0, 1)
-        return by_row.index_select(0, shared.place_R).flatten(0, 1)
+        return by_row if shared.place_R is None else by_row.index_select(0, shared.place_R)
 
-    trunk, trunk_sum = map(returned, found)
-    merged = own.lerp(trunk, (trunk_sum - own_sum).sigmoid())
-    return merged.reshape(rows, 1, heads, -1).to(query.dtype)
+    trunk, trunk_sum = map(returned, _partial(behind, trunk_key, trunk_value, scale, shared.bias_B11P))
+    own, own_sum = _partial(asked, key, value, scale)
+    merged = own.lerp(trunk, (trunk_sum - own_sum).sigmoid().to(own.dtype))
+    return merged.view(rows, 1, heads, -1).to(query.dtype)
 
 
 def _partial(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, bias: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the attention [N, M, D] of query [N, M, D] over some of the keys [N, S, D], and the log-sum-exp [N, M, 1] of their scores;
-    both in float32.
+    """Return the attention [N, G, M, D] of query [N, G, M, D] over some of the keys [N, G, S, D], and the log-sum-exp [N, G, M, 1] of
+    their scores; scores are in float32.
     """
-    score = _product(query, key.transpose(1, 2))
+    if query.device.type != "cpu":
+        return _by_products(query, key, value, scale, bias)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # SDPA's kernel; SDPA itself does not return the sums
+    out, total = kernel(query, key, value, attn_mask=None if bias is None else bias.to(query.dtype), scale=scale)
+    return out, total[..., None]
+
+
+def _by_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, bias: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same by two matrix products, on any device, in float32."""
+    score = _product(query, key.transpose(2, 3))
     if bias is not None:
-        score.view(len(bias), -1, score.shape[-1]).add_(bias)
+        score += bias
     most = score.amax(-1, keepdim=True)
     weight = score.sub_(most).mul_(scale).exp_()
     total = weight.sum(-1, keepdim=True)
@@ -134,10 +142,17 @@ def _partial(
 
 
 def _product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return the products of two batches of matrices of one type, summed and returned in float32."""
-    if one.is_cuda and one.dtype != torch.float32:
-        return torch.bmm(one, other, out_dtype=torch.float32)
-    return torch.bmm(one.float(), other.float())
+    """Return the products [N, G, ...] of matrices of one type, summed and returned in float32."""
+    left, right = one.flatten(0, 1), other.flatten(0, 1)
+    half = one.is_cuda and one.dtype != torch.float32
+    out = torch.bmm(left, right, out_dtype=torch.float32) if half else torch.bmm(left.float(), right.float())
+    return out.view(*one.shape[:2], *out.shape[1:])
+
+
+@functools.lru_cache(maxsize=1)
+def _staircase(size: int, length: int) -> torch.Tensor:
+    """Return [size, length + size], True where column c <= length + row: each piece's mask is a part of it, so all layers share it."""
+    return torch.ones(size, length + size, dtype=torch.bool).tril(length)
 
 
 def carrier(carried: Parts | Shared, device: torch.device) -> torch.Tensor:

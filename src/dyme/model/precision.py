@@ -32,8 +32,8 @@ def device() -> torch.device:
 def settled(config: Config, device: torch.device) -> Config:
     """Return `config` with a definite precision for `device` in place of "auto"; also set how float32 products are computed there."""
     precision = settle(config.train.precision, device)
-    if device.type == "cuda" and precision == "fp32":
-        torch.set_float32_matmul_precision("high")  # TF32: products of 10 bits, summed in float32
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32: products of 10 bits, summed in float32; adapters are float32 in any precision
     return replace(config, train=replace(config.train, precision=precision))
 
 

@@ -144,8 +144,11 @@ class Parts:
     """Places of each piece's tokens in the packed sequence; past the end of a piece, its last token again."""
     seen_JR: torch.Tensor
     """Places of the H tokens of the prefix before each piece, then of its own T tokens."""
-    written_JT: torch.Tensor
-    """True for a piece's own tokens."""
+    written_W: torch.Tensor
+    """The W tokens that are a piece's own, among all J x T."""
+    row_W: torch.Tensor
+    column_W: torch.Tensor
+    """Place of each of them in the packed sequences: [row, column]."""
     mask_J1TS: torch.Tensor
     """True where a piece's tokens may attend: the trunk's P columns, the prefix's H, then the piece's own T."""
 
@@ -383,12 +386,15 @@ def parts_of(trees: Sequence[Tree]) -> Parts | None:
     before_JS = torch.cat([torch.arange(stem) < stem_J[:, None], step_H < led_J[:, None]], 1)
     own_TT = step_T[:, None] >= step_T
     column_JT = start_J[:, None] + torch.minimum(step_T, read_J[:, None] - 1)
+    written_JT = step_T < read_J[:, None]
     return Parts(
         stem=stem,
         owner_J=owner_J,
         column_JT=column_JT,
         seen_JR=torch.cat([lead_J[:, None] + torch.minimum(step_H, (led_J[:, None] - 1).clamp(min=0)), column_JT], 1),
-        written_JT=step_T < read_J[:, None],
+        written_W=written_JT.flatten().nonzero()[:, 0],
+        row_W=owner_J[:, None].expand_as(column_JT)[written_JT],
+        column_W=column_JT[written_JT],
         mask_J1TS=torch.cat([before_JS[:, None].expand(-1, longest, -1), own_TT.expand(len(pieces), -1, -1)], -1)[:, None],
     )
 

@@ -78,9 +78,8 @@ class SharedCache:
     def __init__(self, cache: DynamicCache, mask_BP: torch.Tensor, per_prompt: int) -> None:
         self.cache, device = cache, mask_BP.device
         self.owners = [b for b in range(len(mask_BP)) for _ in range(per_prompt)]
-        bias = None if mask_BP.all() else torch.zeros_like(mask_BP, dtype=torch.float32).masked_fill(mask_BP == 0, -torch.inf)[:, None]
-        every = torch.arange(len(self.owners), device=device)
-        self.shared = Shared(every, every, bias)
+        bias = None if mask_BP.all() else torch.zeros_like(mask_BP, dtype=torch.float32).masked_fill(mask_BP == 0, -torch.inf)
+        self.shared = Shared(None if bias is None else bias[:, None, None])
         self._mask = carrier(self.shared, device)
         for place, layer in enumerate(cache.layers):
             keys, values = layer.keys, layer.values
@@ -96,15 +95,15 @@ class SharedCache:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Remove all rows but these, and the trunks behind which none is left."""
-        device, own = self.shared.row_N.device, [self.owners[row] for row in rows]
+        device, own = self.shared.keys[0].device, [self.owners[row] for row in rows]
         left = sorted(set(own))
         self.cache.reorder_cache(torch.tensor(rows, device=device))
         if len(left) < len(self.shared.keys[0]):
             kept = torch.tensor(left, device=device)
             for states in (self.shared.keys, self.shared.values):
                 states[:] = [layer.index_select(0, kept) for layer in states]
-            if self.shared.bias_B1P is not None:
-                self.shared.bias_B1P = self.shared.bias_B1P[kept]
+            if self.shared.bias_B11P is not None:
+                self.shared.bias_B11P = self.shared.bias_B11P[kept]
         self.owners = [left.index(owner) for owner in own]
         behind: list[list[int]] = [[] for _ in left]
         for row, owner in enumerate(self.owners):

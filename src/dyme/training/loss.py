@@ -98,8 +98,8 @@ def mismatch(logprob_N: torch.Tensor, sampled_N: torch.Tensor, limit: float) -> 
 
 def divergence(logprob_N: torch.Tensor, reference_logprob_N: torch.Tensor, imitate_N: torch.Tensor) -> torch.Tensor:
     """Return [2]: the sum of Schulman's k3 estimate of the KL divergence to the reference model over explored tokens, and their number."""
-    gap = (reference_logprob_N - logprob_N)[~imitate_N]
-    return torch.stack([(torch.exp(gap) - gap - 1).sum(), torch.tensor(float(len(gap)), device=gap.device)])
+    gap = (reference_logprob_N - logprob_N).masked_fill(imitate_N, 0)  # where the estimate is 0
+    return torch.stack([(torch.exp(gap) - gap - 1).sum(), (~imitate_N).sum().float()])
 
 
 def loss(
