@@ -62,6 +62,17 @@ def _prompt(model: Any, shape: Shape, branches: int, tower: bool) -> Floor:
     )
 
 
+def rollout_floor(model: Any, shape: Shape) -> float:
+    """Of one rollout, forward alone: each image, trunk token and completion token once, logits where a token is drawn."""
+    text, read = model.config.text_config, shape.new_tokens - 1
+    tokens, completions = shape.trunk + shape.num_generations * read, shape.num_generations
+    heads = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    linear = 2 * tokens * _weights(model.model.language_model) + 2 * _patches(shape) * _weights(model.model.multi_modal_projector)
+    attention = 4 * heads * text.num_hidden_layers * pairs(shape.trunk, read, completions)
+    head = 2 * text.vocab_size * text.hidden_size * (1 + completions * read)
+    return float(shape.prompts * (linear + attention + head + _tower(model, shape) + _tower_attention(model, shape)))
+
+
 def pairs(trunk: int, read: int, branches: int) -> int:
     """Pairs of tokens that the tree's mask allows: causal in the trunk, each branch on the trunk and causal on itself."""
     return trunk * (trunk + 1) // 2 + branches * (read * trunk + read * (read + 1) // 2)

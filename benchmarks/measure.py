@@ -88,6 +88,8 @@ class Paired:
 
     ours: list[float]
     theirs: list[float]
+    busy: Paired | None = None
+    """The same in seconds of this process's CPU, on a CPU: they leave out the time in which other processes had it."""
 
     @property
     def ratio(self) -> float:
@@ -108,24 +110,26 @@ class Paired:
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object], repeats: int, device: str) -> Paired:
     """Time both `repeats` times, one after the other, each first in half of the pairs; one run of each before that is not timed."""
-    times: dict[bool, list[float]] = {True: [], False: []}
+    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     if repeats:
         ours()
         theirs()
     for k in range(repeats):
         for own in (True, False) if k % 2 == 0 else (False, True):
             times[own].append(_seconds(ours if own else theirs, device))
-    return Paired(times[True], times[False])
+    (ours_wall, ours_busy), (their_wall, their_busy) = ([[one[k] for one in times[own]] for k in (0, 1)] for own in (True, False))
+    return Paired(ours_wall, their_wall, Paired(ours_busy, their_busy) if device == "cpu" else None)
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
+def _seconds(work: Callable[[], object], device: str) -> tuple[float, float]:
+    """Seconds that the work takes, and those of this process's CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     work()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - busy
 
 
 def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dict[str, Any]) -> argparse.Namespace:
@@ -206,9 +210,14 @@ def conclude(
     if args.repeats:
         lines.append(["wall, s (median)", times.medians[1], times.medians[0], times.ratio])
         ratios["wall_ratio"] = times.ratio
+        if busy := times.busy:
+            lines.append(["CPU, s (median)", busy.medians[1], busy.medians[0], busy.ratio])
+            ratios["cpu_ratio"] = busy.ratio
     table([name, "TRL", "ours", "TRL / ours"], lines, args.markdown)
     if args.repeats:
         print(f"wall ratios of the pairs: {times.span[0]:.3g} to {times.span[1]:.3g}")
+        if times.busy:
+            print(f"CPU ratios of the pairs: {times.busy.span[0]:.3g} to {times.busy.span[1]:.3g}")
     write(args.json, {**figures, **ratios})
 
 

@@ -40,6 +40,7 @@ def main() -> None:
         return theirs.update(theirs.roll_out(rewards))
 
     ours.settle()
+    hf.sample(ours.policy, ours.prompts[:1], [0], replace(ours.config.rollout, max_completion_length=2))  # chooses the cache's kind
     counted = count_flops(lambda: our_step(ours)), count_flops(their_step)
     times = paired(lambda: our_step(ours), their_step, args.repeats, args.device)
     print(f"live branches of the prompts: {', '.join(map(str, ours.live('mix')))} of {shape.num_generations}\n")

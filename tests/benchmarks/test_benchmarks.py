@@ -58,11 +58,12 @@ def test_rollout(run: Callable[..., dict[str, Any]]) -> None:
     found = run("rollout", "--prompts", "2", "--repeats", "1")
     assert (found["images_encoded"], found["unique_images"], found["images_encoded_second_epoch"]) == (2, 2, 0)
     assert found["images_encoded_trl"] == 8
-    assert found["wall_ratio"] > 0
+    assert found["wall_ratio"] > 0 and found["cpu_ratio"] > 0 and found["cpu_floor_ratio"] > 0
+    assert 1 <= found["flops_floor_ratio"] < 1.4
 
 
 def test_step(run: Callable[..., dict[str, Any]]) -> None:
-    assert run("step", "--prompts", "2", "--repeats", "1").keys() == {"flops_ratio", "flops_ratio_executed", "wall_ratio"}
+    assert run("step", "--prompts", "2", "--repeats", "1").keys() == {"flops_ratio", "flops_ratio_executed", "wall_ratio", "cpu_ratio"}
 
 
 def test_sweep(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
