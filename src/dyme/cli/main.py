@@ -41,6 +41,7 @@ COMMANDS = {
     "demo": Command(
         "training.demo", "train the embedded model with DyME and compare it with its base: live display, table, page", settings=True
     ),
+    "new": Command("data.new", "from your rows to a recipe: look at them, ask what they do not say, write the recipe, diagnose the model"),
     "prepare": Command(
         "data.prepare",
         "convert a published data set to rows and pictures for a task, check them and report what was dropped; never converts twice",

@@ -176,6 +176,8 @@ def _choices(value: object) -> list[Any] | None:
 
 def _answer(out: dict[str, Any], used: dict[str, str], given: Mapping[str, Any], where: str, marker: str) -> None:
     """Reduce the answer to itself where it was read with its steps or as the number of a choice."""
+    if isinstance(value := out.get("answer"), list) and len(value) == 1:
+        out["answer"] = value[0]  # as published ChartQA has it
     if "answer" not in out and "choices" in out and (name := next((one for one in _INDEX if given.get(one) is not None), None)):
         index = given[name]
         if isinstance(index, bool) or not isinstance(index, (int, str)) or str(index) not in map(str, range(len(out["choices"]))):
