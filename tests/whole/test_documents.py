@@ -44,11 +44,12 @@ SHORT = {
         "--jobs=1",
     ],
     "study": ["--check"],
+    "new": ["--samples=1"],
 }
 """Words added to a command, the last of which count."""
 FILLED = {
     "MODEL": "embedded", "RECIPE": "charts-dyme", "RUN": "runs/demo", "FOLDER": "llama", "PATH": "published", "DIR": "exported",
-    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data", "FILE": "mine.toml",
+    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data", "FILE": "mine.toml", "DATA": "rows/train.jsonl",
 }  # fmt: skip
 """What stands in the documents for something of the reader's."""
 NOT_RUN = {
@@ -57,6 +58,7 @@ NOT_RUN = {
     "python tests/": "of the repository, not of the package: tests/test_gold.py",
     "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
     "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
+    "dyme serve RECIPE": "wants a checkpoint that vLLM reads: tests/rollout/test_vllm.py",
     "dyme push": "wants a hub: tests/test_upload.py",
     "dyme study FILE --map": "wants a study that has measured a condition: tests/comparison/test_findings.py",
     "accelerate launch": "wants several devices",
@@ -64,7 +66,7 @@ NOT_RUN = {
     "torchrun": "two processes: tests/test_invariances.py",
 }
 """Beginnings of commands, and why they are not run here."""
-MENTION = r"dyme (prepare|train|eval|diagnose|facts|judge|compare|study|report|export|push)"
+MENTION = r"dyme (new|serve|prepare|train|eval|diagnose|facts|judge|compare|study|report|export|push)"
 """A command's name in the prose, not something to type."""
 
 
