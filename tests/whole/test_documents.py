@@ -49,7 +49,8 @@ SHORT = {
 """Words added to a command, the last of which count."""
 FILLED = {
     "MODEL": "embedded", "RECIPE": "charts-dyme", "RUN": "runs/demo", "FOLDER": "llama", "PATH": "published", "DIR": "exported",
-    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data", "FILE": "mine.toml", "DATA": "rows/train.jsonl",
+    "TASK": "chartqa", "T": "charts", "NAME": "own-data", "a,b": "sft,dyme", "data|ocr|llm": "data", "FILE": "mine.toml",
+    "DATA": "rows/train.jsonl",
 }  # fmt: skip
 """What stands in the documents for something of the reader's."""
 NOT_RUN = {
