@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from counting import counting
 from families import CACHED, FAMILIES, TREES
 from tiny import awkward, prompts
 
@@ -136,3 +137,32 @@ def test_attention_of_shared_trunks(device: str, dtype: torch.dtype, monkeypatch
     for strange in ({"softcap": 3.0}, {"position_bias": bias}):
         with pytest.raises(ValueError, match="scores"):
             attention.shared_attention(module, query, key, value, shared, **strange)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("family", "greedy"), [("idefics3", False), ("idefics3", True), ("qwen3", False), ("qwen2_vl", False)])
+def test_what_a_token_asks_of_the_device(family: str, greedy: bool, kind: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 17 and 33 tokens a completion: the host looks twice in 16 tokens, and each has three results as large as the vocabulary."""
+    policy = kind(family, "shared")
+    asked, counts = awkward(policy), []
+    monkeypatch.setattr(policy, "ends", (len(policy.forbidden) - 1,))  # which is never drawn
+    for longest in (1, 17, 33):  # at first pictures are encoded
+        with counting(monkeypatch, len(policy.forbidden)) as found:
+            hf.sample(policy, asked, SEEDS, RolloutConfig(num_generations=4, max_completion_length=longest), greedy=greedy)
+        counts.append([sum(kind.values()) for kind in (found.looks, found.kernels, found.full)])
+    looks, kernels, full = ((long - short) / 16 for _, short, long in zip(*counts, strict=True))
+    print(f"{family}: a token takes {looks:.3f} looks, {kernels:.0f} kernels, {full:.0f} results as large as the vocabulary")
+    assert 0 < looks <= 1 / 8
+    assert full == (1 if greedy else 3)
+    assert kernels <= 40 + 65 * policy.model.config.get_text_config().num_hidden_layers
+
+
+def test_what_a_layer_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing a token and attending behind shared trunks: nothing is copied that grows with the trunk or with the row."""
+    keys, values = torch.randn(2, 3, 2, 50, 8)
+    held = cache.InPlace(*torch.randn(2, 6, 2, 64, 8), length=5)
+    shared, module = attention.Shared(None, [keys], [values]), type("Module", (), {"layer_idx": 0})()
+    query, key, value = torch.randn(6, 4, 1, 8), *torch.randn(2, 6, 2, 1, 8)
+    with counting(monkeypatch) as counts:
+        attention.shared_attention(module, query, *held.update(key, value), shared)  # type: ignore[arg-type]
+    assert sum(counts.looks.values()) == 0 and not counts.kernels["aten.cat.default"]
+    assert sum(counts.kernels.values()) <= 12, counts.kernels

@@ -82,7 +82,7 @@ def test_float32_products_on_a_gpu_are_tf32(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
     for name, device in (("fp32", CPU), ("bf16", GPU), ("fp32", GPU)):
         precision.settled(Config(train=TrainConfig(precision=name)), device)  # type: ignore[arg-type]
-    assert said == ["high"]
+    assert said == ["high", "high"]
 
 
 def test_float16_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
