@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import InitProcessGroupKwargs
 
-from dyme.config import Config
+from dyme.config import Config, TrainConfig
 from dyme.errors import ConfigError
 from dyme.model import precision
 from dyme.model.policy import Policy
@@ -73,8 +73,18 @@ def begin(config: Config, resume: bool) -> tuple[Accelerator, Config]:
         raise ConfigError(f'an Accelerator with {kind} was made in this process; leave it out and set train.shard = "full"')
     train = config.train
     if resume:
-        held = from_main(lambda: RunFolder.open(config.run.output).config().train)
+        held, began = from_main(lambda: _began(RunFolder.open(config.run.output)))
+        if held.shard != "off" and (began > 1) != (accelerator.num_processes > 1):
+            raise ConfigError(
+                f"{config.run.output}: the run began with train.shard = {held.shard} on {began} processes, and there are "
+                f"{accelerator.num_processes} now; its checkpoints need {'several: start them with torchrun' if began > 1 else 'one'}"
+            )
         train = replace(train, precision=held.precision, shard=held.shard)
     elif launched and train.shard == "off":
         train = replace(train, shard="full")
     return accelerator, precision.settled(replace(config, train=train), accelerator.device)
+
+
+def _began(run: RunFolder) -> tuple[TrainConfig, int]:
+    """Return how a run was set up to train, and the number of its processes."""
+    return run.config().train, int(run.versions().get("processes", 1))

@@ -249,4 +249,4 @@ def _failing_alike() -> Iterator[None]:
         cause = next((cause for cause in causes if isinstance(cause, OSError)), causes[0])
         if isinstance(cause, OSError):
             raise type(cause)(cause.errno, cause.strerror, cause.filename) if cause.errno else RunError(str(cause)) from None
-        raise RunError(f"{type(cause).__name__}: {cause}") from None
+        raise RunError(f"{FOLDER}: {type(cause).__name__} {cause}".strip()) from None
