@@ -19,7 +19,7 @@ TRACKIO := build/trackio
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-trackio test-faults lint clean setup setup-test
+.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -66,6 +66,10 @@ $(NEWEST)/.ready: pyproject.toml
 test-faults: setup-test
 	$(BIN)/python tests/real/faults.py
 	$(BIN)/python tests/real/kills.py
+
+# Weights divided among processes: more models and settings than `make test` has, and torchrun and accelerate launch. Five minutes of a core.
+test-shard: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/real/real_shard.py
 
 test-llm: setup-test $(LLM)/.ready
 	DYME_LLM_HOME=$(LLM) $(BIN)/python -m pytest -rs tests/real/real_llm.py

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,14 @@ def weights_of(updater: Updater) -> dict[str, torch.Tensor]:
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).clone()
+
+
+def models(checkpoints: Callable[[str], Path], place: Path, names: Iterable[str]) -> Path:
+    """A folder with the checkpoints of the cases' families by name."""
+    place.mkdir()
+    for family in {CASES[name].family for name in names}:
+        (place / family).symlink_to(checkpoints(family))
+    return place
 
 
 def launched(checkpoints: Path, out: Path, names: Sequence[str], count: int, local: int) -> list[dict[str, dict[str, Any]]]:

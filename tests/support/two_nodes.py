@@ -6,11 +6,13 @@ Each scenario leaves what it gave, or its error in words, in FOLDER/RANK.json.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +23,11 @@ from typing import Any
 import torch
 from PIL import Image
 from runs import SMALL, small
+from torch.distributed.checkpoint import FileSystemWriter
 
 from dyme.cli import main as cli
 from dyme.config import Config
-from dyme.errors import DataError, DymeError
+from dyme.errors import DataError, DymeError, RunError
 from dyme.pictures import ImageSource
 from dyme.system import processes
 from dyme.system.launch import is_main, local_count, node, several
@@ -32,7 +35,7 @@ from dyme.tasks import charts
 from dyme.training import checkpoint, loop, update
 from dyme.types import Sample
 
-RANK = int(os.environ["RANK"])
+RANK = int(os.environ.get("RANK", "0"))
 PROMPTS = SMALL["train"]["prompts_per_step"]
 
 
@@ -129,6 +132,43 @@ def only_nan(folder: Path) -> list[Any]:
         return [cli.main(["train", "charts-sft", *words]), said.getvalue()]
 
 
+DIVIDED = ["run.save_every=1", "run.eval_every=2", "run.eval_size=3", "objective.beta=0.1", "method.name=grpo", "train.shard=full"]
+
+
+def divided(folder: Path) -> str:
+    return str(loop.train(small(folder / "shared" / "divided", *DIVIDED), validation=charts.samples("validation", 3), samples=rows()))
+
+
+def cut_off(folder: Path) -> str:
+    """The same run without its last step, resumed; on the second process no space is left for its part of the first checkpoint, once."""
+    run = folder / "shared" / "divided"
+    again = run.with_name("divided-again")
+    processes.from_main(lambda: shutil.copytree(run, again))
+    processes.from_main(lambda: [shutil.rmtree(part) for part in (again / "model", again / "checkpoints/step-000003")])
+    settings, own = small(again, *DIVIDED), rows()
+
+    def go_on() -> str:
+        return str(loop.train(settings, samples=own, validation=charts.samples("validation", 3), resume=True))
+
+    write = FileSystemWriter.write_data
+    if RANK == 1:
+        FileSystemWriter.write_data = full  # type: ignore[method-assign]
+    try:
+        return go_on()
+    except RunError as error:
+        kept = processes.from_main(lambda: sorted(part.name for part in (again / "checkpoints").iterdir()))
+        FileSystemWriter.write_data = write  # type: ignore[method-assign]
+        return f"{error} | {kept} | {go_on()}"
+
+
+def full(*given: Any, **named: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device", "shards/__1_0.distcp")
+
+
+def rows() -> list[Sample]:
+    return charts.samples("train", 16)
+
+
 SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "place": lambda folder: [several(), local_count(), node()],
     "error": lambda folder: processes.together(failing),
@@ -142,6 +182,8 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "other data": other_data,
     "resumed": looks,
     "again": lambda folder: checkpoint.RunFolder(folder / "shared/run").latest_checkpoint()[0],  # type: ignore[index]
+    "divided": divided,
+    "cut off": cut_off,
     "one nan": one_nan,
     "only nan": only_nan,
 }

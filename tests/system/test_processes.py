@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
+import two_nodes
 from forked import Child
-from runs import ENVIRONMENT, ROOT, lines, recipe
+from runs import ENVIRONMENT, ROOT, lines, recipe, small
 from safetensors.torch import load_file
 
 from dyme.config import ModelConfig, SupervisionConfig
@@ -22,8 +23,9 @@ from dyme.model.policy import Policy
 from dyme.supervise import build
 from dyme.supervise.llm import cache as answer_cache
 from dyme.system import launch, processes
+from dyme.tasks import charts
 from dyme.tracking.run_folder import RunFolder
-from dyme.training import memory
+from dyme.training import loop, memory
 from dyme.training.precision.guard import MOST_IN_A_ROW
 
 SUPPORT = ROOT / "tests/support"
@@ -113,6 +115,33 @@ def test_steps_that_are_never_finite_on_one_process_end_both_with_one_line(found
     assert [event["in_a_row"] for event in run.events() if event["kind"] == "nonfinite_step"] == [1, 2, 3, 4, 5]
     assert not (run.path / "model").exists()
     Policy.load(ModelConfig(path=str(kept / "model")))  # finite, else refused
+
+
+def test_weights_divided_over_two_computers_give_the_run_of_one_process(found: list[dict[str, Any]], tmp_path: Path) -> None:
+    """In one shared folder: rollouts, evaluations and figures; and the model to rounding."""
+    run = RunFolder.open(found[0]["folder"] / "shared/divided")
+    assert [one["divided"] for one in found] == [str(run.path / "model")] * 2
+    alone = small(tmp_path / "alone", *two_nodes.DIVIDED, "train.shard=off")
+    loop.train(alone, samples=two_nodes.rows(), validation=charts.samples("validation", 3))
+    one = RunFolder.open(tmp_path / "alone")
+    assert [r["completions"] for r in run.rollouts()] == [r["completions"] for r in one.rollouts()]
+    assert [r["metrics"] for r in run.evaluations()] == [r["metrics"] for r in one.evaluations()] != []
+    for mine, expected in zip(run.steps(), one.steps(), strict=True):
+        for figure in ("loss", "grad_norm", "kl", "reward", "trained_tokens"):
+            assert mine.metrics[figure] == pytest.approx(expected.metrics[figure], rel=1e-3, abs=1e-6), figure
+    assert any("divided among 2 of 2 processes" in str(event.get("message")) for event in run.events())
+    divided, whole = (load_file(place / "model/model.safetensors") for place in (run.path, one.path))
+    assert all((divided[name] - weight).abs().max() < 1e-4 for name, weight in whole.items())
+
+
+def test_a_full_disk_on_one_computer_ends_a_divided_run_on_both_and_it_resumes_to_the_same_bits(found: list[dict[str, Any]]) -> None:
+    run = found[0]["folder"] / "shared/divided"
+    for one in found:
+        said, kept, final = one["cut off"].split(" | ")
+        assert said.startswith("shards/__1_0.distcp: No space left on device") and "go on with: dyme train --resume" in said
+        assert kept == "['step-000001', 'step-000002']" and final == f"{run}-again/model"
+    for name in ("model.safetensors", "config.json"):
+        assert (run / "model" / name).read_bytes() == Path(f"{run}-again/model", name).read_bytes()
 
 
 def test_other_data_ends_both(found: list[dict[str, Any]]) -> None:

@@ -197,6 +197,8 @@ def mesh_of(by: str, accelerator: Accelerator) -> DeviceMesh:
     if by == "full" or here == every:
         return init_device_mesh(kind, (every,))
     counts = accelerator.gather(torch.tensor([here], device=accelerator.device)).tolist()
+    if max(counts) == 1:
+        raise ConfigError('train.shard = "node" divides nothing with one process on each computer; set train.shard = "full"')
     if len(set(counts)) > 1:
         raise ConfigError(
             f'train.shard = "node" needs equally many processes on each computer, and there are {min(counts)} on one and {max(counts)} on '
