@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from dyme.tracking.run_folder import RunFolder
 ROWS = [{"id": str(k), "question": f"What is {k} + 1?", "answer": str(k + 1), "rationale": f"{k} and 1 make {k + 1}."} for k in range(8)]
 SMALL = ["--train.prompts_per_step=4", "--train.max_prompts=8", "--rollout.num_generations=3", "--rollout.max_completion_length=12"]
 TWO = [name for name, case in sharded.CASES.items() if case.train.get("shard") != "node"]
+RUN = "--run.output=run"
 CPU = ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"}
 
 
@@ -53,32 +53,31 @@ def agents(place: Path, *words: str) -> list[tuple[int, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         end = f"127.0.0.1:{probe.getsockname()[1]}"
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--nnodes=2",
-        "--nproc-per-node=1",
-        "--rdzv-backend=c10d",
-        "--rdzv-id=1",
-        f"--rdzv-endpoint={end}",
-    ]
-    command = [sys.executable, *launch, "-m", "dyme", "train", str(place / "recipe.toml"), *SMALL, *words]
+    options = f"--nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=1 --rdzv-endpoint={end} -m dyme train".split()
+    command = [sys.executable, "-m", "torch.distributed.run", *options, str(place / "recipe.toml"), *SMALL, *words]
     started = [
         subprocess.Popen(command, env=CPU, cwd=place / name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for name in "ab"
     ]
     try:
-        return [(process.wait(300), output) for process in started for output in [process.communicate()[0]]]
+        return [(process.wait(), output) for process in started for output in [process.communicate(timeout=300)[0]]]
     finally:
         for process in started:
             process.kill()
+
+
+def done(place: Path, *words: str, **variables: str) -> tuple[int, str]:
+    """Run a Python module in the folder: status and stderr."""
+    command = [sys.executable, "-m", *words]
+    found = subprocess.run(command, env=CPU | variables, cwd=place, capture_output=True, text=True, timeout=300)
+    return found.returncode, found.stderr
 
 
 def test_two_agents_with_a_shared_folder_equal_one_process(place: Path) -> None:
     shared, alone = place / "run", place / "alone"
     for status, output in agents(place, "--run.output", str(shared), "--train.shard=full"):
         assert status == 0, output
-    command = [sys.executable, "-m", "dyme", "train", str(place / "recipe.toml"), *SMALL, "--run.output", str(alone)]
-    assert subprocess.run(command, env=CPU, cwd=place, capture_output=True, timeout=300).returncode == 0
+    status, error = done(place, "dyme", "train", "recipe.toml", *SMALL, "--run.output=alone")
+    assert status == 0, error
     two, one = lines(shared / "rollouts.jsonl"), lines(alone / "rollouts.jsonl")
     assert [row["completions"] for row in two] == [row["completions"] for row in one] != []
     for mine, expected in zip(RunFolder(shared).steps(), RunFolder(alone).steps(), strict=True):
@@ -88,7 +87,7 @@ def test_two_agents_with_a_shared_folder_equal_one_process(place: Path) -> None:
 
 
 def test_two_agents_without_one_say_so_in_one_line_each(place: Path) -> None:
-    for status, output in agents(place, "--run.output", "run"):
+    for status, output in agents(place, RUN):
         said = [line for line in output.splitlines() if line.startswith("dyme:")]
         assert status != 0 and len(said) == 1, output
         assert said[0].startswith("dyme: --run.output run: process 1, on ") and "that all computers of the run share" in said[0]
@@ -96,25 +95,16 @@ def test_two_agents_without_one_say_so_in_one_line_each(place: Path) -> None:
 
 
 def test_accelerates_fsdp_is_train_shard_full(place: Path) -> None:
-    options = (
-        "--use_fsdp --fsdp_version=2 --num_processes=2 --num_machines=1 --dynamo_backend=no --mixed_precision=no -m dyme train recipe.toml"
-    )
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options.split(), *SMALL, "--run.output=run"]
-    done = subprocess.run(command, env=CPU, cwd=place, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    options = ["--use_fsdp", "--fsdp_version=2", "--num_processes=2", "--num_machines=1", "--dynamo_backend=no", "--mixed_precision=no"]
+    status, error = done(place, "accelerate.commands.launch", *options, "-m", "dyme", "train", "recipe.toml", *SMALL, RUN)
+    assert status == 0, error
     run = RunFolder.open(place / "run")
     assert run.config().train.shard == "full" and (run.checkpoint_dir(2) / "state/shards/.metadata").exists()
-    alone = subprocess.run(
-        [sys.executable, "-m", "dyme", "train", "--resume", "run"], env=CPU, cwd=place, capture_output=True, text=True, timeout=300
-    )
-    assert (
-        alone.returncode == 2 and "its checkpoints need several: start them with torchrun" in alone.stderr and alone.stderr.count("\n") == 1
-    )
+    status, error = done(place, "dyme", "train", "--resume", "run")
+    assert status == 2 and "its checkpoints need several: start them with torchrun" in error and error.count("\n") == 1
 
 
 def test_deepspeed_is_one_line(place: Path) -> None:
-    env = os.environ | CPU | {"ACCELERATE_USE_DEEPSPEED": "true"}
-    command = [sys.executable, "-m", "dyme", "train", "recipe.toml", *SMALL, "--run.output=run"]
-    done = subprocess.run(command, env=env, cwd=place, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("dyme: DeepSpeed is not supported") and 'train.shard = "full"' in done.stderr
+    status, error = done(place, "dyme", "train", "recipe.toml", *SMALL, RUN, ACCELERATE_USE_DEEPSPEED="true")
+    assert status == 2 and error.count("\n") == 1
+    assert error.startswith("dyme: DeepSpeed is not supported") and 'train.shard = "full"' in error
