@@ -63,7 +63,7 @@ CASES = {
     "fp16": Case(train={"precision": "fp16"}),
     "lora in bf16": Case(model={"lora_rank": 4}, train={"precision": "bf16"}, beta=0.1),
     "kl in bf16": Case(train={"precision": "bf16"}, beta=0.1),
-} | {family: Case(family) for family in ("qwen2", "llava_onevision", "internvl", "gemma3", "qwen2_5_vl", "qwen3_vl")}
+} | {family: Case(family) for family in ("qwen2", "llava_onevision", "internvl", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_5")}
 
 
 def config_of(case: Case, checkpoints: Path) -> Config:

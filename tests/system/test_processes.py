@@ -139,7 +139,7 @@ def test_a_full_disk_on_one_computer_ends_a_divided_run_on_both_and_it_resumes_t
     for one in found:
         said, kept, final = one["cut off"].split(" | ")
         assert said.startswith("shards/__1_0.distcp: No space left on device") and "go on with: dyme train --resume" in said
-        assert kept == "['step-000001', 'step-000002']" and final == f"{run}-again/model"
+        assert kept == "['step-000002']" and final == f"{run}-again/model"
     for name in ("model.safetensors", "config.json"):
         assert (run / "model" / name).read_bytes() == Path(f"{run}-again/model", name).read_bytes()
 
