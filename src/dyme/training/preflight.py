@@ -29,6 +29,7 @@ from dyme.model.policy import Policy
 from dyme.model.precision import DTYPES, check_trainable, settle
 from dyme.model.resolution import taken
 from dyme.model.tree import Limb, Prompt, Tree, collate
+from dyme.model.vision import tower_of
 from dyme.plugins import failure, place_of
 from dyme.rollout.hf import BATCH_ROWS
 from dyme.supervise.build import check_helpers
@@ -209,7 +210,7 @@ def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> N
     dtype = DTYPES[settle(config.train.precision, accelerator.device)]
     free, adapted, parts = memory.free_bytes(accelerator.device), adapters.attached(policy.model), parts_of(config, accelerator)
     weights = sum(weight.numel() for weight in policy.parameters()) * dtype.itemsize
-    held = sum(_held(weight, dtype, adapted) for weight in policy.parameters()) // parts + (weights if parts > 1 else 0)
+    held = _held(policy, dtype, parts) + (weights if parts > 1 else 0)
     there = sum(p.nbytes for p in policy.parameters() if p.device.type == accelerator.device.type)
     need = max(0, held - there) + _state(policy, config) // parts
     if need <= free:
@@ -222,11 +223,19 @@ def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> N
     )
 
 
-def _held(weight: torch.nn.Parameter, dtype: torch.dtype, adapted: bool) -> int:
-    """Return the bytes of a weight if the model computes in `dtype`, its float32 master included."""
-    master = 4 if weight.requires_grad else 0
-    own = 0 if weight.requires_grad and (adapted or dtype == torch.float32) else dtype.itemsize
-    return weight.numel() * (own + master)
+def _held(policy: Policy, dtype: torch.dtype, parts: int) -> int:
+    """Return the bytes of the weights on a device, float32 masters included, if the model computes in `dtype` and `parts` devices share
+    them; a frozen tower is not shared, and shared weights that are rounded to bfloat16 are held in float32 (`engines/sharded.py`).
+    """
+    plain = adapters.attached(policy.model) or dtype == torch.float32
+    own = dtype.itemsize if parts == 1 else 4 if dtype == torch.bfloat16 else 0
+    tower = tower_of(policy.model) if policy.tower.frozen else None
+    alone = set(tower.parameters()) if tower is not None else set()
+    total = 0
+    for weight in policy.parameters():
+        size = dtype.itemsize if not weight.requires_grad else 4 if plain else own + 4
+        total += weight.numel() * size // (1 if weight in alone else parts)
+    return total
 
 
 def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accelerator, stages: Sequence[Stage[Any]]) -> str | None:
