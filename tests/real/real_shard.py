@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sharded
 from runs import ENVIRONMENT, lines, recipe
+from vllm_server import VLLMServer
 
 from dyme.tracking.run_folder import RunFolder
 
@@ -48,12 +49,16 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def agents(place: Path, *words: str) -> list[tuple[int, str]]:
-    """Start torchrun on two computers, each in a folder of its own; status and output of each."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        end = f"127.0.0.1:{probe.getsockname()[1]}"
-    options = f"--nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=1 --rdzv-endpoint={end} -m dyme train".split()
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def agents(place: Path, *words: str) -> list[tuple[int, str]]:
+    """Start torchrun on two computers, each in a folder of its own; status and output of each."""
+    options = f"--nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=1 --rdzv-endpoint=127.0.0.1:{free_port()} -m dyme train".split()
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(place / "recipe.toml"), *SMALL, *words]
     started = [
         subprocess.Popen(command, env=CPU, cwd=place / name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for name in "ab"
@@ -102,6 +107,26 @@ def test_accelerates_fsdp_is_train_shard_full(place: Path) -> None:
     assert run.config().train.shard == "full" and (run.checkpoint_dir(2) / "state/shards/.metadata").exists()
     status, error = done(place, "dyme", "train", "--resume", "run")
     assert status == 2 and "its checkpoints need several: start them with torchrun" in error and error.count("\n") == 1
+
+
+def test_divided_weights_reach_a_vllm_server(place: Path, checkpoints: Callable[[str], Path]) -> None:
+    """A stand-in, whose log-probabilities the run compares with its own after each change of the weights; the embeddings are tied."""
+    words = [
+        "--method.name=grpo",
+        "--train.shard=full",
+        "--train.learning_rate=1e-2",
+        "--rollout.engine=vllm",
+        "--train.precision=fp32",
+        RUN,
+    ]
+    with VLLMServer(checkpoints("llama")) as server:
+        words += [f"--model.path={server.model}", f"--rollout.url={server.url}", "--run.eval_every=1", "--run.eval_size=2"]
+        launch = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+        status, error = done(place, *launch, "-m", "dyme", "train", "recipe.toml", *SMALL, *words)
+    assert status == 0, error
+    metrics = [step.metrics for step in RunFolder.open(place / "run").steps()]
+    assert len(metrics) == 2 and len(set(server.loaded)) >= 2
+    assert all(one["sampling_gap_max"] < 1e-4 for one in metrics if "sampling_gap_max" in one)
 
 
 def test_deepspeed_is_one_line(place: Path) -> None:
