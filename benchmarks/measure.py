@@ -2,15 +2,17 @@
 
 FLOPs are those of torch.utils.flop_counter.FlopCounterMode, forward and backward, with two additions that it lacks and
 without which neither side would be counted in full: attention on the CPU (its kernel is not in torch's table, so torch counts
-none), and the in-place matrix products of TRL's head. As for other kernels, torch counts attention as if every query saw
-every key. `skipped` is what a causal kernel leaves out of that; `executed` = total - skipped is kinder to TRL, whose rows
-are causal, than to branches, whose mask the CPU's kernel does not exploit.
+none), and the in-place matrix products of TRL's head; and with one correction: the backward pass of a convolution that has a
+kernel for each channel, which torch counts as if all channels were mixed. As for other kernels, torch counts attention as if
+every query saw every key. `skipped` is what a causal kernel leaves out of that; `executed` = total - skipped is kinder to TRL,
+whose rows are causal, than to branches, whose mask the CPU's kernel does not exploit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hybrids import FAMILIES
 from shapes import SHAPES, Shape
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -38,6 +41,12 @@ _ATTENTION_BACKWARD = [
 def _product(acc: Sequence[int], a: Sequence[int], b: Sequence[int], **_: Any) -> int:
     """FLOPs of `acc += a @ b`, from the shapes."""
     return 2 * a[0] * a[1] * b[1]
+
+
+def _convolution_backward(grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: Any) -> int:
+    """FLOPs of a convolution's backward pass: its forward pass once for each gradient, of input and weight; groups as they are."""
+    wanted = next(value for value in reversed(rest) if isinstance(value, (list, tuple)))[:2]
+    return 2 * grad[0] * math.prod(grad[2:]) * math.prod(weight) * sum(map(bool, wanted))
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ def count_flops(work: Callable[[], object]) -> Flops:
         return flops
 
     mapping = {op: formula(op, False) for op in _ATTENTION} | {op: formula(op, True) for op in _ATTENTION_BACKWARD}
-    with FlopCounterMode(display=False, custom_mapping={**mapping, aten.addmm_: _product}) as counter:
+    extra = {aten.addmm_: _product, aten.convolution_backward: _convolution_backward}
+    with FlopCounterMode(display=False, custom_mapping=mapping | extra) as counter:
         work()
     counts = counter.get_flop_counts().get("Global", {})
     attention = sum(n for op, n in counts.items() if "attention" in str(op))
@@ -141,6 +151,8 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--attention", choices=["tree", "sdpa", "flex_attention"], default="tree", help="ours; TRL takes sdpa")
+    parser.add_argument("--layout", choices=["auto", "tree", "cached", "rows"], default="auto", help="ours")
+    parser.add_argument("--family", choices=["llava_onevision", *FAMILIES], default="llava_onevision")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of timed runs; 0: count only")
     parser.add_argument("--prompts", type=int, default=prompts)
     parser.add_argument("--num_generations", type=int, default=8)
@@ -157,7 +169,9 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
 
 def shape_of(args: argparse.Namespace) -> Shape:
     """The shape that the command line asks for."""
-    shape = SHAPES[args.shape].but(prompts=args.prompts, num_generations=args.num_generations, new_tokens=args.new_tokens)
+    shape = SHAPES[args.shape].but(
+        prompts=args.prompts, num_generations=args.num_generations, new_tokens=args.new_tokens, family=args.family
+    )
     shape = shape.but(trunk=args.trunk) if args.trunk else shape
     return shape.but(dtype=torch.float32) if args.device == "cpu" else shape
 
@@ -166,7 +180,7 @@ def opening(title: str, shape: Shape, args: argparse.Namespace) -> None:
     """Print what is measured, and on what."""
     machine = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     kind = str(shape.dtype).removeprefix("torch.")
-    print(f"{title}: shape {shape.name}, {kind}, {machine}, torch {torch.__version__}")
+    print(f"{title}: {shape.family}, shape {shape.name}, {kind}, {machine}, torch {torch.__version__}")
     print(
         f"{shape.prompts} prompt(s) of {shape.trunk} tokens, {shape.image_tokens} of them the image; K = {shape.num_generations}, "
         f"{shape.new_tokens} new tokens; gradient checkpointing {'on' if args.checkpointing else 'off'}\n"

@@ -1,4 +1,4 @@
-"""The two models that the benchmarks run, with prompts of an exact length. LLaVA-OneVision's classes, random weights.
+"""The models that the benchmarks run, with prompts of an exact length. LLaVA-OneVision's classes, random weights; others: `hybrids.py`.
 
 tiny        for tests: whether the benchmarks run, not how fast anything is
 small       about 10 M parameters; a trunk of 1,236 tokens of which 1,176 are the image (two tiles of 192 x 192); fp32
@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from hybrids import FAMILIES
 from PIL import Image
 
 from dyme.embedded import architecture, curriculum
 from dyme.model.loading import attend
 from dyme.model.policy import Policy
 from dyme.model.tree import Prompt
+from dyme.model.vision import tower_of
 from dyme.targets import target_text
 from dyme.types import Completion, Group, Sample, Verdict
 
@@ -48,6 +50,18 @@ class Shape:
     num_generations: int = 8
     prompts: int = 1
     dtype: torch.dtype = torch.float32
+    family: str = "llava_onevision"
+
+    @property
+    def side(self) -> int:
+        """Tokens of a side of the square picture that the other families get: about as many tokens as LLaVA-OneVision's tiles have."""
+        patches = self.tile // self.vision["patch_size"]
+        return int((2 * patches * patches + patches) ** 0.5)
+
+    @property
+    def edge(self) -> int:
+        """Pixels of a picture's side."""
+        return self.tile if self.family == "llava_onevision" else self.side * self.vision["patch_size"]
 
     @property
     def tile(self) -> int:
@@ -55,7 +69,9 @@ class Shape:
 
     @property
     def image_tokens(self) -> int:
-        """One tile for the overview, one for the picture, and a newline token behind each row of the latter."""
+        """One tile for the overview, one for the picture, and a newline token behind each row of the latter; or one square."""
+        if self.family != "llava_onevision":
+            return self.side * self.side
         side = self.tile // self.vision["patch_size"]
         return side * side + side * (side + 1)
 
@@ -120,7 +136,9 @@ class Noise:
 
 
 def build_processor(shape: Shape) -> Any:
-    """LLaVA-OneVision's processor without its video half, which needs torchvision, on the embedded tokenizer."""
+    """The family's processor on the embedded tokenizer; LLaVA-OneVision's without its video half, which needs torchvision."""
+    if shape.family in FAMILIES:
+        return FAMILIES[shape.family][0](shape)
     from transformers import LlavaOnevisionProcessor
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
@@ -137,6 +155,9 @@ def build_processor(shape: Shape) -> Any:
 
 def build_model(shape: Shape, processor: Any, device: str) -> Any:
     """The model with random weights from seed 0, its vision tower frozen."""
+    if shape.family in FAMILIES:
+        kind, config = FAMILIES[shape.family][1](shape, processor)
+        return _built(kind, config, shape, processor.tokenizer).to(device)
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
     tokenizer = processor.tokenizer
@@ -147,11 +168,17 @@ def build_model(shape: Shape, processor: Any, device: str) -> Any:
         image_token_id=processor.image_token_id, video_token_id=processor.video_token_id, image_grid_pinpoints=[[shape.tile] * 2],
         vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
     )  # fmt: skip
+    return _built(LlavaOnevisionForConditionalGeneration, config, shape, tokenizer).to(device)
+
+
+def _built(kind: Any, config: Any, shape: Shape, tokenizer: Any) -> Any:
     torch.manual_seed(0)
-    model = LlavaOnevisionForConditionalGeneration._from_config(config, dtype=shape.dtype, attn_implementation="sdpa")
+    model = kind._from_config(config, dtype=shape.dtype, attn_implementation="sdpa")
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model.model.vision_tower.requires_grad_(False)
-    return model.to(device)
+    tower = tower_of(model)
+    assert tower is not None
+    tower.requires_grad_(False)
+    return model
 
 
 def build_policy(shape: Shape, device: str, attention: str = "tree") -> Policy:
@@ -165,7 +192,7 @@ def build_policy(shape: Shape, device: str, attention: str = "tree") -> Policy:
 def samples(policy: Policy, shape: Shape) -> list[Sample]:
     """Questions whose prompts have exactly `shape.trunk` tokens and whose targets have exactly `shape.new_tokens`."""
     rows = [
-        Sample(id=f"s{k}", question="q", answer=str(k % 10), rationale="r", images=(Noise(k, shape.tile),)) for k in range(shape.prompts)
+        Sample(id=f"s{k}", question="q", answer=str(k % 10), rationale="r", images=(Noise(k, shape.edge),)) for k in range(shape.prompts)
     ]
     return [_filled(policy, row, shape) for row in rows]
 

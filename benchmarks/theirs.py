@@ -15,7 +15,7 @@ import torch
 from shapes import Shape, build_model
 from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
-from trl.trainer.utils import split_tensor_dict
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from dyme.model.policy import Policy
 from dyme.types import Group, Sample
@@ -81,8 +81,8 @@ class Theirs:
     def _split(self, rewards: Sequence[float]) -> list[dict[str, Any]]:
         self.trainer._calculate_rewards = lambda *_: torch.tensor(list(rewards), device=self.model.device)[:, None]
         self.model.train()
-        parts: list[dict[str, Any]] = split_tensor_dict(self.trainer._generate_and_score_completions(self.rows), self.shape.prompts)
-        return parts
+        scored = split_pixel_values_by_grid(self.trainer._generate_and_score_completions(self.rows))
+        return [unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(scored, self.shape.prompts)]
 
 
 def _trainer(policy: Policy, model: Any, shape: Shape, rows: Sequence[dict[str, Any]], device: str, checkpointing: bool) -> Any:

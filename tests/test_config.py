@@ -379,7 +379,7 @@ def test_recipes_of_published_models_say_what_they_cost_and_where_the_data_is(pa
 
 def test_there_is_a_recipe_for_each_model_of_the_paper() -> None:
     models = {path.stem.rpartition("-")[0] for path in PAPER}
-    assert models == {"smolvlm-500m", "llava-onevision-0.5b", "internvl-1b", "qwen2.5-0.5b", "qwen2.5-vl-7b", "smollm2-135m"}
+    assert models >= {"smolvlm-500m", "llava-onevision-0.5b", "internvl-1b", "qwen2.5-0.5b", "qwen2.5-vl-7b", "smollm2-135m"}
 
 
 def test_own_data_recipe_marks_two_lines() -> None:

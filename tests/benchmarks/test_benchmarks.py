@@ -15,7 +15,7 @@ import torch
 from dyme.model.tree import tree_mask
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("floor", "measure", "memory", "rollout", "routes", "shapes", "step", "sweep", "theirs", "update")
+MODULES = ("floor", "hybrids", "measure", "memory", "rollout", "routes", "shapes", "step", "sweep", "theirs", "update")
 Load = Callable[[str], Any]
 
 
@@ -52,6 +52,12 @@ def test_update(run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixtur
     assert found["flops_ratio_memorize"] > found["flops_ratio_mix"] > found["flops_ratio_explore"] > 2
     assert 1 <= min(found[f"floor_ratio_{case}_executed"] for case in cases) <= max(found[f"floor_ratio_{case}"] for case in cases)
     assert "| explore " in capsys.readouterr().out
+
+
+def test_update_behind_a_cached_trunk(run: Callable[..., dict[str, Any]]) -> None:
+    found = run("update", "--family", "lfm3_vl", "--layout", "cached", "--prompts", "1", "--repeats", "0")
+    assert found["gradient_distance"] < 2e-5 and found["flops_ratio_explore"] > 4
+    assert 1 <= found["floor_ratio_explore_executed"] <= found["floor_ratio_explore"] < 1.3
 
 
 def test_rollout(run: Callable[..., dict[str, Any]]) -> None:
@@ -104,6 +110,11 @@ def test_counter_sees_attention_and_in_place_products(load: Load) -> None:
     causal = measure.count_flops(lambda: attend(True)())
     assert causal.total == dense.total
     assert causal.executed == pytest.approx(dense.total * (5 * 6 / 2) / 25, abs=2)
+    for groups in (1, 6):
+        kernel = torch.randn(6, 6 // groups, 4, requires_grad=True)
+        x = torch.randn(2, 6, 10, requires_grad=True)
+        once = 2 * 2 * 7 * kernel.numel()
+        assert measure.count_flops(lambda x=x, w=kernel, g=groups: torch.conv1d(x, w, groups=g).sum().backward()).total == 3 * once
     counted = measure.count_flops(lambda: torch.zeros(4, 5).addmm_(torch.ones(4, 7), torch.ones(7, 5)))
     assert counted.total == 2 * 4 * 7 * 5
 
@@ -112,6 +123,10 @@ def test_floor_counts_the_pairs_of_the_mask(load: Load) -> None:
     trunk, read, branches = 11, 4, 3
     segment = torch.tensor([[0] * trunk + [k for k in range(1, branches + 1) for _ in range(read)]])
     assert load("floor").pairs(trunk, read, branches) == int(tree_mask(segment, torch.zeros_like(segment)).sum())
+    place = torch.cat([torch.arange(trunk), torch.arange(read).repeat(branches) + trunk])
+    window, block = place[:, None] - place < 5, (place[:, None] < 6) & (place < 6)
+    seen = (tree_mask(segment, torch.zeros_like(segment))[0, 0] | block) & window
+    assert load("floor").pairs(trunk, read, branches, block=6, window=5) == int(seen.sum())
 
 
 def test_recorded_mixture(load: Load) -> None:

@@ -140,6 +140,10 @@ def test_files_that_cannot_be_opened(packed: Path, tmp_path: Path, monkeypatch: 
             Policy.load(ModelConfig(path=str(path)))
         assert "\n" not in str(caught.value)
 
+    (tmp_path / "minicpm").mkdir()
+    shutil.copy(packed / "tiny.gguf", tmp_path / "minicpm" / "model.safetensors")
+    (tmp_path / "minicpm" / "config.json").write_text(json.dumps({"model_type": "minicpmv4_6"}))
+    refused(tmp_path / "minicpm", "minicpm: MiniCPM-V packs all pictures of a batch into one tensor")
     for name in ("a.gguf", "b.gguf"):
         shutil.copy(packed / "tiny.gguf", tmp_path / name)
     refused(tmp_path, r"has 2 GGUF files; give the path of one, e\.g\. .*a\.gguf")

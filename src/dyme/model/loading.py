@@ -210,6 +210,8 @@ def _read(base: str, folders: Sequence[Path], config: ModelConfig, dtype: torch.
             reader.remove_quantization_config(model)  # the weights are plain tensors, and are saved as such
         return model, tokenizer, found
     shape = AutoConfig.from_pretrained(base, **options)
+    if shape.model_type.startswith("minicpmv"):
+        raise ModelError(f"{base}: MiniCPM-V packs all pictures of a batch into one tensor, which dyme cannot do; take another family")
     multimodal = hasattr(shape, "vision_config")
     loader = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
     own = _owner(folders, base, "*processor_config.json" if multimodal else "*token*")
