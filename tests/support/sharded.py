@@ -31,7 +31,7 @@ from dyme.training.precision.masters import local
 from dyme.training.update import Updater
 from dyme.types import Sample
 
-STEPS, RATE = 3, 1e-3
+STEPS, RATE = 2, 1e-3
 ROLLOUT = RolloutConfig(num_generations=3, max_completion_length=7)
 
 
@@ -193,7 +193,11 @@ def agree(name: str, checkpoints: Path, out: Path, found: Sequence[dict[str, dic
         one = alone or own["whole weights"]
         assert own["layout"] == one["layout"] and one["resumed"]
         assert own["gradients"].keys() == one["gradients"].keys()
-        assert gap(own["gradients"], one["gradients"]) < 1e-6
+        distance = gap(own["gradients"], one["gradients"])
+        moved = max(float((own["weights"][key] - weight).abs().max()) for key, weight in one["weights"].items())
+        share = own["resident"] / own["whole"]
+        print(f"{name}, {own['layout']}, process {rank}: gradients {distance:.1e}, weights {moved:.1e}, {share:.2f} of the weights held")
+        assert distance < 1e-6
         for figure in ("loss", "grad_norm", "trained_tokens"):
             assert own["metrics"][0][figure] == pytest.approx(one["metrics"][0][figure], rel=1e-5)
         if case.beta:
@@ -205,7 +209,7 @@ def agree(name: str, checkpoints: Path, out: Path, found: Sequence[dict[str, dic
         for at in ("before",) if drifts else ("before", "after"):
             expected = one[at][rank::world] if alone else one[at]
             assert [[ids for ids, _ in group] for group in own[at]] == [[ids for ids, _ in group] for group in expected]
-        assert all((own["weights"][n] - weight).abs().max() < (STEPS * RATE if drifts else 1e-5) for n, weight in one["weights"].items())
+        assert moved < (STEPS * RATE if drifts else 1e-5)
         assert own["resumed"], "a resumed run ends in other bits"
         assert own["resident"] < 0.9 * own["whole"] and "divided among" in own["notes"][0]
     file = "adapter_model.safetensors" if "lora_rank" in case.model else "model.safetensors"
