@@ -19,7 +19,7 @@ TRACKIO := build/trackio
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-faults lint clean setup setup-test
+.PHONY: demo docs test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -36,6 +36,11 @@ $(VENV)/.ready-test: $(VENV)/.ready
 
 demo: setup
 	$(BIN)/dyme demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+# The documentation as a site, in build/site; no network.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup-test
+	$(BIN)/mkdocs build --strict
 
 test test-oldest test-newest: export OMP_NUM_THREADS = 1
 
