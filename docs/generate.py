@@ -24,11 +24,24 @@ from dyme.tasks import TASKS
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(file for file in (ROOT / "examples").rglob("*") if file.suffix in (".py", ".md") and "__pycache__" not in file.parts)
 ROOMS = {
-    "__init__": "import dyme", "api": "From Python", "checks": "Settings that do not go together", "cli": "Options of commands", "data": "Rows and pictures",
-    "integrations": "TRL", "model": "Checkpoints", "plugins": "Your own functions", "recipe": "Recipes", "rollout": "vLLM servers", "settings": "Values of settings",
-    "samples": "Samples", "supervise": "Helpers", "system": "Files and processes", "tracking": "Run folders and trackers", "verify": "Answers and rewards",
-    "comparison": "Comparisons and studies", "publishing": "Export and hub",
-}  # fmt: skip
+    "__init__": "import dyme",
+    "api": "From Python",
+    "checks": "Settings that do not go together",
+    "cli": "Options of commands",
+    "comparison": "Comparisons and studies",
+    "data": "Rows and pictures",
+    "integrations": "TRL",
+    "model": "Checkpoints",
+    "plugins": "Your own functions",
+    "publishing": "Export and hub",
+    "recipe": "Recipes",
+    "rollout": "vLLM servers",
+    "settings": "Values of settings",
+    "supervise": "Helpers",
+    "system": "Files and processes",
+    "tracking": "Run folders and trackers",
+    "verify": "Answers and rewards",
+}
 """Part of the code -> what its messages are about."""
 _ERRORS = re.compile(r"(\w*Error|\w*Gone|Diverged|Stopped)$")
 _EXAMPLE = re.compile(r"\]\((?:\.\./)+examples/?([^)]*)\)")
