@@ -53,6 +53,8 @@ FILLED = {
     "DATA": "rows/train.jsonl",
 }  # fmt: skip
 """What stands in the documents for something of the reader's."""
+PUBLISHED = {"jsonl": "rows", "geometry": "published-geometry", "slake": "published-slake", "gsm8k": "published-gsm8k"}
+"""Task -> what PATH is in its commands."""
 NOT_RUN = {
     "make ": "set up the environment that runs this test",
     "python benchmarks/": "of the repository, not of the package: tests/test_benchmarks.py",
@@ -94,7 +96,7 @@ def words_of(command: str) -> list[str]:
     """The words after `dyme` or `-m dyme`, placeholders filled in."""
     words = shlex.split(command)
     start = words.index("dyme")
-    own = FILLED | ({"PATH": "rows"} if "jsonl" in words else {})
+    own = FILLED | next(({"PATH": folder} for task, folder in PUBLISHED.items() if task in words), {})
     return [own.get(word, word) for word in words[start + 1 :]]
 
 
@@ -123,6 +125,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: object) -> Path
     """A folder of the reader's, with a published data set and a checkpoint in it."""
     folder = tmp_path_factory.mktemp("reader")
     published.chartqa(folder / "published")
+    published.geo170k(folder / "published-geometry")
+    published.slake(folder / "published-slake")
+    published.gsm8k(folder / "published-gsm8k")
     shutil.copytree(find("own-data").with_suffix(""), folder / "rows")
     (folder / "llama").symlink_to(checkpoints("llama"))  # type: ignore[operator]
     (folder / "docs").mkdir()
