@@ -243,7 +243,8 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
 
     Call it once the weights are on the device.
     """
-    free, rollout = memory.free_bytes(accelerator.device) - _state(policy, config) // parts_of(config, accelerator), config.rollout
+    parts, rollout = parts_of(config, accelerator), config.rollout
+    free = memory.free_bytes(accelerator.device) - _state(policy, config) // parts
     rolls = any(stage.rolls_out for stage in stages)
     completions = rollout.num_generations if rolls else 1
     longest = rollout.max_completion_length if rolls else sizes.target
@@ -251,6 +252,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
     with policy.whole():
         fixed, per_token = activation_bytes(policy, sizes.shortest, accelerator.device)
         row = row_bytes(policy, sizes.prompt + rollout.max_completion_length)
+        gathered = sum(weight.nbytes for weight in policy.parameters()) if parts > 1 else 0
     tokens = max(completions * longest, sizes.target) + trunks * sizes.prompt
     update = fixed + per_token * tokens
     if update > free:
@@ -261,7 +263,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
             f"what helps: {'; '.join(remedies) or 'a smaller model or a larger device'}"
         )
     prompts = min(math.ceil(config.train.prompts_per_step / accelerator.num_processes), max(1, BATCH_ROWS // completions))
-    need = prompts * completions * row if rolls and rollout.engine == "hf" else 0
+    need = prompts * completions * row + gathered if rolls and rollout.engine == "hf" else 0
     if need <= free:
         return None
     fits = int(free / need * config.train.prompts_per_step)

@@ -74,7 +74,7 @@ class Sharded(Engine):
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Within, each process has all weights, in the type that it computes with."""
+        """Yield while each process has all weights, in the type that it computes with."""
         self.policy.reset_iter_state()
         for unit in units(self.policy):
             unit.unshard()

@@ -40,13 +40,6 @@ class Masters:
         return sum(local(master).nbytes for master in self.weights.values())
 
     @torch.no_grad()
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Set the masters to these values, by name."""
-        for name, master in self.weights.items():
-            master.copy_(weights[name])
-        self.round()
-
-    @torch.no_grad()
     def round(self) -> None:
         """Set the model's weights to the rounded masters; call it after each step of the optimizer."""
         device = next((master.device for master in self.weights.values()), torch.device("cpu"))
