@@ -84,7 +84,10 @@ class Policy(torch.nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Compute each layer again in the backward pass instead of keeping what it computed; a trunk's cache allows that."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(
+            self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable
+        )  # the name since transformers 5.23
+        enable({"use_reentrant": False})
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module._can_checkpoint_with_cache = True
