@@ -1,8 +1,10 @@
-"""Models of other families at the shapes of `shapes.py`, for `update.py --family`: their language models are no plain attention.
+"""Models of other families at the shapes of `shapes.py`: for `update.py --family` such whose language models are no plain attention, and
+SmolVLM's classes for its own shape.
 
 qwen3_5     Qwen3.5: three of four layers keep a state of 128 x 128 numbers a head, the fourth is attention with gated outputs
 lfm3_vl     LFM3-VL: short convolutions, attention over all tokens and over the last 256
 gemma3      Gemma 3: image tokens see each other both ways; five of six layers look back 1,024 tokens
+idefics3    SmolVLM: plain attention; a picture is `tiles` x `tiles` tiles and one more of the whole, a token for 4 x 4 patches
 
 Widths, heads and vocabulary are the shape's; a picture is one square of as many tokens as fit, and its tower sees it whole.
 """
@@ -135,6 +137,30 @@ def gemma3(shape: Shape, processor: Any) -> tuple[Any, Any]:
     return Gemma3ForConditionalGeneration, config
 
 
+def idefics3_processor(shape: Shape) -> Any:
+    """Idefics3's, which cuts a picture into tiles."""
+    from transformers import Idefics3Processor
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = tokenizer_with(shape, *(f"<row_{r}_col_{c}>" for r in range(1, shape.tiles + 1) for c in range(1, shape.tiles + 1)))
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": shape.edge}, max_image_size={"longest_edge": shape.tile}, do_image_splitting=True
+    )
+    return Idefics3Processor(images, tokenizer, image_seq_len=shape.tile_tokens, chat_template=chatml("<image>"))
+
+
+def idefics3(shape: Shape, processor: Any) -> tuple[Any, Any]:
+    """Class and config."""
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+
+    own = ends(processor.tokenizer)
+    return Idefics3ForConditionalGeneration, Idefics3Config(
+        image_token_id=processor.image_token_id, scale_factor=4, pad_token_id=own["pad_token_id"], tie_word_embeddings=True,
+        vision_config=shape.vision, text_config={"model_type": "llama", **shape.text, **own, "tie_word_embeddings": True},
+    )  # fmt: skip
+
+
 FAMILIES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "qwen3_5": (qwen3_5_processor, qwen3_5), "lfm3_vl": (lfm3_vl_processor, lfm3_vl), "gemma3": (gemma3_processor, gemma3),
+    "idefics3": (idefics3_processor, idefics3),
 }  # fmt: skip

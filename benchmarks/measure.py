@@ -152,7 +152,7 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--attention", choices=["tree", "sdpa", "flex_attention"], default="tree", help="ours; TRL takes sdpa")
     parser.add_argument("--layout", choices=["auto", "tree", "cached", "rows"], default="auto", help="ours")
-    parser.add_argument("--family", choices=["llava_onevision", *FAMILIES], default="llava_onevision")
+    parser.add_argument("--family", choices=["llava_onevision", *FAMILIES], help="default: the shape's")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of timed runs; 0: count only")
     parser.add_argument("--prompts", type=int, default=prompts)
     parser.add_argument("--num_generations", type=int, default=8)
@@ -169,9 +169,8 @@ def arguments(description: str, prompts: int, new_tokens: int = 128, **more: dic
 
 def shape_of(args: argparse.Namespace) -> Shape:
     """The shape that the command line asks for."""
-    shape = SHAPES[args.shape].but(
-        prompts=args.prompts, num_generations=args.num_generations, new_tokens=args.new_tokens, family=args.family
-    )
+    shape = SHAPES[args.shape].but(prompts=args.prompts, num_generations=args.num_generations, new_tokens=args.new_tokens)
+    shape = shape.but(family=args.family, tiles=0) if args.family else shape
     shape = shape.but(trunk=args.trunk) if args.trunk else shape
     return shape.but(dtype=torch.float32) if args.device == "cpu" else shape
 

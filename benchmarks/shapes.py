@@ -3,6 +3,8 @@
 tiny        for tests: whether the benchmarks run, not how fast anything is
 small       about 10 M parameters; a trunk of 1,236 tokens of which 1,176 are the image (two tiles of 192 x 192); fp32
 reference   LLaVA-OneVision-0.5B: SigLIP-so400m and Qwen2-0.5B; a 384 x 384 picture is 1,485 of 1,545 tokens; bf16 on a GPU
+smolvlm     SmolVLM-500M: SigLIP-base and SmolLM2-360M; a square picture is 17 tiles, 1,088 of 1,300 tokens; bf16 on a GPU
+smoltiny    the same for tests
 
 The frozen tower and the trained rest are as DyME trains. Speed does not depend on what the weights are.
 """
@@ -33,7 +35,7 @@ CHATML = (
 MARKER = "Answer:"
 WORD = " value"
 """A word of one token, with which prompts and targets are filled to their length."""
-Name = Literal["tiny", "small", "reference"]
+Name = Literal["tiny", "small", "reference", "smolvlm", "smoltiny"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Shape:
     prompts: int = 1
     dtype: torch.dtype = torch.float32
     family: str = "llava_onevision"
+    tiles: int = 0
+    """Tiles along an edge of a picture, for idefics3."""
 
     @property
     def side(self) -> int:
@@ -61,6 +65,8 @@ class Shape:
     @property
     def edge(self) -> int:
         """Pixels of a picture's side."""
+        if self.tiles:
+            return self.tiles * self.tile
         return self.tile if self.family == "llava_onevision" else self.side * self.vision["patch_size"]
 
     @property
@@ -68,8 +74,15 @@ class Shape:
         return self.vision["image_size"]
 
     @property
+    def tile_tokens(self) -> int:
+        """Tokens of a tile, for idefics3: one for 4 x 4 patches."""
+        return (self.tile // self.vision["patch_size"] // 4) ** 2
+
+    @property
     def image_tokens(self) -> int:
-        """One tile for the overview, one for the picture, and a newline token behind each row of the latter; or one square."""
+        """One tile for the overview, one for the picture, and a newline token behind each row of the latter; or one square; or all tiles."""
+        if self.tiles:
+            return self.tile_tokens * (self.tiles**2 + 1)
         if self.family != "llava_onevision":
             return self.side * self.side
         side = self.tile // self.vision["patch_size"]
@@ -116,6 +129,34 @@ SHAPES: dict[Name, Shape] = {
         },
         trunk=1545,
         dtype=torch.bfloat16,
+    ),
+    "smolvlm": Shape(
+        name="smolvlm",
+        vision={
+            "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+            "image_size": 512, "patch_size": 16,
+        },
+        text={
+            "vocab_size": 49280, "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+            "num_key_value_heads": 5, "max_position_embeddings": 8192,
+        },
+        trunk=1300,
+        dtype=torch.bfloat16,
+        family="idefics3",
+        tiles=4,
+    ),
+    "smoltiny": Shape(
+        name="smoltiny",
+        vision={
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 4,
+        },
+        text={
+            "vocab_size": 4200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "max_position_embeddings": 2048,
+        },
+        trunk=100,
+        family="idefics3",
+        tiles=2,
     ),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import torch
 from dyme.model.tree import tree_mask
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("floor", "hybrids", "measure", "memory", "rollout", "routes", "shapes", "step", "sweep", "theirs", "update")
+MODULES = ("floor", "gpu", "hybrids", "measure", "memory", "rollout", "routes", "shapes", "step", "sweep", "theirs", "update")
 Load = Callable[[str], Any]
 
 
@@ -70,6 +70,25 @@ def test_rollout(run: Callable[..., dict[str, Any]]) -> None:
 
 def test_step(run: Callable[..., dict[str, Any]]) -> None:
     assert run("step", "--prompts", "2", "--repeats", "1").keys() == {"flops_ratio", "flops_ratio_executed", "wall_ratio", "cpu_ratio"}
+
+
+def test_what_wants_a_gpu_runs_on_a_cpu(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The parts of gpu.sh at SmolVLM's tiny shape; that of the largest K, which takes longest, is run by hand."""
+    file, folder = tmp_path / "gpu.json", tmp_path / "model"
+    small = ["--shape", "smoltiny", "--device", "cpu", "--prompts", "2", "--num_generations", "4", "--new_tokens", "9", "--repeats", "1"]
+    for words in (["correct"], ["step", "--peak", "1"], ["export", "--folder", str(folder)], ["vllm", "--seconds", "2"]):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--json", str(file), *small])
+        load("gpu").main()
+    found = json.loads(file.read_text())["smoltiny"]
+    for name in ("tree", "cached", "rows", "tree, sdpa", "tree, flex_attention"):
+        assert found["correct"][name]["largest"] < 1e-4, name
+    assert found["correct"]["tree"]["gradient"] < 1e-5
+    assert found["correct"]["rollout"]["cache"] == "shared" and found["correct"]["rollout"]["largest"] < 1e-4
+    assert found["step"]["ratio"] > 1 and 0 < found["step"]["mfu"]["ours"] < 1
+    assert found["vllm"]["step_seconds"] == 2 + found["step"]["seconds"]["TRL, update"]
+    asked = json.loads((folder / "prompts.json").read_text())
+    assert len(asked["texts"]) == 2 and all("<image>" in text for text in asked["texts"]) and (folder / "1.png").exists()
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "idefics3"
 
 
 def test_sweep(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
