@@ -80,7 +80,7 @@ class Shape:
 
     @property
     def image_tokens(self) -> int:
-        """One tile for the overview, one for the picture, and a newline token behind each row of the latter; or one square; or all tiles."""
+        """One tile for the overview, one for the picture, and a newline token behind each row of the latter; or one square, or tiles."""
         if self.tiles:
             return self.tile_tokens * (self.tiles**2 + 1)
         if self.family != "llava_onevision":
