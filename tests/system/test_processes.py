@@ -31,6 +31,8 @@ from dyme.training.precision.guard import MOST_IN_A_ROW
 SUPPORT = ROOT / "tests/support"
 ROWS = [{"id": str(k), "question": f"What is {k} + 1?", "answer": str(k + 1), "rationale": f"{k} and 1 make {k + 1}."} for k in range(8)]
 
+needs_fsdp = pytest.mark.skipif(not two_nodes.DIVIDES, reason="needs torch 2.13")
+
 
 def pair(commands: list[list[str]], cwd: Path) -> list[tuple[int, str]]:
     """Run one command as each of two processes that find each other; exit status and output of each."""
@@ -117,6 +119,7 @@ def test_steps_that_are_never_finite_on_one_process_end_both_with_one_line(found
     Policy.load(ModelConfig(path=str(kept / "model")))  # finite, else refused
 
 
+@needs_fsdp
 def test_weights_divided_over_two_computers_give_the_run_of_one_process(found: list[dict[str, Any]], tmp_path: Path) -> None:
     """In one shared folder: rollouts, evaluations and figures; and the model to rounding."""
     run = RunFolder.open(found[0]["folder"] / "shared/divided")
@@ -134,6 +137,7 @@ def test_weights_divided_over_two_computers_give_the_run_of_one_process(found: l
     assert all((divided[name] - weight).abs().max() < 1e-4 for name, weight in whole.items())
 
 
+@needs_fsdp
 def test_a_full_disk_on_one_computer_ends_a_divided_run_on_both_and_it_resumes_to_the_same_bits(found: list[dict[str, Any]]) -> None:
     run = found[0]["folder"] / "shared/divided"
     for one in found:

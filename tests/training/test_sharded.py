@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sharded
 import torch
+import two_nodes
 from accelerate import Accelerator
 
 from dyme.config import Config, TrainConfig
@@ -28,7 +29,7 @@ from dyme.training.update import Updater
 
 Load = Callable[[str], Policy]
 TWO = ["trained tower", "no pictures", "lora", "kl in bf16"]
-needs_fsdp = pytest.mark.skipif(not hasattr(engine.FSDPModule, "set_reduce_scatter_unused_params"), reason="needs torch 2.13")
+needs_fsdp = pytest.mark.skipif(not two_nodes.DIVIDES, reason="needs torch 2.13")
 
 
 @pytest.fixture(scope="module")
