@@ -260,8 +260,8 @@ PACKED = (idefics3, smolvlm, llava, llava_onevision, internvl, qwen2_vl, qwen2_5
 UNPACKED = (paligemma, gemma3, lfm2_vl, newer.qwen3_5, newer.lfm3_vl, newer.gemma4)
 """Families that see and get branches behind a cached trunk: blocks that see both ways, sliding windows, convolutions, linear attention."""
 TEXT_ONLY = (llama, qwen2, qwen3)
-LATE = {newer.lfm3_vl: "Lfm3VlConfig", newer.granite_docling: "GraniteDoclingConfig"}
-"""Families that the oldest supported transformers lacks."""
+LATE = {newer.lfm3_vl: "Lfm3VlConfig", newer.granite_docling: "GraniteDoclingConfig", newer.gemma4: "Lfm3VlConfig"}
+"""Families that the oldest supported transformers lacks, or for whose processor it needs torchvision."""
 PACKED, UNPACKED = (tuple(make for make in some if hasattr(transformers, LATE.get(make, "Cache"))) for some in (PACKED, UNPACKED))
 FAMILIES = {make.__name__: make for make in (*PACKED, *UNPACKED, *TEXT_ONLY)}
 VARIANTS = {make.__name__: make for make in (internvl3_5,)}
