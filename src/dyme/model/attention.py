@@ -111,7 +111,7 @@ def shared_attention(
 
     trunk, trunk_sum = map(returned, _partial(behind, trunk_key, trunk_value, scale, shared.bias_B11P))
     own, own_sum = _partial(asked, key, value, scale)
-    merged = own.lerp(trunk, (trunk_sum - own_sum).sigmoid().to(own.dtype))
+    merged = own.float().lerp(trunk.float(), (trunk_sum - own_sum).float().sigmoid())
     return merged.view(rows, 1, heads, -1).to(query.dtype)
 
 
