@@ -22,7 +22,7 @@ from dyme.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from dyme.errors import ConfigError
 from dyme.model import adapters, policy, tree
 from dyme.model.policy import Policy
-from dyme.model.tree import Layout, Limb, Prompt, Tree
+from dyme.model.tree import Layout, Limb, Prompt, Tree, batch
 from dyme.model.trunk.cache import Trunk
 from dyme.training import layout
 from dyme.training.update import Updater
@@ -155,7 +155,7 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = parts_of(forest)
         return parts and replace(parts, mask_J1TS=torch.ones_like(parts.mask_J1TS))
 
-    monkeypatch.setattr(tree, "parts_of", peeking)
+    monkeypatch.setattr(batch, "parts_of", peeking)
 
 
 @pytest.mark.parametrize("attention", ["tree", "sdpa", "eager"])
@@ -304,6 +304,7 @@ def test_gradient_checkpointing_changes_no_gradient(family: str, asked: Layout, 
 @pytest.mark.parametrize(("family", "asked"), SOME[:6])
 def test_adapters_get_the_gradients_of_rows(family: str, asked: Layout, policies: Load) -> None:
     of = copy.deepcopy(policies(family))
+    torch.manual_seed(0)
     layers = adapters.targets(of.model, ModelConfig(path="org/name", lora_rank=4))
     inject_adapter_in_model(LoraConfig(target_modules=layers, r=4, init_lora_weights=False), of.model)
     branches, rows = gradients(of, asked), gradients(of, "rows")

@@ -1,133 +1,16 @@
-"""A prompt and its live branches as one packed sequence: the trunk once, then the branches side by side.
-
-Each branch attends to the trunk and to itself, and its positions continue from the trunk's end, so its log-probabilities and
-gradients equal those of a separate row (trunk + branch) up to rounding, while the image and question are encoded once.
-
-    ids        t0 t1 t2 | a0 a1 a2 | b0 b1
-    positions   0  1  2 |  3  4  5 |  3  4
-
-Token n of a branch is predicted at the position before it: the trunk's last token for n = 0.
-
-Branches behind a hint form one more level: the hint (a prefix) once, behind the trunk, and its branches behind both.
-
-    ids        t0 t1 t2 | h0 h1 | a0 a1 a2 | b0 b1 | c0 c1        a and b behind the hint, c behind the trunk alone
-    positions   0  1  2 |  3  4 |  5  6  7 |  5  6 |  3  4
-
-Families that cannot take such a mask get the trunks as rows and then the branches as rows behind the trunks' cache (`trunk/cache.py`),
-or each branch as a row behind a copy of its trunk (`training/layout.py` decides).
-"""
+"""Trees as tensors: a batch in each layout, with the places of its pieces and of the tokens that are predicted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from dyme.pictures import ImageSource
-from dyme.types import Shape, Term
-
-Layout = Literal["tree", "cached", "rows", "reference"]
-"""tree: packed; cached: trunks as rows, then branches as rows behind the trunks' cache; rows: a row per branch; reference: rows through
-the model's own forward, to check the others."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """A tokenized prompt of P tokens with the processor's output for its images (batch size 1)."""
-
-    token_ids: tuple[int, ...]
-    vision: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Inputs about images: pixels, sizes, grids."""
-    images: str = ""
-    """Identity of the pictures, by their content: equal names mean equal `vision`; "" without pictures."""
-    types: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Inputs of one number per token, [P], such as token_type_ids."""
-    positions_CP: torch.Tensor | None = None
-    """Rotary positions on C axes, for families that have several; None: 0 ... P - 1."""
-    bare: tuple[int, ...] = ()
-    """The tokens before the processor repeats a picture's, as a server takes them beside the pictures."""
-    pictures: tuple[ImageSource, ...] = ()
-
-    @property
-    def next_position(self) -> int:
-        """Return the position of an answer's first token, on every axis."""
-        return len(self.token_ids) if self.positions_CP is None else int(self.positions_CP.max()) + 1
-
-    def extended(self, token_ids: Sequence[int]) -> Prompt:
-        """Return the prompt with further tokens of text behind it."""
-        more, positions = len(token_ids), self.positions_CP
-        following = self.next_position + torch.arange(more)
-        return replace(
-            self,
-            token_ids=(*self.token_ids, *token_ids),
-            bare=(*self.bare, *token_ids),
-            types={name: torch.cat([values, values.new_zeros(more)]) for name, values in self.types.items()},
-            positions_CP=None if positions is None else torch.cat([positions, following.expand(len(positions), -1)], 1),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limb:
-    """A branch with its tokens and its inputs of the objective; `token_weight` is the weight of each of its tokens."""
-
-    tokens: tuple[int, ...]
-    term: Term
-    advantage: float
-    token_weight: float
-    logprobs: tuple[float, ...] = ()
-    """Log-probabilities under the policy that sampled it, if that may be an earlier one; empty: the current policy."""
-    shape: Shape | None = None
-    """Function from a token's probability to the factor of its loss."""
-    prefix: tuple[int, ...] = ()
-    """Tokens between the trunk and the limb's own, read and not predicted; limbs with equal ones share them in a tree."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A prefix or a limb in the packed sequence: its tokens that are read, the column of the first, and the prefix before it."""
-
-    tokens: tuple[int, ...]
-    start: int
-    above: Piece | None = None
-
-    @property
-    def columns(self) -> slice:
-        """Return the columns of its tokens."""
-        return slice(self.start, self.start + len(self.tokens))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """A trunk and its limbs."""
-
-    trunk: Prompt
-    limbs: tuple[Limb, ...]
-
-    def __len__(self) -> int:
-        """Return the length of the packed sequence in tokens; the last token of a limb is predicted, never read."""
-        hints = {limb.prefix for limb in self.limbs}
-        return len(self.trunk.token_ids) + sum(map(len, hints)) + sum(len(limb.tokens) - 1 for limb in self.limbs)
-
-    @property
-    def longest(self) -> int:
-        """Return the length of its longest row in tokens: the trunk and one limb, with its prefix, without the last token."""
-        return len(self.trunk.token_ids) + max(len(limb.prefix) + len(limb.tokens) for limb in self.limbs) - 1
-
-    def pieces(self) -> tuple[list[Piece], list[Piece]]:
-        """Return the places of its prefixes and of its limbs, in the order of the packed sequence."""
-        end, hints = len(self.trunk.token_ids), dict[tuple[int, ...], Piece]()
-        for prefix in dict.fromkeys(limb.prefix for limb in self.limbs if limb.prefix):
-            hints[prefix] = Piece(prefix, end)
-            end += len(prefix)
-        limbs = []
-        for limb in self.limbs:
-            limbs.append(Piece(limb.tokens[:-1], end, hints.get(limb.prefix)))
-            end += len(limb.tokens) - 1
-        return list(hints.values()), limbs
+from dyme.model.tree.shape import Layout, Limb, Prompt, Tree
+from dyme.types import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,32 +280,6 @@ def parts_of(trees: Sequence[Tree]) -> Parts | None:
         column_W=column_JT[written_JT],
         mask_J1TS=torch.cat([before_JS[:, None].expand(-1, longest, -1), own_TT.expand(len(pieces), -1, -1)], -1)[:, None],
     )
-
-
-def tree_mask(segment_BL: torch.Tensor, above_BL: torch.Tensor) -> torch.Tensor:
-    """Return [B, 1, L, L], True where a query (row) may attend to a key (column): causal, and within the trunk, the prefix before the
-    query's piece, or the same piece.
-
-    Padding attends to itself alone, so that no row of the softmax is empty.
-    """
-    index = torch.arange(segment_BL.shape[1], device=segment_BL.device)
-    query, above, key = segment_BL[:, :, None], above_BL[:, :, None], segment_BL[:, None, :]
-    return _seen(query, above, key, index[:, None], index[None, :])[:, None]
-
-
-def block_mask(segment_BL: torch.Tensor, above_BL: torch.Tensor, block_size: int = 128) -> BlockMask:
-    """Return the same mask for FlexAttention, which skips blocks that no piece attends to."""
-    sequences, length = segment_BL.shape
-
-    def mask_mod(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        return _seen(segment_BL[b, q], above_BL[b, q], segment_BL[b, k], q, k)
-
-    return create_block_mask(mask_mod, sequences, None, length, length, device=segment_BL.device, BLOCK_SIZE=block_size)
-
-
-def _seen(query: torch.Tensor, above: torch.Tensor, key: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Return whether a query may attend to a key, by their segments, the one above the query, and indices; the rule of both masks."""
-    return (((key == 0) | (key == query) | (key == above)) & (k <= q) & (query >= 0) & (key >= 0)) | (q == k)
 
 
 def stack_vision(inputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
