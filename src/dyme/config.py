@@ -199,9 +199,9 @@ class RolloutConfig:
     """Sample from the k likeliest tokens; 0 is off."""
     engine: Literal["hf", "vllm"] = "hf"
     """What samples: hf, the model in the process that trains it; vllm, a server, which `dyme serve RECIPE` starts (docs/scale.md)."""
-    url: tuple[str, ...] = ("http://127.0.0.1:8000",)
-    """Addresses of vLLM servers of the same checkpoint; several processes take them in turn. Whoever reaches one can replace its model:
-    loopback or a private network only."""
+    url: tuple[str, ...] = ()
+    """Addresses of vLLM servers of the same checkpoint; several processes take them in turn. Empty: port 8000 of this computer. Whoever
+    reaches a server can replace its model: loopback or a private network only."""
     sync_folder: str = ""
     """Folder that the servers see too, through which they get the weights; empty: in memory (/dev/shm) if all of them are on this computer,
     else the run's folder."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,9 @@ class Scripted:
         self.asked.append(instruction)
         text = f"{sample.question} {instruction}"
         return SimpleNamespace(text=text, token_ids=tuple(range(len(text))))
+
+    def whole(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Script:

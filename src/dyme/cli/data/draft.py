@@ -87,7 +87,7 @@ def _method(material: Material) -> list[str]:
         return ['name = "dyme"' + _note("memorizes a trace where all completions fail, else explores")]
     return [
         'name = "dyme"' + _note("memorizes the answer where all completions fail, as few rows have a trace; else explores"),
-        '# name = "grpo"' + _note("explores alone, without traces"),
+        "# `dyme methods` lists others, some of which read no traces",
     ]
 
 

@@ -14,7 +14,7 @@ from dyme.errors import ConfigError, ModelError
 from dyme.model import adapters, precision, resolution
 from dyme.model.loading import first_line, resolve
 from dyme.rollout.vllm.served import log_probability_mode
-from dyme.rollout.vllm.server import NAME
+from dyme.rollout.vllm.server import NAME, URL
 
 TYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """vLLM's names of precisions."""
@@ -37,9 +37,10 @@ def command(config: Config, python: str) -> tuple[dict[str, str], list[str]]:
         raise ModelError(
             f"{config.model.path} is no plain checkpoint; write one (dyme export {config.model.path} --out DIR) and train that"
         )
-    address = urlsplit(config.rollout.url[0])
+    url = (config.rollout.url or (URL,))[0]
+    address = urlsplit(url)
     if not address.hostname:
-        raise ConfigError(f"rollout.url: {config.rollout.url[0]!r} is not the address of a server; give one like http://127.0.0.1:8000")
+        raise ConfigError(f"rollout.url: {url!r} is not the address of a server; give one like http://127.0.0.1:8000")
     settings = precision.settled(config, precision.device())
     words = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", path, "--served-model-name", NAME]
     words += ["--host", address.hostname, "--port", str(address.port or 80), "--dtype", TYPES[settings.train.precision]]

@@ -33,7 +33,7 @@ from dyme.errors import RunError
 from dyme.model import adapters, precision
 from dyme.model.policy import Policy
 from dyme.model.tree import Limb, Prompt, Tree, collate
-from dyme.rollout.vllm.server import START, Answer, Server, ServerGone
+from dyme.rollout.vllm.server import START, URL, Answer, Server, ServerGone
 from dyme.system.processes import from_main, state, together
 from dyme.types import Completion
 
@@ -59,7 +59,7 @@ class Served:
         """Check the servers. `export` and `version`: see `engine_of`. Raises ConfigError or RunError, alike on all processes."""
         config = precision.settled(config, next(policy.parameters()).device)
         self.policy, self.config, self.export, self.version, self.note = policy, config, export, version, note
-        self.servers = [Server(url) for url in config.rollout.url]
+        self.servers = [Server(url) for url in config.rollout.url or (URL,)]
         self.server: Server = self.servers[state().process_index % len(self.servers)]
         """The server that this process asks."""
         self.mismatch = math.nan

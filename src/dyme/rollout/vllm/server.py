@@ -25,6 +25,8 @@ NAME = "policy"
 """The name under which the model is served (--served-model-name)."""
 ADAPTER = "policy-adapter"
 """The name of a LoRA adapter on it."""
+URL = "http://127.0.0.1:8000"
+"""The address of a server if the recipe names none."""
 START = "start it with: dyme serve RECIPE"
 _WAIT = 1.0
 """Seconds between two tries to reach a server that is gone."""
