@@ -146,6 +146,9 @@ def test_from_rows_to_a_trained_model(tmp_path: Path) -> None:
     assert (status, err) == (0, "") and "accuracy, thinking" in out and out.endswith("next   dyme train data-dyme/recipe.toml\n")
     status, out, _ = run("train", "data-dyme/recipe.toml", "--rollout.num_generations=2", cwd=tmp_path)
     assert status == 0 and (tmp_path / "runs/data-dyme/model/model.safetensors").exists()
+    (tmp_path / "data-dyme/recipe.toml").unlink()  # as if stopped at a question: the same command continues
+    status, out, _ = run("new", "data", "--samples", "0", cwd=tmp_path)
+    assert status == 0 and "wrote  data-dyme/recipe.toml" in out
     status, _, err = run("new", "data", cwd=tmp_path)
     assert status == 2 and "data-dyme exists already and is not empty; name a new folder (--out)" in err
 

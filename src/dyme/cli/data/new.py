@@ -50,11 +50,11 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     source = _rows_of(args.source)
     asks = not args.yes and sys.stdin is not None and sys.stdin.isatty()
     out = args.out or Path(_name_of(args.source))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    rows = out / f"{out.resolve().name}-rows"  # left by an earlier call that was stopped, it is continued
+    if out.exists() and (not out.is_dir() or any(entry.name != rows.name for entry in out.iterdir())):
         raise ConfigError(f"{out} exists already and is not empty; name a new folder (--out)")
     named = _named(source, config.task, {field: column for field in columns.NAMED if (column := getattr(args, field))}, asks, display)
     with progress_bars(display) as progress:
-        rows = out / f"{out.resolve().name}-rows"
         report = prepare_source(columns.reading(named), config.task, source, rows, progress=progress)
     if "train" not in report.rows:
         raise DataError(f"{source}: has no training rows, only {', '.join(report.rows)}; name a file of rows to train on")
