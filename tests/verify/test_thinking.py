@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyme.types import Fact
-from dyme.verify.thinking import fact_f1, statements, token_f1, true_statements
+from dyme.verify.thinking import _located, fact_f1, marked, plain, statements, token_f1, true_statements
 
 FACTS = (Fact("ham", "47"), Fact("fig", "82"), Fact("oat", "13"))
 SUBJECTS = tuple(fact.subject for fact in FACTS)
@@ -168,3 +168,28 @@ def test_no_text_crashes(thinking: str, subjects: list[str]) -> None:
 def test_long_texts_do_not_hang(piece: str) -> None:
     statements(piece * 10_000, SUBJECTS)
     statements(f"fig{piece * 10_000}x", SUBJECTS)
+
+
+def test_statements_are_marked_where_they_stand() -> None:
+    facts = (Fact("Fig", "82"), Fact("oat", "13"), Fact("ham ß", "1,640"))
+    text = "\u2022 FIG:  82, oat is 14,\n kiwi 20; Ham SS at 1640. 82 \u2212 13 = 69 so 85 - 13 = 72 and 69 + 1 = 80; 5/0 = 3, total 69"
+    found = marked(text, facts)
+    assert [(text[m.start : m.end], m.holds, m.known) for m in found] == [
+        ("FIG:  82", True, "fact: Fig 82"),
+        ("oat is 14", False, "fact: oat 13"),
+        ("kiwi 20", None, "the facts do not name kiwi"),
+        ("Ham SS at 1640", True, "fact: ham ß 1,640"),
+        ("82 \u2212 13 = 69", True, "the arithmetic is right"),
+        ("85 - 13 = 72", True, "the arithmetic is right, but 85 is no fact"),
+        ("69 + 1 = 80", False, "69 + 1 is 70"),
+        ("5/0 = 3", None, "cannot be computed"),
+    ]
+    assert true_statements(text, facts) == (sum(bool(m.holds) for m in found), 7), "what evaluations count: all but the name without a fact"
+    assert [(m.start, m.end, m.known) for m in marked("fig 3 and 2+2=4", ())] == [(10, 15, "the arithmetic is right")]
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "İx ﬁg 82", "- a\n* b  c", "ΑΣ ΑΣ\t", "x \u2212 1"])
+def test_places_are_those_of_plain_text(text: str) -> None:
+    found, places = _located(text)
+    assert found == plain(text)
+    assert all(plain(text[k]).startswith(one) or one in text[k].casefold() or one in " -" for one, k in zip(found, places, strict=False))

@@ -39,7 +39,7 @@ from dyme.types import AnswerKind, Completion, Fact, Sample
 from dyme.verify.answers import VERIFIERS, judge
 from dyme.verify.format import parse
 from dyme.verify.rules import Rules, verify
-from dyme.verify.thinking import fact_f1, statements, token_f1, true_statements
+from dyme.verify.thinking import fact_f1, marked, statements, token_f1, true_statements
 
 FOLDER = Path(dyme.__file__).parent
 READ = ("verify", "supervise", "report", "model", "tasks", "data", "facts")
@@ -214,6 +214,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "rules": lambda text: verify(Completion(text=text + " Answer: 35", token_ids=(1,)), CHART, RULES),
     "statements": lambda text: statements(text, [fact.subject for fact in FACTS]),
     "true statements": lambda text: true_statements(text, FACTS),
+    "marked statements": lambda text: marked(text, FACTS),
     "facts": lambda text: fact_f1(text, FACTS),
     "reference": lambda text: token_f1(text, "fig 82, ham 47"),
     "checker": graded,

@@ -2,14 +2,15 @@
 
 A trace is read for two kinds of statements: name-value ones about known subjects ("fig 82", "fig is 82") and equations
 ("82 - 13 = 69"). `fact_f1` compares them with the facts of the image. It is an F1 because one safe fact would give full precision and
-a list of everything full recall; true equations earn nothing, since there is no end of them.
+a list of everything full recall; true equations earn nothing, since there is no end of them. `marked` says where in the trace each
+statement stands, for those who read it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -32,6 +33,12 @@ _EQUATION = re.compile(
 )
 _TERM = re.compile(rf"([-+*/]?) ?({NUMBER})")
 _TOKEN = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_]+")
+_WORD = re.compile(r"(?<![\w'])[^\W\d_]{2,}+")
+_NO_NAMES = frozenset(re.findall(
+    "[a-z]+", "a about an and answer are at between by equal equals for from gives had has have in is it leaves makes minus number of on or"
+    " over plus so step than that the then therefore these this thus times to total under value was we were with",
+))  # fmt: skip
+"""Words before a number that name nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,63 @@ def statements(thinking: str, subjects: Sequence[str]) -> Statements:
     text = plain(thinking)
     names = {name: subject for subject in subjects if (name := _subject(subject))}
     facts: dict[object, Fact] = {}
-    for name, value in _named_values(text, tuple(sorted(names))):
+    for name, value, _ in _named_values(text, tuple(sorted(names))):
         facts.setdefault((name, read(value)), Fact(names[name], value))
     equations = dict.fromkeys(found.replace(" ", "") for found in _EQUATION.findall(text)) if "=" in text else {}
     return Statements(tuple(facts.values()), tuple(Equation(e, _holds(e)) for e in equations))
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A statement where it stands in a trace: characters `start` to `end`."""
+
+    start: int
+    end: int
+    holds: bool | None
+    """Whether it is true; None: nothing that is known decides it."""
+    known: str
+    """The fact or the result to compare it with, in words."""
+
+
+def marked(thinking: str, facts: Sequence[Fact]) -> list[Marked]:
+    """Return the statements of `thinking` in the order of the text, each with its truth: those that `true_statements` counts, repeated ones
+    too, and, with facts, names that the facts do not have with a number from neither a fact nor an equation: their truth is not known.
+    """
+    text, places = _located(thinking)
+    subjects = {name: fact.subject for fact in facts if (name := _subject(fact.subject))}
+    found: list[tuple[tuple[int, int], bool | None, str]] = []
+    found += [(span, *_compared(name, value, facts)) for name, value, span in _named_values(text, tuple(sorted(subjects)))]
+    taken = {k for (start, end), _, _ in found for k in range(start, end)}
+    values, numbers = {part for fact in facts for part in read(fact.value)}, set[object]()
+    for equation in _EQUATION.finditer(text) if "=" in text else ():
+        if taken.isdisjoint(range(*equation.span())):
+            found.append((equation.span(), *_computed(equation[0], values | numbers if facts else None)))
+            numbers |= {number(one) for _, one in _TERM.findall(equation[0])}
+            taken.update(range(*equation.span()))
+    for word in _WORD.finditer(text) if facts else ():
+        value = _VALUE.match(text, word.end()) if word[0] not in _NO_NAMES and word[0] not in subjects else None
+        if value and taken.isdisjoint(range(word.start(), value.end())) and (values | numbers).isdisjoint(read(value[1])):
+            found.append(((word.start(), value.end()), None, f"the facts do not name {word[0]}"))
+    found.sort(key=lambda one: one[0])
+    return [Marked(places[start], places[end - 1] + 1, holds, known) for (start, end), holds, known in found]
+
+
+def _compared(name: str, value: str, facts: Sequence[Fact]) -> tuple[bool, str]:
+    """Return whether the facts give `name` this value, and the facts about it."""
+    own = [fact for fact in facts if _subject(fact.subject) == name]
+    return any(read(fact.value) == read(value) for fact in own), "fact: " + ", ".join(f"{fact.subject} {fact.value}" for fact in own)
+
+
+def _computed(equation: str, known: Collection[object] | None) -> tuple[bool | None, str]:
+    """Return whether an equation holds, and its result with the numbers that are not among those `known` (None: nothing is)."""
+    first = equation.partition("=")[0]
+    result = _evaluate(first.replace(" ", ""))
+    if result is None:
+        return None, "cannot be computed"
+    if not _holds(equation.replace(" ", "")):
+        return False, f"{first.strip()} is {result if result.denominator == 1 else format(float(result), '.4g')}"
+    strays = [one for _, one in _TERM.findall(first) if known is not None and number(one) not in known]
+    return True, "the arithmetic is right" + (f", but {', '.join(strays)} is no fact" if strays else "")
 
 
 def true_statements(thinking: str, facts: Sequence[Fact]) -> tuple[int, int]:
@@ -108,14 +168,29 @@ def _tokens(text: str) -> Counter[str]:
     return Counter(_TOKEN.findall(text.lower()))
 
 
-def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each of `names` that a value follows, with that value."""
+def _located(text: str) -> tuple[str, list[int]]:
+    """Return `plain(text)`, and for each of its characters the position in `text` of the one that it comes from."""
+    pairs = [(one, k) for k, whole in enumerate(text) for one in whole.casefold().translate(_PLAIN)]
+    folded = "".join(one for one, _ in pairs)
+    kept: list[tuple[str, int]] = []
+    end = 0
+    for gap in _BULLET_OR_GAP.finditer(folded):
+        kept += [*pairs[end : gap.start()], (" ", pairs[gap.start()][1])]
+        end = gap.end()
+    kept += pairs[end:]
+    found = "".join(one for one, _ in kept)
+    before = len(found) - len(found.lstrip())
+    return found.strip(), [k for _, k in kept[before:]]
+
+
+def _named_values(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Yield each of `names` that a value follows, with that value and the place of both."""
     pattern = any_of(names)
     found = pattern.search(text) if names else None
     while found:
         value = _VALUE.match(text, found.end())
         if value:
-            yield found[0], value[1]
+            yield found[0], value[1], (found.start(), value.end())
         found = pattern.search(text, (value or found).end())
 
 
