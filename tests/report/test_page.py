@@ -38,9 +38,17 @@ class Plain:
         return Image.effect_noise(self.size, 80)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with its page."""
+    run = make_run(tmp_path_factory.mktemp("page") / "run").path
+    write_page(run)
+    return run
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> str:
-    return write_page(make_run(tmp_path / "run").path).read_text()
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text()
 
 
 def payload(text: str) -> dict[str, Any]:
@@ -100,11 +108,11 @@ def test_the_payload_holds_groups_with_pictures_and_advantages(page: str) -> Non
 def test_a_refined_target_is_named_as_such(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=1)
     row = next(iter(run.rollouts()))
-    own = samples._group(run, {**row, "answer": "3.20", "rationale": "The till says so.", "target": None})
-    refined = samples._group(run, {**row, "answer": "3.20", "rationale": "The till says so.", "target": "Jam is 3.20."})
+    given = {**row, "answer": "3.20", "rationale": "The till says so."}
+    own, refined = (samples.group(run, {**given, "target": target}, {"refiner": "local"}, "Answer:") for target in (None, "Jam is 3.20."))
     assert (own["answer"], own["rationale"], own["target"]) == ("3.20", "The till says so.", None)
     assert (refined["rationale"], refined["target"]) == ("The till says so.", "Jam is 3.20.")
-    assert "gold" not in own
+    assert "gold" not in own and (own["writer"], refined["writer"]) == ("", "the local refiner")
 
 
 def test_skipped_steps_are_a_tile_where_there_are_any(tmp_path: Path) -> None:
@@ -180,10 +188,13 @@ def test_the_choice_is_bounded_and_spread(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", Config())
     plain = [Sample(id=str(k), question="?", answer="1") for k in range(30)]
     for step in range(1, 21):
-        run.log_rollouts(step, [group(s, 1, text="x" * 5000) for s in plain], [route(1)] * 30)
-    data = samples.choose(run)
+        run.log_rollouts(step, [group(s, 1, text="x" * 50 * (1 if step < 20 else 100)) for s in plain], [route(1)] * 30)
+    steps = dict.fromkeys(range(1, 21), 0)
+    data = samples.choose(run, steps, 600, first={"29"})
     assert len(data["groups"]) == samples.GROUPS and data["total"] == 600
-    assert {1, 20} <= set(data["steps"]) and len(data["groups"][0]["completions"][0]["text"]) < 4100
+    assert {1, 20} <= set(data["steps"]) and len(data["groups"][-1]["completions"][0]["text"]) < 4100
+    assert sum(one["id"] == "29" for one in data["groups"]) == samples.STEPS, "a prompt whose path is shown is among them"
+    assert {one["step"] for one in samples.within(data["groups"], 30_000)} == {1}, "no more than fit"
 
 
 def test_heavy_pictures_become_jpegs(tmp_path: Path) -> None:
@@ -249,23 +260,22 @@ needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="no
 
 
 @needs_chromium
-def test_a_browser_shows_the_samples(tmp_path: Path) -> None:
-    shown = dom(write_page(make_run(tmp_path / "run").path), tmp_path / "profile")
+def test_a_browser_shows_the_samples(folder: Path, tmp_path: Path) -> None:
+    shown = dom(folder / "report.html", tmp_path / "profile")
     assert shown.count('<article class="group">') == 12 and "Show more (12 left)" in shown and ">24 groups</p>" in shown
-    assert shown.count("<li class=") == 48 and '<p class="text">fig is 3 so <b>Answer: 3</b></p>' in shown
-    assert "Memorized: the rationale" in shown and shown.count('<img src="data:image/png') >= 12
+    assert shown.count('<li class="right">') + shown.count('<li class="wrong">') == 48 and "<b>Answer: 3</b></p>" in shown
+    assert "Memorized: the row's own reference" in shown and shown.count('<img src="data:image/png') >= 12
 
 
 @needs_chromium
-def test_a_browser_filters_the_samples(tmp_path: Path) -> None:
-    page = write_page(make_run(tmp_path / "run").path)
+def test_a_browser_filters_the_samples(page: str, tmp_path: Path) -> None:
     use = """<script>const form = document.getElementById("filters"); form.elements.from.value = "3"; form.elements.mode.value = "explore";
     form.elements.verdict.value = "some"; form.elements.to.value = "5"; form.elements.text.value = "ANSWER: 3";
     form.dispatchEvent(new Event("input")); document.body.dataset.some = document.getElementById("count").textContent;
     form.elements.verdict.value = "none"; form.dispatchEvent(new Event("input"));</script></body>"""
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text()).replace("</body>", use)
-    page.write_text(text)
-    shown = dom(page, tmp_path / "profile")
+    file = tmp_path / "page.html"
+    file.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", use))
+    shown = dom(file, tmp_path / "profile")
     assert 'data-some="8 groups"' in shown and ">0 groups</p>" in shown and "<article" not in shown
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dyme import plugins
-from dyme.report import samples
+from dyme.report import meanings, samples, supervised
+from dyme.report.paths import Paths
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
-from dyme.report.render import OTHER, figure, interval, measured, rank, render, script, script_json, words
+from dyme.report.render import MODE_COLOURS, OTHER, figure, interval, measured, rank, render, script, script_json, words
 from dyme.report.series import MODES, StepTotals, ends, prompts_seen, totals
 from dyme.supervise import flips
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
 
 _EXAMPLES = 24
+_EXAMPLE_BYTES = 500_000
+"""Bytes of the pictures of all examples of evaluations, at most."""
 _MOST_FIGURES = 36
+_SMALL = 80
+"""Points by which a line of a small plot is drawn, at most."""
 _BREAKDOWNS = {"by_kind": "kind of question", "by_answer_kind": "kind of answer"}
-_MODE_COLOURS = dict(zip(MODES, ("c2", "c1", "c4", "c5"), strict=True))
 
 
 class Tile(NamedTuple):
@@ -28,6 +33,7 @@ class Tile(NamedTuple):
     label: str
     value: str
     note: str = ""
+    meaning: str = ""
 
 
 def write_page(run: Path, out: Path | None = None) -> Path:
@@ -37,24 +43,29 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     """
     folder = RunFolder.open(run)
     settings, records, evaluations = folder.settings(), folder.steps(), folder.evaluations()
-    steps = totals(folder.rollouts())
+    paths, pictured = Paths(), Counter[int]()
+    steps = totals(_passed(folder.rollouts(), paths.add, lambda row: pictured.update({row["step"]: samples.has_picture(folder, row)})))
     prompts = prompts_seen(records, steps)
     latest = {row["name"]: row for row in sorted(evaluations, key=lambda row: row["name"] != "test")}
-    payload, rate = samples.choose(folder), settings.get("supervision", {}).get("flip")
+    payload = samples.choose(folder, pictured, sum(s.groups for s in steps), {path.id for path in paths.chosen()})
+    supervision = settings.get("supervision", {})
+    rate = supervision.get("flip")
     browser, source = script("browser.js")
     return render(
         "page.html.jinja",
         out or folder.path / "report.html",
         alarm=flips.warning(rate if isinstance(rate, int | float) else 0),
-        title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
+        title=f"{method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
         tiles=[*_tiles(records, steps, prompts, latest), *_best(folder)],
-        evaluations=[_evaluation(folder, row) for row in latest.values()],
-        plots=_plots(records, steps, prompts, evaluations),
+        evaluations=_evaluations(folder, latest.values()),
+        plots=training_plots(records, steps, prompts, evaluations),
         figures=_figures(records, prompts),
+        paths=paths.section(one["id"] for one in payload["groups"]),
         settings=settings,
         versions=folder.versions(),
         events=folder.events(),
+        cache=supervised.cache_line(supervision, records[-1].metrics if records else {}),
         payload=payload,
         samples=script_json(payload),
         script=browser,
@@ -62,11 +73,19 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     )
 
 
+def _passed(rows: Iterable[dict[str, Any]], *readers: Callable[[dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
+    """Yield each row after every reader has had it, so that rollouts.jsonl is read once."""
+    for row in rows:
+        for read in readers:
+            read(row)
+        yield row
+
+
 def _setting(settings: Mapping[str, Any], section: str, key: str) -> str:
     return str(settings.get(section, {}).get(key, "unknown"))
 
 
-def _method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
+def method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
     """Return the method's own name, if the run recorded it, else the name in the settings."""
     recorded = folder.versions().get("method")
     return (
@@ -86,45 +105,53 @@ def _tiles(
 ) -> list[Tile]:
     tiles = []
     shown = next(iter(latest.values()), {})
-    for name, label, metric in _metrics(shown)[:2]:
-        tiles.append(Tile(f"{label}, {shown['name']}", figure(name, metric["value"]), interval(name, metric)))
-    for label, name in (("sampled accuracy", "accuracy"), ("in the asked format", "parsed"), ("reward", "reward"), ("tokens", "tokens")):
-        tiles += _change(label, name, [s.mean(name) for s in steps])
-    tiles += _change("memorize", "memorize", [s.share("memorize") for s in steps])
+    for name, label, metric, meaning in metrics(shown)[:2]:
+        tiles.append(Tile(f"{label}, {shown['name']}", figure(name, metric["value"]), interval(name, metric), meaning))
+    for label, name, meaning in (
+        ("sampled accuracy", "accuracy", "accuracy"), ("in the asked format", "parsed", "format_rate"), ("reward", "reward", "reward"),
+        ("tokens", "tokens", "completion_length"),
+    ):  # fmt: skip
+        tiles += _change(label, name, [s.mean(name) for s in steps], meaning)
+    tiles += _change("memorize", "memorize", [s.share("memorize") for s in steps], "share_memorize")
     helped = {name: sum(r.metrics.get(name, 0.0) for r in records) for name in ("checked_groups", "refined_targets", "helper_failures")}
     if any(helped.values()):
         done = helped["checked_groups"] + helped["refined_targets"]
-        tiles.append(Tile("helped groups", f"{done:,.0f}", f"{helped['helper_failures']:,.0f} failed"))
-    tiles += _share(records, "targets by the policy", "self_accepted", "self_asked", "accepted")
+        failed = f"{helped['helper_failures']:,.0f} failed"
+        tiles.append(Tile("helped groups", f"{done:,.0f}", failed, "Prompts graded or refined by a helper."))
+    tiles += _share(records, "targets by the policy", "self_accepted", "self_asked", "accepted", meanings.recorded("self_accepted"))
     if any("flipped_grades" in record.metrics for record in records):
-        tiles += _share(records, "flipped grades", "flipped_grades", "graded_traces", "flipped on purpose")
+        meaning = meanings.recorded("flipped_grades")
+        tiles += _share(records, "flipped grades", "flipped_grades", "graded_traces", "flipped on purpose", meaning)
     skipped = {cause: sum(r.metrics.get(f"steps_skipped_{cause}", 0.0) for r in records) for cause in ("nonfinite", "overflow")}
     if any(skipped.values()):
         causes = f"{skipped['nonfinite']:,.0f} not finite, {skipped['overflow']:,.0f} beyond float16"
-        tiles.append(Tile("skipped steps", f"{sum(skipped.values()):,.0f}", causes))
+        tiles.append(Tile("skipped steps", f"{sum(skipped.values()):,.0f}", causes, "Updates that were left out; none is good."))
     if prompts:
-        tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps"))
+        tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps", "Repeated prompts count again."))
     if records:
         seconds = records[-1].seconds
-        tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step"))
+        tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step", "Without loading and evaluation."))
     return tiles
 
 
-def _share(records: Sequence[StepRecord], label: str, part: str, whole: str, note: str) -> list[Tile]:
+def _share(records: Sequence[StepRecord], label: str, part: str, whole: str, note: str, meaning: str) -> list[Tile]:
     """Return a tile for the share of one count in another over all steps, unless the other is 0."""
     some, every = (sum(record.metrics.get(name, 0.0) for record in records) for name in (part, whole))
-    return [Tile(label, f"{100 * some / every:.1f} %", f"{some:,.0f} of {every:,.0f} {note}")] if every else []
+    return [Tile(label, f"{100 * some / every:.1f} %", f"{some:,.0f} of {every:,.0f} {note}", meaning)] if every else []
 
 
 def _best(folder: RunFolder) -> list[Tile]:
     """Return a tile for the best checkpoint, if it is kept."""
     best = folder.best()
-    return [Tile(f"best {words(best['metric'])}", figure(best["metric"], best["value"]), f"step {best['step']}, kept")] if best else []
+    if not best:
+        return []
+    value = figure(best["metric"], best["value"])
+    return [Tile(f"best {words(best['metric'])}", value, f"step {best['step']}, kept", "Of the evaluations while training.")]
 
 
-def _change(label: str, name: str, values: Sequence[float]) -> list[Tile]:
+def _change(label: str, name: str, values: Sequence[float], meaning: str) -> list[Tile]:
     first, last = ends(values) if values else (math.nan, math.nan)
-    return [] if math.isnan(last) else [Tile(label, figure(name, last), f"at first {figure(name, first)}")]
+    return [] if math.isnan(last) else [Tile(label, figure(name, last), f"at first {figure(name, first)}", meanings.recorded(meaning))]
 
 
 def _duration(seconds: float) -> str:
@@ -132,15 +159,18 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{seconds / 60:.1f} min"
 
 
-def _evaluation(run: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
-    examples = [{**e, "picture": samples.picture(run, e.get("image"))} for e in (row.get("examples") or [])[:_EXAMPLES]]
-    return {
-        "name": row["name"],
-        "step": row["step"],
-        "metrics": _metrics(row),
-        "breakdowns": [(label, *_breakdown(row[key])) for key, label in _BREAKDOWNS.items() if row.get(key)],
-        "examples": examples,
-    }
+def _evaluations(run: RunFolder, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the evaluations as shown; once the pictures of their examples are too many, the others go without."""
+    left, found = _EXAMPLE_BYTES, []
+    for row in rows:
+        examples = []
+        for example in (row.get("examples") or [])[:_EXAMPLES]:
+            picture = samples.picture(run, example.get("image")) or ""
+            left -= len(picture)
+            examples.append({**example, "picture": picture if left >= 0 else None})
+        parts = [(label, *_breakdown(row[key])) for key, label in _BREAKDOWNS.items() if row.get(key)]
+        found.append({"name": row["name"], "step": row["step"], "metrics": metrics(row), "breakdowns": parts, "examples": examples})
+    return found
 
 
 def _breakdown(parts: Mapping[str, Any]) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, dict[str, Any]]]]]:
@@ -150,42 +180,46 @@ def _breakdown(parts: Mapping[str, Any]) -> tuple[list[tuple[str, str]], dict[st
     return [(name, words(name)) for name in names], {kind: [(n, measured(m.get(n))) for n in names] for kind, m in kinds.items()}
 
 
-def _metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return (name, label, metric) of an evaluation, the accuracies first."""
-    metrics = row.get("metrics", {})
-    return [(name, words(name), measured(metrics[name])) for name in sorted(metrics, key=rank)]
+def metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
+    """Return (name, label, metric, meaning) of an evaluation, the accuracies first."""
+    found = row.get("metrics", {})
+    return [(name, words(name), measured(found[name]), meanings.evaluated(name)) for name in sorted(found, key=rank)]
 
 
-def _plots(
+def training_plots(
     records: Sequence[StepRecord], steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]
 ) -> list[Plot]:
+    """Return the plots of a run: courses of its evaluations, what was sampled, the modes, the gradient."""
     x = [prompts[s.step] for s in steps]
 
     def means(*named: tuple[str, str, str]) -> list[Line]:
         return [line for line in (Line(label, [s.mean(name) for s in steps], c) for label, name, c in named) if _any_finite(line.y)]
 
     out = []
-    accuracy = means(("a completion is right", "accuracy", "c1"), ("any of its group is right", "any_right", "c2"))
-    if accuracy:
-        out.append(lines("accuracy", "Accuracy of sampled completions", x, accuracy, xlabel="prompts seen", percent=True))
+    if accuracy := means(("a completion is right", "accuracy", "c1"), ("any of its group is right", "any_right", "c2")):
+        note = "How often the model is right on training prompts. Good: both lines rise."
+        out.append(lines("accuracy", "Accuracy of sampled completions", x, accuracy, xlabel="prompts seen", percent=True, note=note))
     parts = sorted({name for s in steps for name in s.sums if name.startswith("reward/")})
     palette = colours(["reward", *parts])
-    reward = means(("reward", "reward", palette["reward"]), *((p.removeprefix("reward/"), p, palette[p]) for p in parts))
-    if reward:
-        out.append(lines("reward", "Reward and its parts, before weighting", x, reward, xlabel="prompts seen"))
+    if reward := means(("reward", "reward", palette["reward"]), *((p.removeprefix("reward/"), p, palette[p]) for p in parts)):
+        note = "What exploring aims at, and what it is made of. Good: all lines rise; a reward that rises without accuracy is being gamed."
+        out.append(lines("reward", "Reward and its parts, before weighting", x, reward, xlabel="prompts seen", note=note))
     if steps:
-        shares = [Line(mode, [s.share(mode) for s in steps], _MODE_COLOURS[mode]) for mode in MODES]
+        shares = [Line(mode, [s.share(mode) for s in steps], MODE_COLOURS[mode]) for mode in MODES]
         present = [line for line in shares if any(line.y)]
-        out.append(areas("modes", "Share of prompts by mode", [float(s.step) for s in steps], present, xlabel="step"))
+        note = "What was done with each step's prompts. Good under DyME: memorize shrinks as prompts are solved."
+        out.append(areas("modes", "Share of prompts by mode", [float(s.step) for s in steps], present, xlabel="step", note=note))
     pulled = [r for r in records if "gradient_memorize" in r.metrics]
-    terms = [Line(mode, [r.metrics[f"gradient_{mode}"] for r in pulled], _MODE_COLOURS[mode]) for mode in ("memorize", "explore")]
+    terms = [Line(mode, [r.metrics[f"gradient_{mode}"] for r in pulled], MODE_COLOURS[mode]) for mode in ("memorize", "explore")]
     if all(any(line.y) for line in terms):
-        out.append(areas("gradient", "Share of the gradient by term", [float(r.step) for r in pulled], terms, xlabel="step"))
-    length, parsed = means(("tokens", "tokens", "c1")), means(("in the asked format", "parsed", "c3"))
-    if length:
-        out.append(lines("length", "Length of completions, tokens", x, length, xlabel="prompts seen"))
-    if parsed:
-        out.append(lines("format", "Completions in the asked format", x, parsed, xlabel="prompts seen", percent=True))
+        note = "Which of the two moves the model. Neither way is good in itself; one that is near 0 % has no say."
+        out.append(areas("gradient", "Share of the gradient by term", [float(r.step) for r in pulled], terms, xlabel="step", note=note))
+    if length := means(("tokens", "tokens", "c1")):
+        note = "Shorter is cheaper. Bad: a climb to the longest length allowed, or a fall to a few tokens, which is an end of thinking."
+        out.append(lines("length", "Length of completions, tokens", x, length, xlabel="prompts seen", note=note))
+    if parsed := means(("in the asked format", "parsed", "c3")):
+        note = "Thinking, marker and one answer, as asked. Good: near 100 %; anything else counts as wrong."
+        out.append(lines("format", "Completions in the asked format", x, parsed, xlabel="prompts seen", percent=True, note=note))
     return _courses(evaluations, prompts) + out
 
 
@@ -200,7 +234,8 @@ def _courses(evaluations: Iterable[Mapping[str, Any]], prompts: Mapping[int, flo
         series = [_course(metric, points, prompts, colour) for metric, colour in colours(metrics).items()]
         series = [line for line in series if _any_finite(line.y)]
         if series and len({row["step"] for row in points}) > 1:
-            out.append(curves(f"evaluation{k}", f"Evaluation: {name}", series, xlabel="prompts seen"))
+            note = "On questions that are not trained on, with 95 % intervals. Good: a rise that has not ended."
+            out.append(curves(f"evaluation{k}", f"Evaluation: {name}", series, xlabel="prompts seen", note=note))
     return out
 
 
@@ -219,7 +254,11 @@ def _figures(records: Sequence[StepRecord], prompts: Mapping[int, float]) -> lis
     names = list(dict.fromkeys(name for r in records for name in r.metrics))[:_MOST_FIGURES]
     x = [prompts[r.step] for r in records]
     series = [Line(name, [r.metrics.get(name, math.nan) for r in records], "c1") for name in names]
-    return [lines(f"figure{k}", line.label, x, [line], xlabel="prompts seen") for k, line in enumerate(series) if _any_finite(line.y)]
+    return [
+        lines(f"figure{k}", line.label, x, [line], xlabel="prompts seen", note=meanings.recorded(line.label), most=_SMALL)
+        for k, line in enumerate(series)
+        if _any_finite(line.y)
+    ]
 
 
 def _any_finite(values: Iterable[float]) -> bool:

@@ -19,10 +19,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dyme.report.series import smooth
+from dyme.report.series import mean, smooth
 
 PALETTE = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 """Colour variables of style.css."""
+POINTS = 300
+"""Points by which a line is drawn, at most."""
 _VARIABLES = ("ink", "quiet", "line", "panel", *PALETTE)
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -45,6 +47,7 @@ class Line:
     high: Sequence[float] = ()
     x: Sequence[float] = ()
     """The series' own x values, if the series of a plot do not share them."""
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,43 +69,60 @@ class Plot:
     caption: str
     svg: Markup
     legend: tuple[tuple[str, str], ...]
+    note: str = ""
+    """What it means, and which way is good, in a sentence."""
 
 
-def lines(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str, percent: bool = False) -> Plot:
-    """Plot noisy series over a run: the raw values faint, a moving average on top. `x` is for series without their own x values."""
+def lines(
+    name: str,
+    caption: str,
+    x: Sequence[float],
+    series: Sequence[Line],
+    *,
+    xlabel: str,
+    percent: bool = False,
+    note: str = "",
+    most: int = POINTS,
+) -> Plot:
+    """Plot noisy series over a run: the raw values faint, a moving average on top. `x` is for series without their own x values.
+
+    A series of more than `most` values is drawn by means over equal parts, so that the page stays small.
+    """
     figure, axes = _axes(xlabel, percent)
     for line in series:
-        at = line.x or x
-        axes.plot(at, line.y, color=_code(line.colour), linewidth=0.7, alpha=0.3)
-        axes.plot(at, smooth(line.y), color=_code(line.colour), linewidth=1.6, marker="o" if len(at) == 1 else None)
+        at, y, even = (thinned(values, most) for values in (line.x or x, line.y, smooth(line.y)))
+        axes.plot(at, y, color=_code(line.colour), linewidth=0.7, alpha=0.3)
+        axes.plot(at, even, color=_code(line.colour), linewidth=1.6, linestyle=_dash(line), marker="o" if len(at) == 1 else None)
     _zero_based(axes, [v for line in series for v in line.y], percent)
-    return _plot(name, caption, figure, series)
+    return _plot(name, caption, figure, series, note)
 
 
-def areas(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str) -> Plot:
-    """Plot shares that sum to 1, stacked: moving averages filled, the raw boundaries faint."""
+def areas(name: str, caption: str, x: Sequence[float], series: Sequence[Line], *, xlabel: str, note: str = "") -> Plot:
+    """Plot shares that sum to 1, stacked: moving averages filled, the raw boundaries faint; many values as `lines` draws them."""
     figure, axes = _axes(xlabel, percent=True)
     x = [x[0] - 0.5, x[0] + 0.5] if len(x) == 1 else x
     stretched = [list(line.y) * (len(x) // len(line.y)) for line in series]
-    axes.stackplot(x, *[smooth(y) for y in stretched], colors=[_code(line.colour) for line in series], alpha=0.78, linewidth=0)
+    even = [thinned(smooth(y), POINTS) for y in stretched]
+    x, stretched = thinned(x, POINTS), [thinned(y, POINTS) for y in stretched]
+    axes.stackplot(x, *even, colors=[_code(line.colour) for line in series], alpha=0.78, linewidth=0)
     raw = [0.0] * len(x)
     for y in stretched[:-1]:
         raw = [a + b for a, b in zip(raw, y, strict=True)]
         axes.plot(x, raw, color=_code("ink"), linewidth=0.5, alpha=0.25)
     axes.set_ylim(0, 1)
     axes.set_xlim(x[0], x[-1])
-    return _plot(name, caption, figure, series)
+    return _plot(name, caption, figure, series, note)
 
 
-def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, percent: bool = True) -> Plot:
+def curves(name: str, caption: str, series: Sequence[Line], *, xlabel: str, percent: bool = True, note: str = "") -> Plot:
     """Plot a few measured points per series, with intervals if known, without smoothing."""
     figure, axes = _axes(xlabel, percent)
     for line in series:
-        axes.plot(line.x, line.y, color=_code(line.colour), linewidth=1.3, marker="o", markersize=3)
+        axes.plot(line.x, line.y, color=_code(line.colour), linewidth=1.3, linestyle=_dash(line), marker="o", markersize=3)
         if line.low and line.high:
             axes.fill_between(line.x, line.low, line.high, color=_code(line.colour), alpha=0.15, linewidth=0)
     _zero_based(axes, [v for line in series for v in (*line.y, *line.high)], percent)
-    return _plot(name, caption, figure, series)
+    return _plot(name, caption, figure, series, note)
 
 
 def strips(name: str, caption: str, rows: Sequence[Strip], *, paired: bool = False, points: bool = False) -> Plot:
@@ -193,9 +213,20 @@ def _zero_based(axes: Any, values: Sequence[float], percent: bool) -> None:
         axes.set_ylim(0, min(top, 1.02) if percent else top) if top else axes.set_ylim(0, 1)
 
 
-def _plot(name: str, caption: str, figure: Figure, series: Sequence[Line]) -> Plot:
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """Return at most `most` values: means over equal parts of the series."""
+    part = -(-len(values) // most)
+    return list(values) if part < 2 else [mean(values[k : k + part]) for k in range(0, len(values), part)]
+
+
+def _dash(line: Line) -> str:
+    return "--" if line.dashed else "-"
+
+
+def _plot(name: str, caption: str, figure: Figure, series: Sequence[Line], note: str) -> Plot:
     said = "; ".join(_in_words(line) for line in series)
-    return Plot(caption, _svg(figure, name, f"{caption}. {said}" if said else caption), tuple((s.label, s.colour) for s in series))
+    legend = tuple((s.label, f"{s.colour} dashed" if s.dashed else s.colour) for s in series)
+    return Plot(caption, _svg(figure, name, f"{caption}. {said}" if said else caption), legend, note)
 
 
 def _in_words(line: Line) -> str:

@@ -18,6 +18,8 @@ from PIL import Image
 _HERE = Path(__file__).parent
 _PLAIN = ("length", "tokens", "words", "seconds", "steps", "prompts", "reward")
 _SMALL_PNG = 24_000
+MODE_COLOURS = {"memorize": "c2", "explore": "c1", "mixed": "c4", "skip": "c5"}
+"""The colour of each mode, by its variable in style.css."""
 OTHER = 3
 """The rank of a metric that is neither an accuracy nor pass@k."""
 

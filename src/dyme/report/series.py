@@ -31,14 +31,12 @@ class StepTotals:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one line of rollouts.jsonl; of a group that was drawn again, the draw without a hint counts for what is right."""
         self.modes[row["mode"]] += 1
-        completions = row["completions"]
-        unaided = next((draw for draw in row.get("draws") or () if not draw["prefix"]), None)
-        right = [c["correct"] for c in completions] if unaided is None else [k < unaided["correct"] for k in range(unaided["completions"])]
-        if right:
-            self._put("any_right", any(right))
-        for one in right:
-            self._put("accuracy", one)
-        for c in completions:
+        right, of = unaided(row)
+        if of:
+            self._put("any_right", right > 0)
+            self.sums["accuracy"] += right
+            self.counts["accuracy"] += of
+        for c in row["completions"]:
             self._put("parsed", c["parsed"])
             self._put("tokens", c["tokens"])
             self._put("reward", c["reward"])
@@ -57,6 +55,14 @@ class StepTotals:
         if value is not None:
             self.sums[name] += value  # type: ignore[assignment]
             self.counts[name] += 1
+
+
+def unaided(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (right, all): completions of a group; of one that was drawn again, those of the draw without a hint."""
+    first = next((draw for draw in row.get("draws") or () if not draw["prefix"]), None)
+    if first is not None:
+        return first["correct"], first["completions"]
+    return sum(c["correct"] for c in row["completions"]), len(row["completions"])
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> list[StepTotals]:
