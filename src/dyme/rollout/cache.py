@@ -2,11 +2,14 @@
 
 shared      those of the prompts stay as they are, once; each completion has a short cache of its own, and `model/attention.py` attends to
             both. For models whose layers all attend to every earlier token, through the attention that the policy sets.
-expanded    each completion has a copy of its prompt's, with its own behind it: for sliding windows, convolutions, other attention.
-growing     the same in the cache that transformers has, where each token copies all earlier ones: for a model that fits neither.
+prepared    each completion has a copy of its prompt's, with its own behind it, and each type of layer a mask made here: for sliding
+            windows, convolutions, linear attention.
+expanded    the same with a mask of tokens and padding, from which transformers makes its own, some of them by a look at it for each
+            token: for models that take no masks by type of layer, or other attention.
+growing     the same in the cache that transformers has, where each token copies all earlier ones: for a model that fits none of these.
 
-In the first two a token is written in place, into memory that is taken for `BLOCK` tokens at a time: never more than `BLOCK` tokens a row
-above what the third takes.
+In the first three a token is written in place, into memory that is taken for `BLOCK` tokens at a time: never more than `BLOCK` tokens a row
+above what the last takes.
 """
 
 from __future__ import annotations
@@ -20,9 +23,17 @@ from transformers.cache_utils import DynamicLayer
 
 from dyme.model.attention import Shared, carrier
 
-Kind = Literal["shared", "expanded", "growing"]
+Kind = Literal["shared", "prepared", "expanded", "growing"]
+ATTENDING = ("full_attention", "sliding_attention")
+"""Types of layers that a padded prompt's mask matters to, for a single token behind it."""
+TYPES = (*ATTENDING, "conv", "linear_attention")
+"""Types of layers whose masks can be prepared."""
 BLOCK = 64
 """Tokens for which a layer takes memory at a time."""
+
+
+Mask = torch.Tensor | dict[str, torch.Tensor | None]
+"""What a model's forward takes as `attention_mask`: a tensor for all layers, or one by type of layer, None where nothing is hidden."""
 
 
 class Held(Protocol):
@@ -30,7 +41,7 @@ class Held(Protocol):
 
     cache: DynamicCache
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Mask:
         """Return the attention mask for the next token of each row, which must follow."""
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -89,7 +100,7 @@ class SharedCache:
             own = (states.new_empty(len(self.owners), states.shape[1], 0, states.shape[3]) for states in (keys, values))
             cache.layers[place] = InPlace(*own, length=0, before=keys.shape[2])
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Mask:
         """Return what every layer's attention reads of trunks and rows."""
         return self._mask
 
@@ -129,7 +140,7 @@ class ExpandedCache:
             elif per_prompt > 1:
                 layer.reorder_cache(every)  # by index, the only way that convolution layers support
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Mask:
         """Return True for tokens and False for padding, the next token included."""
         self._mask_RL = torch.nn.functional.pad(self._mask_RL, (0, 1), value=1)
         return self._mask_RL
@@ -141,8 +152,29 @@ class ExpandedCache:
         self._mask_RL = self._mask_RL[chosen]
 
 
-def hold(cache: DynamicCache, mask_BP: torch.Tensor, per_prompt: int, kind: Kind) -> Held:
-    """Return the cache of K completions behind each prompt, made from the prompts' cache, which is used up."""
+class PreparedCache(ExpandedCache):
+    """The kind "prepared"; `types` names the type of each of the model's layers."""
+
+    def __init__(self, cache: DynamicCache, mask_BP: torch.Tensor, per_prompt: int, types: Sequence[str]) -> None:
+        super().__init__(cache, mask_BP, per_prompt, in_place=True)
+        self._first = {name: cache.layers[types.index(name)] for name in types}
+        self._padded = not mask_BP.all()
+        dtype = next(layer.keys.dtype for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.keys is not None)
+        self._mask_RL = torch.zeros_like(self._mask_RL, dtype=dtype).masked_fill(self._mask_RL == 0, -torch.inf)
+
+    def mask(self) -> Mask:
+        """Return what each type of layer adds to its scores: 0 at the tokens that it sees, the next one included, -inf at padding."""
+        self._mask_RL = torch.nn.functional.pad(self._mask_RL, (0, 1))
+        return {name: self._added(layer) if self._padded and name in ATTENDING else None for name, layer in self._first.items()}
+
+    def _added(self, layer: DynamicLayer) -> torch.Tensor:
+        return self._mask_RL[:, None, None, -layer.get_mask_sizes(1)[0] :]
+
+
+def hold(cache: DynamicCache, mask_BP: torch.Tensor, per_prompt: int, kind: Kind, types: Sequence[str] = ()) -> Held:
+    """Return the cache of K completions behind each prompt, made from the prompts' cache, which is used up; `types` are the layers'."""
     if kind == "shared":
         return SharedCache(cache, mask_BP, per_prompt)
+    if kind == "prepared":
+        return PreparedCache(cache, mask_BP, per_prompt, types)
     return ExpandedCache(cache, mask_BP, per_prompt, in_place=kind == "expanded")

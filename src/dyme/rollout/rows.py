@@ -17,7 +17,7 @@ from dyme.model import attention
 from dyme.model.policy import Policy
 from dyme.model.precision import in_float32
 from dyme.model.tree import Prompt, padded_left, stack_vision, to_device
-from dyme.rollout.cache import Held, Kind, hold
+from dyme.rollout.cache import TYPES, Held, Kind, hold
 
 TOLERANCE = 1e-4
 """Largest difference between log-probabilities that rounding explains, in float32."""
@@ -82,7 +82,12 @@ def prefill(policy: Policy, prompts: Sequence[Prompt], device: torch.device) -> 
 def rows_behind(policy: Policy, start: Start, per_prompt: int, kind: Kind) -> Rows:
     """Return K rows behind each prompt; the prompts' cache is used up."""
     logits, position = (values.repeat_interleave(per_prompt, 0) for values in (start.logits_BV, start.position_B))
-    return Rows(policy, hold(start.cache, start.mask_BP, per_prompt, kind), logits, position, start.axes)
+    return Rows(policy, hold(start.cache, start.mask_BP, per_prompt, kind, _types(policy)), logits, position, start.axes)
+
+
+def _types(policy: Policy) -> Sequence[str]:
+    """Return the types of the language model's layers, as its configuration names them; none if it does not."""
+    return getattr(policy.model.config.get_text_config(), "layer_types", None) or ()
 
 
 @contextmanager
@@ -116,7 +121,7 @@ def choose(policy: Policy, prompts: Sequence[Prompt], device: torch.device) -> K
                 break
     chosen: Kind = next((kind for kind, apart in found.items() if apart <= TOLERANCE), "growing")
     measured = ", ".join(f"{kind} {apart:.1e}" for kind, apart in found.items())
-    level = logging.INFO if list(found) == [chosen] else logging.WARNING
+    level = logging.INFO if [kind for kind in found if kind != "prepared"] in ([], [chosen]) else logging.WARNING
     _log.log(level, "cache of rollouts: %s; largest difference of a log-probability from the model's own: %s", chosen, measured)
     return chosen
 
@@ -136,7 +141,10 @@ def _candidates(policy: Policy, cache: DynamicCache) -> list[Kind]:
     """Return the kinds that can serve layers like these; a sliding window or another attention rules out shared trunks."""
     ours = policy.model.config.get_text_config()._attn_implementation == attention.NAME
     plain = all(type(layer) is DynamicLayer and layer.keys is not None for layer in cache.layers)
-    return ["shared", "expanded"] if ours and plain and policy.window is None else ["expanded"]
+    if ours and plain and policy.window is None:
+        return ["shared", "expanded"]
+    types = _types(policy)
+    return ["prepared", "expanded"] if types and set(types) <= set(TYPES) else ["expanded"]
 
 
 def _two_tokens(policy: Policy, start: Start, kind: Kind) -> torch.Tensor:
