@@ -113,19 +113,19 @@ def run(case: Case, checkpoints: Path, accelerator: Accelerator, out: Path) -> d
         return updater.step(prompts, own, [route(g, config) for g in own], RATE)
 
     updater = fresh(config, accelerator)
-    if updater.engine.about:
-        notes.append(updater.engine.about)
+    if updater.placement.about:
+        notes.append(updater.placement.about)
     policy, gradients = updater.policy, {}
     prompts, own = share(asked(case, policy)), share(groups(policy, REWARDS))
     before = rollouts(policy)
-    clip = updater.engine.clip
+    clip = updater.placement.clip
 
     def watched(limit: float) -> torch.Tensor:
         if not gradients:
             gradients.update({n: plain(w.grad) for n, w in updater.masters.weights.items() if w.grad is not None})
         return clip(limit)
 
-    updater.engine.clip = watched  # type: ignore[method-assign]
+    updater.placement.clip = watched  # type: ignore[method-assign]
     metrics = [step(updater)]
     updater.save(out / "state", out / "model")
     metrics += [step(updater) for _ in range(STEPS - 1)]

@@ -207,7 +207,7 @@ def against_trl(policy: Policy, loss_type: Any, beta: float, scale: Any, tempera
     ours = [a for row in rewards for a in advantages(row, settings.objective, spread)]
     assert ours == pytest.approx(theirs["advantages"], rel=1e-5, abs=1e-6)
     updater = Updater(policy, settings, Accelerator(cpu=True))
-    updater.reference = Reference(Updater(reference, settings, Accelerator(cpu=True)).engine) if beta else None
+    updater.reference = Reference(Updater(reference, settings, Accelerator(cpu=True)).placement) if beta else None
     done = step(updater, asked, answered, routes)
     distance = gap(done.gradients, theirs["gradients"])
     print(f"{loss_type} beta {beta} scale {scale}: relative distance of the gradients {distance:.1e}")

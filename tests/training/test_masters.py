@@ -30,8 +30,8 @@ from dyme.tracking.recorder import Recorder
 from dyme.tracking.run_folder import RunFolder
 from dyme.training import layout, update
 from dyme.training import loop as train
-from dyme.training.engines import replicated
 from dyme.training.loss import Totals
+from dyme.training.placement import replicated
 from dyme.training.precision import guard
 from dyme.training.precision.guard import FIRST_SCALE, GROW_AFTER, MOST_IN_A_ROW, Guard
 from dyme.training.precision.masters import dithered

@@ -232,7 +232,8 @@ def test_a_rollout_that_may_not_fit_is_a_warning(policies: Load, monkeypatch: py
     policy = policies("llama")
     wide = replace(CONFIG, train=TrainConfig(prompts_per_step=64, precision="fp32"))
     found = sizes_of(policy, wide)
-    rollout = 64 * 4 * capacity.row_bytes(policy, found.prompt + 32)
+    once, each = capacity.sampling_bytes(policy, found.prompt, 32, 4)
+    rollout = 64 * (once + 4 * each)
     state = state_of(policy)
     free(monkeypatch, state + rollout)
     assert step(policy, wide) is None
@@ -245,11 +246,13 @@ def test_a_rollout_that_may_not_fit_is_a_warning(policies: Load, monkeypatch: py
     )
 
 
-def test_the_cache_of_a_row(policies: Load) -> None:
-    """Two layers, two heads of keys and values, eight numbers each, float32; scores in several copies."""
-    policy = policies("llama")
-    assert capacity.row_bytes(policy, 100) - capacity.row_bytes(policy, 0) == 100 * 2 * 2 * 2 * 8 * 4
-    assert capacity.row_bytes(policy, 0) == 16 * policy.model.config.vocab_size
+def test_the_cache_of_a_rollout(policies: Load) -> None:
+    """Two layers, two heads of keys and values, eight numbers each, float32; scores several times; a prompt once if all can read it."""
+    for family, copies in (("llama", 1), ("gemma3", 5)):
+        policy = policies(family)
+        text = policy.model.config.get_text_config()
+        token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
+        assert capacity.sampling_bytes(policy, 100, 30, 5) == (copies * 100 * token, 30 * token + 16 * text.vocab_size)
 
 
 @pytest.mark.parametrize(

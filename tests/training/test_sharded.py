@@ -23,7 +23,7 @@ from dyme.errors import ConfigError
 from dyme.model.policy import Policy
 from dyme.system import launch
 from dyme.training import memory, preflight
-from dyme.training.engines import sharded as engine
+from dyme.training.placement import sharded as divided
 from dyme.training.setup import Host
 from dyme.training.update import Updater
 
@@ -75,7 +75,7 @@ def test_one_process_divides_nothing_and_says_so(policies: Load) -> None:
     updater = Updater(copy.deepcopy(policies("llama")), config, Accelerator(cpu=True), notes.append)
     assert notes == ["train.shard = full has no effect on one process, which has all weights; start several with torchrun"]
     with updater.policy.whole():
-        assert updater.engine.finite()
+        assert updater.placement.finite()
 
 
 def test_memory_is_that_of_a_part(policies: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,13 +108,13 @@ def test_what_cannot_be_divided_is_one_line(policies: Load, monkeypatch: pytest.
         preflight.check_host(Trainer(), Config(train=TrainConfig(shard="full")))
     policy = policies("llama")
     with monkeypatch.context() as patched, pytest.raises(ConfigError, match="divides a model by its decoder's layers, and LlamaFor"):
-        patched.setattr(engine, "FSDPModule", SimpleNamespace(set_reduce_scatter_unused_params=None))
+        patched.setattr(divided, "FSDPModule", SimpleNamespace(set_reduce_scatter_unused_params=None))
         patched.setattr(type(policy.model), "get_decoder", lambda self: torch.nn.Linear(1, 1))
-        engine.check(policy)
-    monkeypatch.setattr(engine, "FSDPModule", object)
+        divided.check(policy)
+    monkeypatch.setattr(divided, "FSDPModule", object)
     with pytest.raises(ConfigError, match=r"train\.shard needs torch 2\.13 or newer"):
-        engine.check(policy)
+        divided.check(policy)
 
 
 def test_sizes_in_words() -> None:
-    assert [engine.in_words(size) for size in (1, 2**20, 3 * 2**29)] == ["1 MiB", "1 MiB", "1.5 GiB"]
+    assert [divided.in_words(size) for size in (1, 2**20, 3 * 2**29)] == ["1 MiB", "1 MiB", "1.5 GiB"]

@@ -137,11 +137,17 @@ def _failing() -> Iterator[None]:
         _log.info("a cache of rollouts failed: %s", error)
 
 
+def can_share(policy: Policy) -> bool:
+    """Return whether completions can share their prompt's cache, as far as the configuration says: a sliding window, a layer that is
+    not attention, or another attention rules it out.
+    """
+    ours = policy.model.config.get_text_config()._attn_implementation in (attention.NAME, *_SWITCHED)
+    return ours and policy.window is None and set(_types(policy)) <= {"full_attention"}
+
+
 def _candidates(policy: Policy, cache: DynamicCache) -> list[Kind]:
-    """Return the kinds that can serve layers like these; a sliding window or another attention rules out shared trunks."""
-    ours = policy.model.config.get_text_config()._attn_implementation == attention.NAME
-    plain = all(type(layer) is DynamicLayer and layer.keys is not None for layer in cache.layers)
-    if ours and plain and policy.window is None:
+    """Return the kinds that can serve layers like these."""
+    if can_share(policy) and all(type(layer) is DynamicLayer and layer.keys is not None for layer in cache.layers):
         return ["shared", "expanded"]
     types = _types(policy)
     return ["prepared", "expanded"] if types and set(types) <= set(TYPES) else ["expanded"]

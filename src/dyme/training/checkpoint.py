@@ -272,7 +272,7 @@ def after_step(
         from_main(lambda: run.log_event("nonfinite_step", step=position.step, in_a_row=guard.in_a_row))
         display.note(f"step {position.step}: the loss or the gradient is not finite; the step is skipped and changes no weight")
     found_best = best is not None and best["step"] == position.step
-    if (due(updater.config, position) or guard.broken or found_best) and updater.engine.finite():
+    if (due(updater.config, position) or guard.broken or found_best) and updater.placement.finite():
         save(run, updater, position, kept)
     if found_best:
         name_best(run, best)

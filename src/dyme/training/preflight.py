@@ -32,13 +32,14 @@ from dyme.model.tree import Limb, Prompt, Tree, collate
 from dyme.model.vision import tower_of
 from dyme.plugins import failure, place_of
 from dyme.rollout.hf import BATCH_ROWS
+from dyme.rollout.rows import can_share
 from dyme.supervise.build import check_helpers
 from dyme.supervise.self_refiner import SelfRefiner
 from dyme.system.launch import local_count
 from dyme.targets import check_rationales, target_text
 from dyme.tasks.rules import own_verifier
 from dyme.training import memory
-from dyme.training.engines import sharded
+from dyme.training.placement import sharded
 from dyme.training.setup import Host
 from dyme.types import Sample
 from dyme.verify.rewards import find_rewards
@@ -225,7 +226,7 @@ def check_weights(policy: Policy, config: Config, accelerator: Accelerator) -> N
 
 def _held(policy: Policy, dtype: torch.dtype, parts: int) -> int:
     """Return the bytes of the weights on a device, float32 masters included, if the model computes in `dtype` and `parts` devices share
-    them; a frozen tower is not shared, and shared weights that are rounded to bfloat16 are held in float32 (`engines/sharded.py`).
+    them; a frozen tower is not shared, and shared weights that are rounded to bfloat16 are held in float32 (`placement/sharded.py`).
     """
     plain = adapters.attached(policy.model) or dtype == torch.float32
     own = dtype.itemsize if parts == 1 else 4 if dtype == torch.bfloat16 else 0
@@ -251,7 +252,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
     trunks = completions if config.model.layout in ("rows", "reference") else 1
     with policy.whole():
         fixed, per_token = activation_bytes(policy, sizes.shortest, accelerator.device)
-        row = row_bytes(policy, sizes.prompt + rollout.max_completion_length)
+        once, each = sampling_bytes(policy, sizes.prompt, rollout.max_completion_length, completions)
         gathered = sum(weight.nbytes for weight in policy.parameters()) if parts > 1 else 0
     tokens = max(completions * longest, sizes.target) + trunks * sizes.prompt
     update = fixed + per_token * tokens
@@ -263,7 +264,7 @@ def check_step(policy: Policy, sizes: Sizes, config: Config, accelerator: Accele
             f"what helps: {'; '.join(remedies) or 'a smaller model or a larger device'}"
         )
     prompts = min(math.ceil(config.train.prompts_per_step / accelerator.num_processes), max(1, BATCH_ROWS // completions))
-    need = prompts * completions * row + gathered if rolls and rollout.engine == "hf" else 0
+    need = prompts * (once + completions * each) + gathered if rolls and rollout.engine == "hf" else 0
     if need <= free:
         return None
     fits = int(free / need * config.train.prompts_per_step)
@@ -295,13 +296,16 @@ def _longer(prompt: Prompt) -> Prompt:
     return prompt.extended(prompt.token_ids[-1:] * FILLER)
 
 
-def row_bytes(policy: Policy, tokens: int) -> int:
-    """Return the bytes of a completion while it is sampled: its cache of keys and values, and its scores over the vocabulary."""
+def sampling_bytes(policy: Policy, prompt: int, answer: int, completions: int) -> tuple[int, int]:
+    """Return the bytes of a prompt while its completions are sampled, and of each completion, by their lengths in tokens.
+
+    They are caches of keys and values, which have the prompt once if completions can share it, and scores over the vocabulary.
+    """
     text = policy.model.config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     cache = 2 * text.num_hidden_layers * heads * width * policy.model.dtype.itemsize
-    return int(tokens * cache + 4 * 4 * text.vocab_size)
+    return (1 if can_share(policy) else completions) * prompt * cache, answer * cache + 4 * 4 * text.vocab_size
 
 
 def _remedies(room: float, config: Config) -> list[str]:

@@ -27,8 +27,8 @@ from dyme.model.tree import Layout, Limb, Prompt, Tree, TreeBatch, collate
 from dyme.system.processes import from_main
 from dyme.targets import target_text
 from dyme.training import layout, memory
-from dyme.training.engines import engine_of
 from dyme.training.loss import Totals, add_up_gradient, correction, count, divergence, loss, mismatch, token_weight
+from dyme.training.placement import placement_of
 from dyme.training.precision.guard import Guard
 from dyme.training.reference import Reference
 from dyme.types import Branch, Group, Route
@@ -50,16 +50,16 @@ class Updater:
         """Tokens of a micro-batch; decided on the first batch unless the recipe says."""
         if config.train.gradient_checkpointing:
             policy.checkpoint_activations()
-        self.engine = engine_of(policy, self.config, accelerator, partial(build_optimizer, config=config))
-        self.masters, self.optimizer = self.engine.masters, self.engine.optimizer
+        self.placement = placement_of(policy, self.config, accelerator, partial(build_optimizer, config=config))
+        self.masters, self.optimizer = self.placement.masters, self.placement.optimizer
         self.guard = Guard.of(self.config.train.precision)
-        if self.engine.about:
-            note(self.engine.about)
+        if self.placement.about:
+            note(self.placement.about)
 
     def begin_stage(self, rolls_out: bool) -> None:
         """Reset the optimizer's moments; copy the policy as the reference if the stage has a KL term."""
         self.optimizer.state.clear()
-        self.reference = Reference(self.engine) if rolls_out and self.config.objective.beta else None
+        self.reference = Reference(self.placement) if rolls_out and self.config.objective.beta else None
 
     def step(self, prompts: Sequence[Prompt], groups: Sequence[Group], routes: Sequence[Route], lr: float, *,
              keep: Sequence[Prompt] = ()) -> dict[str, float]:  # fmt: skip
@@ -76,7 +76,7 @@ class Updater:
         work = reduce(torch.tensor(counts, device=self.accelerator.device), "sum")
         if not int(work[0]):
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
-        self.engine.gather_ends()
+        self.placement.gather_ends()
         self.policy.tower.prepare([tree.trunk for tree in trees] or prompts[:1], keep)
         if self.layout is None or (int(work[2]) and not self.layout.pictured):
             self.layout = self._choose(trees, prompts[0], pictured=bool(work[2]))
@@ -99,8 +99,8 @@ class Updater:
         A resume needs the masters of the weights that train; it reads the other weights from the base, as the run did.
         """
         dtype = precision.written(self.config)
-        weights = self.engine.written(dtype)
-        self.engine.save(state, self._sections())
+        weights = self.placement.written(dtype)
+        self.placement.save(state, self._sections())
         if self.accelerator.is_main_process:
             self.policy.save(model, weights, dtype)
             chosen = {"layout": self.layout and asdict(self.layout), "budget": self.budget, "guard": self.guard.state()}
@@ -109,7 +109,7 @@ class Updater:
     def export(self, model: Path) -> None:
         """Write the weights of now as a standard model folder; all processes must call it."""
         dtype = precision.written(self.config)
-        weights = self.engine.written(dtype)
+        weights = self.placement.written(dtype)
         from_main(lambda: self.policy.save(model, weights, dtype))
 
     def load(self, state: Path) -> None:
@@ -117,10 +117,10 @@ class Updater:
         the size of micro-batches, which would change with the free memory, and with it the order of sums.
         """
         chosen = from_main(lambda: _chosen(state))
-        self.reference = Reference(self.engine) if chosen["reference"] else None
-        self.engine.load(state, self._sections())
+        self.reference = Reference(self.placement) if chosen["reference"] else None
+        self.placement.load(state, self._sections())
         self.masters.round()
-        if not self.engine.finite():
+        if not self.placement.finite():
             raise RunError(f"{state}: weights are not finite, as training that diverged leaves them; train anew")
         if "budget" in chosen:
             self.layout, self.budget = chosen["layout"] and layout.Choice(**chosen["layout"]), chosen["budget"]
@@ -154,17 +154,17 @@ class Updater:
                 apart_T += divergence(logprob_N.detach(), reference_N, batch.imitate_N)
             add_up_gradient(gradient_T, logprob_N, batch.imitate_N, temperature)
             value = loss(logprob_N, batch, objective, before_N, reference_N, correction_N)
-            self.engine.backward(value * self.guard.scale)
+            self.placement.backward(value * self.guard.scale)
             total += value.detach()
-        self.engine.collect(self.guard.scale)
-        norm = self.engine.clip(self.config.train.max_grad_norm)
+        self.placement.collect(self.guard.scale)
+        norm = self.placement.clip(self.config.train.max_grad_norm)
         sums = reduce(torch.stack([total, norm, *gradient_T, *apart_T, *gap_T]), "sum").tolist()
         value, norms, explored, memorized, apart, tokens, gaps, compared, cut = sums
         if self.guard.allows(value, norms):
             self.optimizer.step()
             self.masters.round()
             self.updates += 1
-            if not self.engine.finite():
+            if not self.placement.finite():
                 self.guard.broken = f"the update at learning rate {self.optimizer.param_groups[0]['lr']:g} left weights that are not finite"
         self.optimizer.zero_grad()
         pull = explored + memorized
@@ -244,7 +244,7 @@ class Updater:
             return scored
 
         self.policy.eval()
-        with self.engine.whole(), precision.in_float32(self.policy.model):
+        with self.placement.whole(), precision.in_float32(self.policy.model):
             found = [layout.compare(partial(score, few)) for few in layout.probes(trees) or [[self._idle(spare)]]]
         own = torch.tensor([[max(one[kind] for one in found) for kind in layout.COMPARED]], device=self.accelerator.device)
         worst = zip(layout.COMPARED, self.accelerator.gather(own).amax(0).tolist(), strict=True)
@@ -260,7 +260,7 @@ class Updater:
         few = (layout.probes(trees) or [[self._idle(spare)]])[0]
         device, batch = self.accelerator.device, self._collate(few, self.layout.layout)
         self.policy.train()
-        with self.engine.whole():
+        with self.placement.whole():
             per_token = memory.saved_bytes(lambda: self.policy(batch), self.policy.parameters()) / batch.tokens
         reserved = 3 * self.masters.nbytes  # gradient and two moments
         own = memory.token_budget(per_token, memory.free_bytes(device), reserved, device)

@@ -26,7 +26,7 @@ from dyme.model.precision import all_finite
 class Masters:
     """The weights that an optimizer moves, by their names in the policy, and the model's own weights, which are set from them.
 
-    Where weights are sharded (`training/engines/sharded.py`), a process has a part of each.
+    Where weights are sharded (`training/placement/sharded.py`), a process has a part of each.
     """
 
     def __init__(self, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:

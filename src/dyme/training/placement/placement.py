@@ -1,6 +1,6 @@
-"""The interface between a run and the place of its weights: what an optimizer step, a rollout and a checkpoint ask of an engine.
+"""The interface between a run and the place of its weights: what an optimizer step, a rollout and a checkpoint ask of a placement.
 
-All processes call the methods of an engine in the same order.
+All processes call the methods of a placement in the same order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Sections = Mapping[str, Mapping[str, torch.Tensor]]
 """Tensors of a checkpoint by their names, in sections: "trained", the masters; "reference", the reference model's weights."""
 
 
-class Engine(ABC):
+class Placement(ABC):
     """The policy on the device, the masters of its weights that train, and their optimizer."""
 
     policy: Policy

@@ -32,14 +32,14 @@ from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
 from dyme.model.vision import tower_of
 from dyme.system.launch import local_count
-from dyme.training.engines.engine import Build, Engine, Sections, tied
+from dyme.training.placement.placement import Build, Placement, Sections, tied
 from dyme.training.precision.masters import Masters, local
 
 FOLDER = "shards"
 """The folder of a checkpoint's state that torch.distributed.checkpoint writes."""
 
 
-class Sharded(Engine):
+class Sharded(Placement):
     """A part of each weight on each process; `by` says whether all processes share them, or those of a computer ("node")."""
 
     def __init__(self, policy: Policy, dtype: torch.dtype, accelerator: Accelerator, build: Build, by: str) -> None:

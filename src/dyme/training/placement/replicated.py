@@ -14,14 +14,14 @@ from torch.func import functional_call
 from dyme.model import adapters
 from dyme.model.policy import Policy
 from dyme.model.tree import TreeBatch
-from dyme.training.engines.engine import Build, Engine, Sections, tied
+from dyme.training.placement.placement import Build, Placement, Sections, tied
 from dyme.training.precision.masters import Masters
 
 BUCKET = 64 * 2**20
 """Bytes of gradients that processes sum in one call; a larger gradient is summed by itself, in place."""
 
 
-class Replicated(Engine):
+class Replicated(Placement):
     """All weights on each process."""
 
     def __init__(self, policy: Policy, dtype: torch.dtype, accelerator: Accelerator, build: Build) -> None:
