@@ -46,7 +46,7 @@ def helper_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
 
 
 def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
-    """Return the settings for eval and diagnose: a recipe's, the run's own if the model is a run folder, or the defaults."""
+    """Return the settings for eval and diagnose, once their arguments are checked (`model_config`)."""
     if args.k < 2 and (args.k or args.command != "eval"):
         raise ConfigError("--k must be at least 2" + (", or 0 for no sampling" if args.command == "eval" else ""))
     if args.samples < 0:
@@ -55,6 +55,11 @@ def eval_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
         raise ConfigError("--batch-tokens must be at least 1")
     if args.json:
         check_writable(args.json)
+    return model_config(args, rest)
+
+
+def model_config(args: argparse.Namespace, rest: Sequence[str]) -> Config:
+    """Return the settings for a model on a task: a recipe's, the run's own if the model is a run folder, or the defaults."""
     run = RunFolder.of_model(Path(args.model))
     if args.recipe:
         config = load_recipe(args.recipe, rest)

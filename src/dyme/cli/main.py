@@ -54,6 +54,9 @@ COMMANDS = {
     "diagnose": Command(
         "looking.diagnose", "before training, measure what a model can do and say what that means for each method", settings=True
     ),
+    "play": Command(
+        "looking.play", "ask a model about pictures on a page of this machine, and watch it think, beside its base", settings=True
+    ),
     "facts": Command("data.facts", "extract the facts of a task's images, once, before training; resumes where it stopped", settings=True),
     "judge": Command("data.judge", "measure how far a checker can be trusted: it grades true and corrupted traces", settings=True),
     "compare": Command("training.compare", "train several methods from one base under one budget: one table, one page", settings=True),

@@ -120,19 +120,24 @@ def run_evaluation(
     return figures([known[key] for key in keys])
 
 
+def load(config: Config, note: Callable[[str], None]) -> Policy:
+    """Return the checkpoint at `config.model.path`, in the config's precision, on this process's device; nothing of it trains."""
+    chosen = precision.settled(config, state().device).train.precision
+    policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(state().device)
+    for line in policy.notes:
+        note(line)
+    return policy
+
+
 def _engine(config: Config, samples: Sequence[Sample], note: Callable[[str], None]) -> Engine:
     """Return the engine that samples for the checkpoint at `config.model.path`, with its weights; all processes must call it."""
-    launch = state()
 
-    def load() -> Policy:
-        chosen = precision.settled(config, launch.device).train.precision
-        policy = Policy.load(config.model, precision.DTYPES[chosen]).requires_grad_(False).to(launch.device)
-        for line in policy.notes:
-            note(line)
+    def checked() -> Policy:
+        policy = load(config, note)
         check_placeholders(policy, samples)
         return policy
 
-    policy = together(load)
+    policy = together(checked)
     engine = engine_of(policy, config, saved(policy), lambda: 0, note)
     refresh(engine, samples, config)
     return engine
@@ -211,8 +216,7 @@ def ask_batch(engine: Engine, batch: Sequence[Asked], config: Config, rules: Rul
     for asked in batch:
         for style in asked.prompts:
             [completion] = greedy[style][asked.index]
-            judged = _thought if style == "think" else _direct
-            item = judged(asked.index, asked.sample, completion, rules)
+            item = judged(asked.index, asked.sample, completion, style, rules)
             items.append(replace(item, sampled=drawn.get(asked.index)) if style == "think" else item)
     return items
 
@@ -235,6 +239,11 @@ def _complete(
     seeds = [seed_of("evaluation", config.run.seed, asked.sample.id) for asked in batch]
     found = engine.sample(prompts, seeds, config.rollout, greedy=greedy, batch_rows=rows)
     return {asked.index: own for asked, own in zip(batch, found, strict=True)}
+
+
+def judged(index: int, sample: Sample, completion: Completion, style: PromptStyle, rules: Rules) -> Item:
+    """Return the item of a greedy completion to a prompt of this style, with its verdict."""
+    return (_thought if style == "think" else _direct)(index, sample, completion, rules)
 
 
 def _thought(index: int, sample: Sample, completion: Completion, rules: Rules) -> Item:

@@ -8,7 +8,7 @@ Tokens are drawn by inverting the cumulative distribution at one uniform number 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -22,6 +22,8 @@ BATCH_ROWS = 512
 """Completions that are sampled at a time, at most."""
 LOOK = 8
 """Tokens after which the host looks which rows have ended."""
+See = Callable[[Mapping[int, int]], object]
+"""Called with the next token of each unfinished completion, by the completion's place."""
 FULL = 0.75
 """Share of unfinished rows from which on none is removed."""
 
@@ -41,11 +43,13 @@ def sample(
     greedy: bool = False,
     batch_rows: int = BATCH_ROWS,
     keep: Sequence[Prompt] = (),
+    see: See | None = None,
 ) -> list[tuple[Completion, ...]]:
     """Sample and return K completions for each prompt (one if greedy), in order.
 
     Special tokens (image placeholders above all) are never drawn. `logprobs` are log-probabilities of the unmasked,
     untruncated distribution at the sampling temperature, as in the update. The tower's outputs for the images of `keep` stay in memory.
+    `see` is called after each token, and with it the host looks at the device after each.
     """
     per_prompt = 1 if greedy else config.num_generations
     chunk = max(1, batch_rows // per_prompt)
@@ -54,14 +58,15 @@ def sample(
     policy.tower.prepare(prompts, keep)
     out: list[tuple[Completion, ...]] = []
     for start in range(0, len(prompts), chunk):
-        out += _sample_chunk(policy, prompts[start : start + chunk], seeds[start : start + chunk], config, per_prompt, greedy)
+        out += _sample_chunk(policy, prompts[start : start + chunk], seeds[start : start + chunk], config, per_prompt, greedy, see)
     policy.train(training)
     return out
 
 
 def _sample_chunk(
-    policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], config: RolloutConfig, per_prompt: int, greedy: bool
-) -> list[tuple[Completion, ...]]:
+    policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], config: RolloutConfig, per_prompt: int, greedy: bool,
+    see: See | None,
+) -> list[tuple[Completion, ...]]:  # fmt: skip
     """Return the completions of prompts that are sampled together.
 
     The host looks at the device once in `LOOK` tokens, to remove the rows that have ended; what a row has after its end is never read.
@@ -82,10 +87,13 @@ def _sample_chunk(
             else:
                 token_R, logprobs[index_R, t] = _draw(rows.logits_RV, barred, uniform[index_R, t], config)
             ids[index_R, t] = token_R
+            if see is not None:
+                rows_now = zip(index_R.tolist(), token_R.tolist(), ended_R.tolist(), strict=True)
+                see({row: token for row, token, over in rows_now if not over})
             ended_R |= (token_R[:, None] == ends).any(-1)
             if t + 1 == longest:
                 break
-            if (t + 1) % LOOK == 0:
+            if (t + 1) % LOOK == 0 or see is not None:
                 alive = [row for row, ended in enumerate(ended_R.tolist()) if not ended]
                 if not alive:
                     break

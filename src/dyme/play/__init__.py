@@ -1,0 +1,1 @@
+"""A page on which a model is asked questions about pictures, and shows how it thinks: `dyme play`."""
