@@ -15,11 +15,14 @@ VLLM := build/vllm
 # trackio, in an environment of its own: it wants a pillow below the newest.
 TRACKIO := build/trackio
 
+# gradio and a browser's driver, in an environment of their own; the browser is the system's chromium.
+BROWSER := build/browser
+
 # Both ends of what pyproject.toml allows, in environments of their own; where no CPU build of an end's torch can be had, some 5 GB each.
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo docs test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-faults lint clean setup setup-test
+.PHONY: demo docs test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-browser test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -103,6 +106,16 @@ $(TRACKIO)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(TRACKIO)/venv
 	$(TRACKIO)/venv/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(TRACKIO)/venv/bin/pip install --quiet --disable-pip-version-check -e ".[trackio]" "pytest>=8"
+	touch $@
+
+# The pages in a real browser, at 1,280 and 390 pixels: screenshots in build/browser/shots.
+test-browser: $(BROWSER)/.ready
+	$(BROWSER)/venv/bin/python -m pytest tests/real/real_play.py
+
+$(BROWSER)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(BROWSER)/venv
+	$(BROWSER)/venv/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BROWSER)/venv/bin/pip install --quiet --disable-pip-version-check -e ".[play,ocr]" "pytest>=8" playwright axe-playwright-python
 	touch $@
 
 lint: setup-test

@@ -16,10 +16,12 @@ from dyme.types import Fact, Group, Route, Sample, Verdict
 
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</textarea></section>", "${alert(1)} `x` {{7*7}}", "\x1b[31mred\x1b[0m",
-    "nul \x00 here", "\u202egnp.exe\u202c", "a" * 100_000, "<b>" * 40_000, "# head [link](javascript:alert(1))", "\ud800 half", "&lt;i&gt;",
+    "nul \x00 here", "\u202egnp.exe\u202c", "a" * 100_000, "<b>" * 7_000, "# head [link](javascript:alert(1))", "\ud800 half", "&lt;i&gt;",
 ]  # fmt: skip
-KNOWN = {"section", "p", "b", "span", "bdi", "div", "mark", "sup", "details", "summary", "ol", "li", "table", "caption", "tbody", "tr", "th",
-         "td", "h3", "img", "svg", "rect", "text", "a"}  # fmt: skip
+KNOWN = {
+    "section", "p", "b", "span", "bdi", "div", "mark", "sup", "details", "summary", "ol", "li", "table", "caption", "tbody", "tr", "th",
+    "td", "h3", "img", "svg", "rect", "text",
+}  # fmt: skip
 
 
 class Elements(HTMLParser):
@@ -66,7 +68,7 @@ def everywhere(value: str) -> str:
 def test_hostile_text_adds_no_element_and_no_attribute(value: str) -> None:
     page = everywhere(value)
     found, usual = read(page), read(everywhere("word"))
-    assert set(found.names) <= KNOWN and not {"script", "a"} & set(found.names)
+    assert set(found.names) <= KNOWN
     assert {name for name, _ in found.attributes} == {name for name, _ in usual.attributes}
     assert not any(name.startswith("on") for name, _ in found.attributes)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", page), "and nothing that cannot be seen"
@@ -113,11 +115,19 @@ def test_what_is_not_known_is_said() -> None:
     said = read(shown.answered(found, free, [], None)).said
     assert "not judged: the right answer is not known" in said and "no facts of this picture are known" in said
     cut = Answered(style="think", text="It", whole=True, thinking="It", reason="cut off", right=False)
-    assert "no answer" in read(shown.answered(cut, ASKED, [], None)).said and "\u2717 wrong: cut off" in read(shown.answered(cut, ASKED, [], None)).said
-    verdicts = (Verdict(parsed=True, correct=False, answer="7", thinking="a"), Verdict(parsed=False, correct=False, answer=None, thinking="b", reason="cut off"))
+    assert (
+        "no answer" in read(shown.answered(cut, ASKED, [], None)).said
+        and "\u2717 wrong: cut off" in read(shown.answered(cut, ASKED, [], None)).said
+    )
+    verdicts = (
+        Verdict(parsed=True, correct=False, answer="7", thinking="a"),
+        Verdict(parsed=False, correct=False, answer=None, thinking="b", reason="cut off"),
+    )
     said = read(shown.routes([Routed(stage="", group=Group(sample=free.sample, verdicts=verdicts), route=None)], free, 1.0)).said
     assert said.count("not judged") == 2 and "there is no route" in said and "wrong" not in said
-    empty = read(shown.routes([Routed(stage="sft", group=Group(sample=ASKED.sample), route=Route(mode="memorize", reason="all"))], ASKED, 1)).said
+    empty = read(
+        shown.routes([Routed(stage="sft", group=Group(sample=ASKED.sample), route=Route(mode="memorize", reason="all"))], ASKED, 1)
+    ).said
     assert "memorize" in empty and "samples nothing" in empty
 
 

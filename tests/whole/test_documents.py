@@ -62,6 +62,7 @@ NOT_RUN = {
     "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
     "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
     "dyme serve RECIPE": "wants a checkpoint that vLLM reads: tests/rollout/test_vllm.py",
+    "dyme play": "serves a page until it is interrupted: tests/play, tests/real/real_play.py",
     "dyme push": "wants a hub: tests/test_upload.py",
     "dyme study FILE --map": "wants a study that has measured a condition: tests/comparison/test_findings.py",
     "accelerate launch": "wants several devices",
@@ -69,7 +70,7 @@ NOT_RUN = {
     "torchrun": "two processes: tests/test_invariances.py",
 }
 """Beginnings of commands, and why they are not run here."""
-MENTION = r"dyme (new|serve|prepare|train|eval|diagnose|facts|judge|compare|study|report|export|push)"
+MENTION = r"dyme (new|serve|prepare|train|eval|diagnose|play|facts|judge|compare|study|report|export|push)"
 """A command's name in the prose, not something to type."""
 
 

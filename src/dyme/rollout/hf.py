@@ -49,7 +49,7 @@ def sample(
 
     Special tokens (image placeholders above all) are never drawn. `logprobs` are log-probabilities of the unmasked,
     untruncated distribution at the sampling temperature, as in the update. The tower's outputs for the images of `keep` stay in memory.
-    `see` is called after each token, and with it the host looks at the device after each.
+    `see` is called after each token; the host then looks at the device after each.
     """
     per_prompt = 1 if greedy else config.num_generations
     chunk = max(1, batch_rows // per_prompt)
@@ -91,9 +91,9 @@ def _sample_chunk(
                 rows_now = zip(index_R.tolist(), token_R.tolist(), ended_R.tolist(), strict=True)
                 see({row: token for row, token, over in rows_now if not over})
             ended_R |= (token_R[:, None] == ends).any(-1)
-            if t + 1 == longest:
+            if t + 1 == longest or (see is not None and ended_R.all()):
                 break
-            if (t + 1) % LOOK == 0 or see is not None:
+            if (t + 1) % LOOK == 0:
                 alive = [row for row, ended in enumerate(ended_R.tolist()) if not ended]
                 if not alive:
                     break
