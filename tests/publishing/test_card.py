@@ -11,6 +11,7 @@ import runs
 import yaml
 from transformers import AutoModelForImageTextToText
 
+import dyme
 from dyme.config import Config
 from dyme.publishing import card
 from dyme.recipe import build
@@ -54,7 +55,7 @@ def test_a_fine_tune(tmp_path: Path) -> None:
     assert "| test | completion tokens | 40.2 | 39.0 to 41.5 | 300 |" in body
     assert '[method]\nname = "grpo"\n\n[train]\nlearning_rate = 3e-05\n' in body
     assert f"QUESTION {Config().task.think_prompt}" in body and "`Answer:`" in body and "`enable_thinking=False`" in body
-    assert "dyme 0.1.0" in body and "transformers 5" in body and "## Licence" in body
+    assert f"dyme {dyme.__version__}" in body and "transformers 5" in body and "## Licence" in body
 
 
 def test_an_adapter_of_a_text_model(tmp_path: Path) -> None:

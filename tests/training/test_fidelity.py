@@ -1,4 +1,4 @@
-"""README's table of where we follow the paper and where not: each of its rows is held here, by its first column."""
+"""The table of docs/paper.md, where we follow the paper and where not: each of its rows is held here, by its first column."""
 
 from __future__ import annotations
 
@@ -105,6 +105,6 @@ def test_a_row_of_the_table(row: str) -> None:
 
 
 def test_every_row_is_held() -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| point | paper | reference code | here |")[2]
+    table = (ROOT / "docs/paper.md").read_text(encoding="utf-8").partition("| point | paper | reference code | here |")[2]
     rows = re.findall(r"^\| ([^|-][^|]*) \|", table, re.MULTILINE)
     assert rows == list(HELD)
