@@ -22,7 +22,10 @@ BROWSER := build/browser
 OLDEST := build/oldest
 NEWEST := build/newest
 
-.PHONY: demo docs test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-browser test-faults lint clean setup setup-test
+# What builds and checks a release, in an environment of its own.
+RELEASE := build/release
+
+.PHONY: demo docs release test test-wheel test-oldest test-newest test-llm test-vllm test-shard test-trackio test-browser test-faults lint clean setup setup-test
 
 setup: $(VENV)/.ready
 setup-test: $(VENV)/.ready-test
@@ -52,6 +55,21 @@ test: setup-test
 
 test-wheel: setup-test
 	$(BIN)/python -m pytest tests/real/real_wheel.py
+
+# Wheel and sdist in dist/, of what is committed; then the wheel in a fresh environment, used from elsewhere: demo, new, train, play, report.
+release: setup-test $(RELEASE)/.ready
+	rm -rf $(RELEASE)/source dist
+	mkdir -p $(RELEASE)/source
+	git archive HEAD | tar -x -C $(RELEASE)/source
+	$(RELEASE)/venv/bin/python -m build --outdir dist $(RELEASE)/source
+	$(RELEASE)/venv/bin/twine check --strict dist/*
+	DYME_WHEEL=fresh DYME_DIST=$(abspath dist) TORCH="$(TORCH)" $(BIN)/python -m pytest tests/real/real_wheel.py
+	@echo "dist/ holds what was tried; what is left to do: CONTRIBUTING.md, Release"
+
+$(RELEASE)/.ready:
+	$(PYTHON) -m venv $(RELEASE)/venv
+	$(RELEASE)/venv/bin/pip install --quiet --disable-pip-version-check "build==1.*" "twine==6.*"
+	touch $@
 
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/venv/bin/python -m pytest $(WORKERS)

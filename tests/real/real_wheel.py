@@ -1,7 +1,8 @@
 """The wheel as a stranger meets it: built from the sdist, installed beside its required packages alone, used from a folder of one's own.
 
 `make test-wheel` runs this in an environment that sees this one's copies of those packages (by links) and nothing else of it, neither
-the repository nor the extras. With DYME_WHEEL=fresh they are installed anew.
+the repository nor the extras. `make release` sets DYME_WHEEL=fresh, so that all is installed anew, with the extra that `dyme play` needs,
+and DYME_DIST, the folder of the wheel that is to be published.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from packaging.requirements import Requirement
 from runs import ROOT
 
 Dyme = Callable[..., str]
+FRESH = os.environ.get("DYME_WHEEL") == "fresh"
 QUICK = (
     "--train.max_prompts=4", "--train.prompts_per_step=4", "--rollout.num_generations=2", "--rollout.max_completion_length=8",
     "--task.train_size=4", "--task.test_size=2",
@@ -49,7 +51,10 @@ def required(wheel: Path) -> Iterator[importlib.metadata.Distribution]:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel made of the sdist made of a clean copy of the repository."""
+    """A wheel made of the sdist made of a clean copy of the repository, or the one that is to be published."""
+    if "DYME_DIST" in os.environ:
+        [built] = Path(os.environ["DYME_DIST"]).glob("*.whl")
+        return built
     folder = tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT / "src", folder / "source/src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -66,9 +71,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     call(sys.executable, "-m", "venv", "--without-pip", folder)
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet")
-    if os.environ.get("DYME_WHEEL") == "fresh":
+    if FRESH:
         call(*pip, os.environ.get("TORCH", "torch"))
-        call(*pip, wheel)
+        call(*pip, f"{wheel}[play]")
         return folder
     call(*pip, "--no-deps", wheel)
     site = next(folder.glob("lib/python*/site-packages"))
