@@ -12,9 +12,15 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import published
@@ -140,6 +146,41 @@ def test_own_data_from_a_recipe_that_was_written_out(dyme: Dyme, here: Path) -> 
     assert "all right" in dyme("diagnose", "runs/mine", "--samples", 2, "--k", 2)
 
 
+def test_rows_of_ones_own_become_a_recipe_that_trains(dyme: Dyme, here: Path) -> None:
+    lines = "".join(f"How many boxes are {n} boxes?,{n},I count {n} of them.\n" for n in range(12))
+    (here / "boxes.csv").write_text("Question,Answer,Explanation\n" + lines, encoding="utf-8")
+    assert "dyme train boxes/recipe.toml" in dyme("new", "boxes.csv", "--out", "boxes", "--yes", "--samples", 2)
+    dyme("train", "boxes/recipe.toml", "--run.output", "runs/boxes", *QUICK[:-2])
+    assert "How many boxes are" in (here / "runs/boxes/rollouts.jsonl").read_text(encoding="utf-8")
+    assert "runs/boxes/report.html" in dyme("report", "runs/boxes")
+
+
+@pytest.mark.skipif(not FRESH, reason="the environment has no gradio: make release")
+def test_a_model_is_played_with(environment: Path, here: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [environment / "bin/dyme", "play", "embedded", "--samples", "2", "--port", str(port)]
+    with (here / "play.log").open("wb") as log, subprocess.Popen(words, cwd=here, stdout=log, stderr=log) as playing:
+        try:
+            shown = page(f"http://127.0.0.1:{port}/", playing)
+        finally:
+            playing.send_signal(signal.SIGINT)
+            status = playing.wait(60)
+    said = (here / "play.log").read_text(encoding="utf-8")
+    assert "gradio" in shown and status == 130 and "Traceback" not in said, said
+
+
+def page(address: str, process: subprocess.Popen[bytes]) -> str:
+    """The page at an address, once the process serves it."""
+    for _ in range(600):
+        assert process.poll() is None, "ended before it served"
+        with suppress(urllib.error.URLError), urllib.request.urlopen(address, timeout=10) as answer:
+            return str(answer.read().decode())
+        time.sleep(0.5)
+    raise AssertionError("never served")
+
+
 def test_a_recipe_by_its_name_then_every_command_on_the_run(dyme: Dyme, here: Path) -> None:
     dyme("train", "own-data", *QUICK)
     assert "accuracy, thinking" in dyme("eval", "runs/own-data", "--samples", 2, "--k", 2, "--json", "figures.json")
@@ -162,6 +203,7 @@ def test_a_published_data_set(dyme: Dyme, here: Path) -> None:
         (("train", "charts-dyme", "--model.lora_rank", 4, "--run.output", "runs/lora"), "lora"),
         (("facts", "--source", "ocr", "--task.test_size", 1), "ocr"),
         (("prepare", "gsm8k", "--from", "openai/gsm8k"), "data"),
+        pytest.param(("play", "embedded"), "play", marks=pytest.mark.skipif(FRESH, reason="gradio is there")),
         (("judge", "http://127.0.0.1:9/v1", "--supervision.model", "m", "--traces", 2), "llm"),
     ],
     ids=str,
