@@ -35,7 +35,7 @@ SIGNATURES = {
         "(config, *, samples=None, validation=None, rewards=None, verifier=None, method=None, trackers=(), resume=False, display=None)"
     ),
     "evaluate": "(model, config=None, *, samples=None, split=None, prompts=('think', 'direct'), k=8, verifier=None, display=None)",
-    "write_page": "(run, out=None)",
+    "write_page": "(run, out=None, *, beside=None)",
 }
 """A change here is a change for everyone who builds on dyme."""
 

@@ -20,6 +20,7 @@ from dyme.data.layouts import Split
 from dyme.errors import ConfigError, ModelError, quoted
 from dyme.evaluation.items import STYLES, ItemFolder, Plan
 from dyme.publishing import card, hub
+from dyme.report import beside as pairs
 from dyme.report import page
 from dyme.system import tuning
 from dyme.system.launch import is_main
@@ -205,12 +206,18 @@ def _figures(
     return _evaluate_policy(model, config, rows, display, plan)
 
 
-def write_page(run: RunFolder | str | Path, out: str | Path | None = None) -> Path:
+def write_page(run: RunFolder | str | Path, out: str | Path | None = None, *, beside: RunFolder | str | Path | None = None) -> Path:
     """Write the HTML page of a run to `out`, by default report.html in its folder, and return the path; the run need not have ended.
 
-    Raises RunError if `run` is not a run folder.
+    With `beside`, another run, the page shows both side by side; by default it is beside-NAME.html. Raises RunError if either is not a run
+    folder.
     """
-    return page.write_page(run.path if isinstance(run, RunFolder) else Path(run), None if out is None else Path(out))
+    file = None if out is None else Path(out)
+    return page.write_page(_folder(run), file) if beside is None else pairs.write_page(_folder(run), _folder(beside), file)
+
+
+def _folder(run: RunFolder | str | Path) -> Path:
+    return run.path if isinstance(run, RunFolder) else Path(run)
 
 
 # -- used by the commands

@@ -46,14 +46,14 @@
   }
 
   /** The text up to the marker, and the marker with what follows; a text without exactly one marker is all thinking. */
-  function parts(text) {
-    const at = data.marker ? text.indexOf(data.marker) : -1;
-    if (at < 0 || at !== text.lastIndexOf(data.marker)) return [text, ""];
+  function parts(text, marker) {
+    const at = marker ? text.indexOf(marker) : -1;
+    if (at < 0 || at !== text.lastIndexOf(marker)) return [text, ""];
     return [text.slice(0, at), text.slice(at)];
   }
 
-  function textOf(text, marks) {
-    const [thinking, answer] = parts(text);
+  function textOf(text, marks, marker) {
+    const [thinking, answer] = parts(text, marker);
     return el("p", "text", ...pieces(thinking, marks.filter((mark) => mark[1] <= thinking.length), statement), answer ? el("b", "", answer) : null);
   }
 
@@ -82,7 +82,7 @@
         el("span", "", `${c.tokens} tokens${c.finished === false ? ", cut off" : ""}`),
         c.reason ? el("span", "", c.reason) : null);
       const grade = c.assessment ? el("p", "grade", el("span", "quiet", `${group.grader}: `), c.assessment) : null;
-      return el("li", c.correct ? "right" : "wrong", textOf(c.text, c.marks), facts, grade, truths(c));
+      return el("li", c.correct ? "right" : "wrong", textOf(c.text, c.marks, group.marker ?? data.marker), facts, grade, truths(c));
     };
   }
 

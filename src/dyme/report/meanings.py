@@ -77,6 +77,7 @@ RECORDED = {
     "trackers_failed": ("trackers that failed and were left out", LOWER),
 }  # fmt: skip
 _PATTERNS = (
+    (r"pass_at_1", "of questions: a sample is right", HIGHER),
     (r"pass_at_(\d+)", r"of questions: at least one of \1 samples is right", HIGHER),
     (r"self_refused/(\w+)", r"drafts of the model's that were refused for their \1", LOWER),
     (r"rewards/(.+)/mean", r"mean of your reward \1, before weighting", HIGHER),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from dyme.report import meanings, samples, supervised
 from dyme.report.paths import Paths
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
 from dyme.report.render import MODE_COLOURS, OTHER, figure, interval, measured, rank, render, script, script_json, words
-from dyme.report.series import MODES, StepTotals, ends, prompts_seen, totals
+from dyme.report.series import MODES, StepTotals, duration, ends, passed, prompts_seen, totals
 from dyme.supervise import flips
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
@@ -44,7 +44,7 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     folder = RunFolder.open(run)
     settings, records, evaluations = folder.settings(), folder.steps(), folder.evaluations()
     paths, pictured = Paths(), Counter[int]()
-    steps = totals(_passed(folder.rollouts(), paths.add, lambda row: pictured.update({row["step"]: samples.has_picture(folder, row)})))
+    steps = totals(passed(folder.rollouts(), paths.add, lambda row: pictured.update({row["step"]: samples.has_picture(folder, row)})))
     prompts = prompts_seen(records, steps)
     latest = {row["name"]: row for row in sorted(evaluations, key=lambda row: row["name"] != "test")}
     payload = samples.choose(folder, pictured, sum(s.groups for s in steps), {path.id for path in paths.chosen()})
@@ -55,11 +55,12 @@ def write_page(run: Path, out: Path | None = None) -> Path:
         "page.html.jinja",
         out or folder.path / "report.html",
         alarm=flips.warning(rate if isinstance(rate, int | float) else 0),
-        title=f"{method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
+        title=f"{_method(folder, settings)} on {plugins.label(_setting(settings, 'task', 'name'))}",
         subtitle=_subtitle(settings),
         tiles=[*_tiles(records, steps, prompts, latest), *_best(folder)],
         evaluations=_evaluations(folder, latest.values()),
-        plots=training_plots(records, steps, prompts, evaluations),
+        metrics=_metrics([*latest.values()]),
+        plots=_plots(records, steps, prompts, evaluations),
         figures=_figures(records, prompts),
         paths=paths.section(one["id"] for one in payload["groups"]),
         settings=settings,
@@ -73,19 +74,11 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     )
 
 
-def _passed(rows: Iterable[dict[str, Any]], *readers: Callable[[dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
-    """Yield each row after every reader has had it, so that rollouts.jsonl is read once."""
-    for row in rows:
-        for read in readers:
-            read(row)
-        yield row
-
-
 def _setting(settings: Mapping[str, Any], section: str, key: str) -> str:
     return str(settings.get(section, {}).get(key, "unknown"))
 
 
-def method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
+def _method(folder: RunFolder, settings: Mapping[str, Any]) -> str:
     """Return the method's own name, if the run recorded it, else the name in the settings."""
     recorded = folder.versions().get("method")
     return (
@@ -105,7 +98,7 @@ def _tiles(
 ) -> list[Tile]:
     tiles = []
     shown = next(iter(latest.values()), {})
-    for name, label, metric, meaning in metrics(shown)[:2]:
+    for name, label, meaning, [metric] in _metrics([shown])[:2]:
         tiles.append(Tile(f"{label}, {shown['name']}", figure(name, metric["value"]), interval(name, metric), meaning))
     for label, name, meaning in (
         ("sampled accuracy", "accuracy", "accuracy"), ("in the asked format", "parsed", "format_rate"), ("reward", "reward", "reward"),
@@ -130,7 +123,7 @@ def _tiles(
         tiles.append(Tile("prompts seen", f"{max(prompts.values()):,.0f}", f"{len(prompts):,} steps", "Repeated prompts count again."))
     if records:
         seconds = records[-1].seconds
-        tiles.append(Tile("training time", _duration(seconds), f"{seconds / len(records):.2f} s a step", "Without loading and evaluation."))
+        tiles.append(Tile("training time", duration(seconds), f"{seconds / len(records):.2f} s a step", "Without loading and evaluation."))
     return tiles
 
 
@@ -154,11 +147,6 @@ def _change(label: str, name: str, values: Sequence[float], meaning: str) -> lis
     return [] if math.isnan(last) else [Tile(label, figure(name, last), f"at first {figure(name, first)}", meanings.recorded(meaning))]
 
 
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{seconds / 60:.1f} min"
-
-
 def _evaluations(run: RunFolder, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the evaluations as shown; once the pictures of their examples are too many, the others go without."""
     left, found = _EXAMPLE_BYTES, []
@@ -169,7 +157,9 @@ def _evaluations(run: RunFolder, rows: Iterable[Mapping[str, Any]]) -> list[dict
             left -= len(picture)
             examples.append({**example, "picture": picture if left >= 0 else None})
         parts = [(label, *_breakdown(row[key])) for key, label in _BREAKDOWNS.items() if row.get(key)]
-        found.append({"name": row["name"], "step": row["step"], "metrics": metrics(row), "breakdowns": parts, "examples": examples})
+        sizes = Counter(n for metric in row.get("metrics", {}).values() if (n := measured(metric)["n"]))
+        n = sizes.most_common(1)[0][0] if sizes else None
+        found.append({"name": row["name"], "step": row["step"], "n": n, "breakdowns": parts, "examples": examples})
     return found
 
 
@@ -180,16 +170,16 @@ def _breakdown(parts: Mapping[str, Any]) -> tuple[list[tuple[str, str]], dict[st
     return [(name, words(name)) for name in names], {kind: [(n, measured(m.get(n))) for n in names] for kind, m in kinds.items()}
 
 
-def metrics(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any], str]]:
-    """Return (name, label, metric, meaning) of an evaluation, the accuracies first."""
-    found = row.get("metrics", {})
-    return [(name, words(name), measured(found[name]), meanings.evaluated(name)) for name in sorted(found, key=rank)]
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, list[dict[str, Any]]]]:
+    """Return (name, label, meaning, the metric in each evaluation) of every metric, the accuracies first."""
+    found = [row.get("metrics", {}) for row in rows]
+    names = sorted({name: None for own in found for name in own}, key=rank)
+    return [(name, words(name), meanings.evaluated(name), [measured(own.get(name)) for own in found]) for name in names]
 
 
-def training_plots(
+def _plots(
     records: Sequence[StepRecord], steps: Sequence[StepTotals], prompts: Mapping[int, float], evaluations: Iterable[Mapping[str, Any]]
 ) -> list[Plot]:
-    """Return the plots of a run: courses of its evaluations, what was sampled, the modes, the gradient."""
     x = [prompts[s.step] for s in steps]
 
     def means(*named: tuple[str, str, str]) -> list[Line]:

@@ -83,7 +83,7 @@ class Paths(dict[str, Path]):
         if not sampled:
             return None
         again = [path for path in sampled if len(path.visits) > 1]
-        chosen, columns = self.chosen(), _spread(range(max((len(path.visits) for path in again), default=0)), VISITS)
+        chosen, columns = self.chosen(), spread(range(max((len(path.visits) for path in again), default=0)), VISITS)
         counts, known = Counter(path.origin for path in sampled), set(linked)
         return {
             "prompts": len(sampled),
@@ -106,11 +106,11 @@ def choose(paths: Sequence[Path]) -> list[Path]:
     few = {name: min(3, len(found)) for name, found in by_origin.items()}
     rest = SHOWN - sum(few.values())
     more = {name: rest * (len(found) - few[name]) // max(1, len(ordered) - sum(few.values())) for name, found in by_origin.items()}
-    names = {path.id for name, found in by_origin.items() for path in _spread(found, few[name] + more[name])}
+    names = {path.id for name, found in by_origin.items() for path in spread(found, few[name] + more[name])}
     return [path for path in ordered if path.id in names]
 
 
-def _spread(items: Sequence[_T], most: int) -> list[_T]:
+def spread(items: Sequence[_T], most: int) -> list[_T]:
     """Return at most `most` items, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return list(items)

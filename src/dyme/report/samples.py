@@ -45,15 +45,15 @@ def choose(run: RunFolder, pictured: Mapping[int, int], total: int, first: Conta
     rows = _rows(run, choose_steps(pictured), first)
     groups = within((group(run, row, settings.get("supervision", {}), marker) for row in rows), TEXT_BYTES)
     groups.sort(key=lambda one: one["step"])
-    return browsed(run, groups, total=total, marker=marker)
+    return browsed([run], groups, total=total, marker=marker)
 
 
-def browsed(run: RunFolder, groups: Sequence[dict[str, Any]], *, total: int, marker: str) -> dict[str, Any]:
-    """Return the data of a page's browser for these groups."""
+def browsed(runs: Sequence[RunFolder], groups: Sequence[dict[str, Any]], *, total: int, marker: str) -> dict[str, Any]:
+    """Return the data of a page's browser for these groups, of one run or of pairs."""
     every = [*groups, *(one["beside"] for one in groups if "beside" in one)]
     return {
         "groups": groups,
-        "images": _pictures(run, groups),
+        "images": _pictures(runs, groups),
         "steps": sorted({one["step"] for one in every}),
         "modes": _distinct(one["mode"] for one in every),
         "kinds": _distinct(one["kind"] for one in every if one["kind"]),
@@ -88,12 +88,12 @@ def _rows(run: RunFolder, steps: Sequence[int], first: Container[str]) -> list[d
     return [row for turn in zip_longest(*ranked) for row in turn if row is not None]
 
 
-def _pictures(run: RunFolder, groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the data URIs of the groups' pictures by name, as many as PICTURE_BYTES hold."""
+def _pictures(runs: Sequence[RunFolder], groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the data URIs of the groups' pictures by name, from the first run that kept them, as many as PICTURE_BYTES hold."""
     found: dict[str, str] = {}
     left = PICTURE_BYTES
     for name in dict.fromkeys(name for one in groups for name in one["images"]):
-        uri = data_uri(run.path / name)
+        uri = next(data_uri(run.path / name) for run in runs if (run.path / name).exists())
         if len(uri) <= left:
             found[name] = uri
             left -= len(uri)

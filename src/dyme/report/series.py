@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,3 +96,17 @@ def ends(values: Sequence[float]) -> tuple[float, float]:
     """Return the means over the first and over the last tenth of a run (at least one step each)."""
     tenth = max(1, len(values) // 10)
     return mean(values[:tenth]), mean(values[-tenth:])
+
+
+def passed(rows: Iterable[dict[str, Any]], *readers: Callable[[dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
+    """Yield each row after every reader has had it, so that rollouts.jsonl is read once."""
+    for row in rows:
+        for read in readers:
+            read(row)
+        yield row
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "2 h 05 min", "3.1 min"."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{seconds / 60:.1f} min"
