@@ -12,7 +12,7 @@ from dyme.facts.chart_text import Text
 from dyme.play import shown
 from dyme.play.asking import Answered, Asked
 from dyme.play.routing import Routed
-from dyme.types import Fact, Group, Route, Sample, Verdict
+from dyme.types import Completion, Fact, Group, Route, Sample, Verdict
 
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</textarea></section>", "${alert(1)} `x` {{7*7}}", "\x1b[31mred\x1b[0m",
@@ -20,7 +20,7 @@ HOSTILE = [
 ]  # fmt: skip
 KNOWN = {
     "section", "p", "b", "span", "bdi", "div", "mark", "sup", "details", "summary", "ol", "li", "table", "caption", "tbody", "tr", "th",
-    "td", "h3", "img", "svg", "rect", "text",
+    "td", "h2", "h3", "img", "svg", "rect", "text",
 }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def everywhere(value: str) -> str:
     asked = Asked(sample=sample, known=True)
     whole = Answered(style="think", text=f"{value} fig 82", whole=True, thinking=f"{value} fig 82", answer=value, right=False, reason=value)
     verdict = Verdict(parsed=True, correct=True, answer=value, thinking=value, reason=value)
-    group = Group(sample=sample, verdicts=(verdict,), prefix=value)
+    group = Group(sample=sample, completions=(Completion(text=value, token_ids=()),), verdicts=(verdict,), prefix=value)
     picture = Image.new("RGB", (20, 20))
     texts = [Text(text="fig", left=1, top=1, right=5, bottom=5)]
     return "".join([
@@ -123,7 +123,19 @@ def test_what_is_not_known_is_said() -> None:
         Verdict(parsed=True, correct=False, answer="7", thinking="a"),
         Verdict(parsed=False, correct=False, answer=None, thinking="b", reason="cut off"),
     )
-    said = read(shown.routes([Routed(stage="", group=Group(sample=free.sample, verdicts=verdicts), route=None)], free, 1.0)).said
+    said = read(
+        shown.routes(
+            [
+                Routed(
+                    stage="",
+                    group=Group(sample=free.sample, completions=(Completion(text="a", token_ids=()),) * 2, verdicts=verdicts),
+                    route=None,
+                )
+            ],
+            free,
+            1.0,
+        )
+    ).said
     assert said.count("not judged") == 2 and "there is no route" in said and "wrong" not in said
     empty = read(
         shown.routes([Routed(stage="sft", group=Group(sample=ASKED.sample), route=Route(mode="memorize", reason="all"))], ASKED, 1)

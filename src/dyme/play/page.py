@@ -29,28 +29,39 @@ LARGEST = "200mb"
 """Largest file that can be uploaded."""
 _SHOWN = 70
 """Characters of a question in the list of samples."""
-_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once", "show_progress": "hidden"}
-"""Events that work with a model wait for each other, over all tabs."""
+_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once", "show_progress": "minimal"}
+"""Events that work with a model wait for each other, over all tabs; beside the message they show how long."""
 _QUICK: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
 
 
 def serve(play: Play, listening: socket.socket) -> None:
     """Serve the page at a socket that is bound, until the process is interrupted."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    theme = gr.themes.Default(font=[gr.themes.Font("system-ui"), "sans-serif"], font_mono=[gr.themes.Font("ui-monospace"), "monospace"])
     css = resources.files("dyme.play").joinpath("style.css").read_text(encoding="utf-8")
     gr.mount_gradio_app(
         app, Page(play).blocks, "/", footer_links=[], run_history=False, show_error=False, max_file_size=LARGEST, ssr_mode=False,
-        pwa=False, mcp_server=False, enable_monitoring=False, theme=theme, css=css,
+        pwa=False, mcp_server=False, enable_monitoring=False, theme=_theme(), css=css,
     )  # fmt: skip
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, headers=[("Content-Security-Policy", POLICY)])
     uvicorn.Server(settings).run(sockets=[listening])
 
 
+def _theme() -> gr.themes.Default:
+    """Return gradio's theme with fonts of the system, and with colours that can be read: white on its orange, or its pale grey, cannot."""
+    theme = gr.themes.Default(font=[gr.themes.Font("system-ui"), "sans-serif"], font_mono=[gr.themes.Font("ui-monospace"), "monospace"])
+    blue, dark_blue, quiet, dark_quiet = "#3355b0", "#27438c", "#545b66", "#b3bac5"
+    return theme.set(
+        button_primary_background_fill=blue, button_primary_background_fill_dark=blue, button_primary_background_fill_hover=dark_blue,
+        button_primary_background_fill_hover_dark=dark_blue, block_info_text_color=quiet, block_info_text_color_dark=dark_quiet,
+        block_label_text_color=quiet, block_label_text_color_dark=dark_quiet, input_placeholder_color=quiet,
+        input_placeholder_color_dark=dark_quiet,
+    )  # fmt: skip
+
+
 def _html(value: str, **options: Any) -> gr.HTML:
     """Return a part of the page that shows HTML of `shown`."""
-    return gr.HTML(value, elem_classes=["dyme", *options.pop("classes", [])], js_on_load=None, **options)
+    return gr.HTML(value, elem_classes=["dyme"], js_on_load=None, **options)
 
 
 class Page:
@@ -81,9 +92,9 @@ class Page:
         self.preview = _html(shown.picture(None) if self.pictured else "", visible=self.pictured)
         self.list = gr.Dropdown(choices, label=f"Sample ({self.play.source})", value=None, visible=bool(choices), elem_id="sample")
         with gr.Row():
-            self.next = gr.Button("Next sample", size="sm", visible=bool(choices), elem_id="next")
+            self.next = gr.Button("Next sample", size="md", visible=bool(choices), elem_id="next")
             self.upload = gr.UploadButton(
-                "Upload a picture", size="sm", type="binary", file_types=None, visible=self.pictured, elem_id="upload"
+                "Upload a picture", size="md", type="binary", file_types=None, visible=self.pictured, elem_id="upload"
             )
         self.question = gr.Textbox(label="Question", placeholder="What is the highest value?", lines=1, max_lines=4, elem_id="question")
         self.reference = gr.Textbox(
@@ -95,16 +106,17 @@ class Page:
         self.message = _html(shown.line(""), elem_id="message")
         with gr.Accordion("What is known of the picture", open=False, visible=self.pictured):
             self.facts = _html(shown.facts((), ""), elem_id="facts")
-            self.read = gr.Button("Read the picture (OCR)", size="sm", elem_id="read")
+            self.read = gr.Button("Read the picture (OCR)", size="md", elem_id="read")
 
     def _outputs(self) -> None:
         """Add what the models give: two answers of each, samples and route."""
         self.panels: list[gr.HTML] = []
         for _ in self.play.models:
-            with gr.Row(equal_height=True):
+            with gr.Row():
                 for _ in WAYS:
                     place = len(self.panels)
-                    self.panels.append(_html(self.desk.panel(Session(), place), elem_id=f"panel-{place}", classes=["panel"], min_width=300))
+                    with gr.Column(min_width=300):
+                        self.panels.append(_html(self.desk.panel(Session(), place), elem_id=f"panel-{place}"))
         _html(shown.legend())
         count, name = self.play.config.rollout.num_generations, self.play.config.method.name
         _html("<h2>What training would do with this prompt</h2>")
@@ -120,16 +132,17 @@ class Page:
     def _events(self) -> None:
         shown_parts = [self.session, self.message, self.preview, self.facts, self.question, self.reference, self.route, *self.panels]
         asked = [self.session, self.question, self.reference]
+        working = {**_MODEL, "show_progress_on": self.message}
         if self.play.samples:
             self.blocks.load(self._next, [self.session, self.list], [self.list, *shown_parts], **_QUICK)
         self.list.input(self._choose, [self.session, self.list], shown_parts, **_QUICK)
         self.next.click(self._next, [self.session, self.list], [self.list, *shown_parts], **_QUICK)
         self.upload.upload(self._upload, [self.session, self.upload], [self.list, *shown_parts], **_QUICK)
         self.question.input(None, None, [self.reference], js="() => ''")
-        gr.on([self.ask.click, self.question.submit, self.reference.submit], self._ask, asked, [self.message, *self.panels], **_MODEL)
+        gr.on([self.ask.click, self.question.submit, self.reference.submit], self._ask, asked, [self.message, *self.panels], **working)
         self.stop.click(self._stop, [self.session], [self.message], queue=False, show_progress="hidden")
-        self.sample.click(self._route, asked, [self.message, self.route], **_MODEL)
-        self.read.click(self._read, [self.session], [self.message, self.facts, *self.panels], **_MODEL)
+        self.sample.click(self._route, asked, [self.message, self.route], **working)
+        self.read.click(self._read, [self.session], [self.message, self.facts, *self.panels], **working)
 
     # -- what happens at an event: the new values of its outputs
 

@@ -91,6 +91,7 @@ class Desk:
             try:
                 for found in answers(self.play, self.play.models[place // 2], session.asked, STYLES[place % 2]):
                     if session.turn != turn:
+                        session.found = {place: one for place, one in session.found.items() if one.whole}
                         yield self.drawn(session)
                         return
                     session.found[place] = found

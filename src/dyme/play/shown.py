@@ -35,6 +35,12 @@ ROUTES = {
     "skip": "Training would learn nothing from this prompt now, and leave the model as it is.",
 }
 """What each mode means for the prompt."""
+FAULTS = {
+    "no marker": "does not mark an answer", "marker repeated": "marks two answers", "thinking too short": "answers without thinking",
+    "empty answer": "marks no answer", "answer runs on": "an answer of several lines", "cut off": "cut off, as it was too long",
+    "wrong answer": "",
+}  # fmt: skip
+"""What the reasons of a verdict mean."""
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
 """Characters that cannot be seen, or change how others are: controls (ANSI sequences begin with one), directions, half pairs."""
 _ACTIVE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
@@ -94,7 +100,7 @@ def _outline(name: str, holds: bool | None, box: Box, unit: float) -> str:
 
 def panel(title: str, inside: str) -> str:
     """Return a panel under its title."""
-    return f"<section><h3>{text(title)}</h3>{inside}</section>"
+    return f"<section><h2>{text(title)}</h2>{inside}</section>"
 
 
 def legend() -> str:
@@ -125,11 +131,12 @@ def answered(found: Answered | None, asked: Asked | None, texts: Sequence[Text],
 
 def _verdict(found: Answered, asked: Asked) -> str:
     answer = f'<b class="answer"><bdi>{text(found.answer)}</bdi></b>' if found.answer else '<b class="answer">no answer</b>'
+    told = FAULTS.get(found.reason, found.reason)
     if found.right is None:
-        why = found.reason or ("not judged: the right answer is not known" if not asked.known else "not judged")
+        why = told or ("not judged: the right answer is not known" if not asked.known else "not judged")
         return f'<p class="verdict open">{answer} <span>{text(why)}</span></p>'
     kind, sign, _ = SIGNS[found.right]
-    why = "" if found.right else f": {text(found.reason)}" if found.reason not in ("", "wrong answer") else ""
+    why = f": {text(told)}" if told and not found.right else ""
     return f'<p class="verdict {kind}">{answer} <span>{sign} {"right" if found.right else f"wrong{why}"}</span></p>'
 
 
@@ -172,7 +179,7 @@ def facts(known: Sequence[Fact], source: str) -> str:
     if not known:
         return '<p class="quiet">None known: statements are not checked, but arithmetic is.</p>'
     rows = "".join(f'<tr><th scope="row">{text(fact.subject)}</th><td>{text(fact.value)}</td></tr>' for fact in known)
-    return f'<table class="facts"><caption class="quiet">{text(source)}</caption><tbody>{rows}</tbody></table>'
+    return f'<p class="quiet">{text(source)}:</p><table class="facts" aria-label="Facts"><tbody>{rows}</tbody></table>'
 
 
 def routes(found: Sequence[Routed], asked: Asked, temperature: float) -> str:
@@ -192,19 +199,23 @@ def _route(one: Routed, asked: Asked, temperature: float, several: bool) -> str:
         )
     if not one.group.verdicts:
         return head + '<p class="quiet">This stage samples nothing.</p>'
-    cards = "".join(_sampled(number, verdict, asked) for number, verdict in enumerate(one.group.verdicts, 1))
+    pairs = zip(one.group.completions, one.group.verdicts, strict=True)
+    cards = "".join(_sampled(number, completion.text, verdict, asked) for number, (completion, verdict) in enumerate(pairs, 1))
+    rewards = ", each with its reward by the recipe's rules: for answer, form and thinking" if asked.known else ""
+    told = f'<p class="quiet">{len(one.group.verdicts)} samples at temperature {temperature:g}{rewards}.</p>'
     hint = f'<p class="quiet">Drawn again behind the hint: {text(one.group.prefix)}</p>' if one.group.prefix else ""
-    return f'{head}{hint}<ol class="samples" aria-label="Samples at temperature {temperature:g}">{cards}</ol>'
+    return f'{head}{hint}{told}<ol class="samples" aria-label="Samples">{cards}</ol>'
 
 
-def _sampled(number: int, verdict: Verdict, asked: Asked) -> str:
+def _sampled(number: int, whole: str, verdict: Verdict, asked: Asked) -> str:
     kind, sign, word = SIGNS[verdict.correct if asked.known and not verdict.failed else None]
     word = {"true": "right", "false": "wrong", "unknown": "not judged"}[word]
-    why = f" ({text(verdict.reason)})" if verdict.reason and verdict.reason != "wrong answer" else ""
+    told = FAULTS.get(verdict.reason, verdict.reason)
+    why = f": {text(told)}" if told else ""
     earned = f' <span class="quiet">reward {verdict.reward:.2f}</span>' if asked.known else ""
     marks = marked(verdict.thinking, asked.sample.facts)
     return (
         f'<li class="sample"><p class="verdict {kind}"><span class="quiet">{number}</span> '
         f'<b class="answer"><bdi>{text(verdict.answer or "no answer")}</bdi></b> '
-        f'<span>{sign} {word}{why}</span>{earned}</p><div class="written">{_with_marks(verdict.thinking, marks)}</div></li>'
+        f'<span>{sign} {word}{why}</span>{earned}</p><div class="written">{_with_marks(whole, marks)}</div></li>'
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyme import plugins
-from dyme.cli.common import first_samples, model_config, split_of
+from dyme.api import samples_of
+from dyme.cli.common import model_config, split_of
 from dyme.config import Config
 from dyme.errors import ConfigError, DymeError, ModelError
 from dyme.system.launch import several
@@ -73,7 +74,7 @@ def _stay_here(models: Sequence[str]) -> None:
     """Keep gradio and the libraries of the hub from asking other machines, unless a model is named by its hub id; its files are then looked
     for there, as in other commands.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     if all(Path(model).exists() or model == "embedded" for model in models):
         os.environ["HF_HUB_OFFLINE"] = "1"
     folder = tempfile.mkdtemp(prefix="dyme-play-")  # for pictures that are uploaded
@@ -101,11 +102,13 @@ def _samples(config: Config, args: argparse.Namespace, display: Display) -> list
     if config.supervision.facts == "llm":
         display.note("facts by an LLM are not asked for here; the page can read pictures by OCR")
         config = replace(config, supervision=replace(config.supervision, facts="data"))
+    asked_for = args.task or args.recipe or args.split
     try:
         args.split = split_of(args, config, display)
-        return first_samples(config, args, display)
+        sized = replace(config, task=replace(config.task, **{f"{args.split}_size": args.samples}))  # before facts are read from pictures
+        return samples_of(sized, args.split, display)[: args.samples]
     except DymeError as error:
-        if args.task or args.recipe or args.split:
+        if asked_for:
             raise
         display.note(f"no samples to choose from: {error}")
         return []
