@@ -128,7 +128,7 @@ $(TRACKIO)/.ready: pyproject.toml
 
 # The pages in a real browser, at 1,280 and 390 pixels: screenshots in build/browser/shots.
 test-browser: $(BROWSER)/.ready
-	$(BROWSER)/venv/bin/python -m pytest tests/real/real_play.py
+	$(BROWSER)/venv/bin/python -m pytest tests/real/real_play.py tests/real/real_pages.py
 
 $(BROWSER)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(BROWSER)/venv

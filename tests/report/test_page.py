@@ -22,6 +22,7 @@ from dyme.report.plots import Line, Strip, areas, lines, strips
 from dyme.report.render import data_uri, figure, interval, script_json
 from dyme.report.series import ends, prompts_seen, smooth, totals
 from dyme.tasks import charts
+from dyme.tracking.group_rows import line_of
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import Branch, Group, Route, Sample, StepRecord
 
@@ -284,3 +285,30 @@ def test_a_browser_shows_hostile_text_as_text(tmp_path: Path) -> None:
     shown = dom(write_page(evil_run(tmp_path / "run").path), tmp_path / "profile")
     assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;" in shown
     assert '<article class="group">' in shown and "<img src=x" not in shown and '<img src="x"' not in shown
+
+
+def test_the_page_of_a_long_run_is_small(tmp_path: Path) -> None:
+    """2,000 steps, long completions, many heavy pictures, in the run and in its evaluations."""
+    run = RunFolder.create(tmp_path / "run", Config())
+    text = "I see a bar, " * 190 + "Answer: 3"
+    prompts = [Sample(id=str(k), question="?", answer="3", images=(Plain(key=str(k % 40), size=(384, 384)),)) for k in range(60)]
+    names = [run.store_image(sample.images[0]) for sample in prompts[:40]]
+    line = line_of(1, group(prompts[0], 2, text=text), route(2))
+    with (run.path / "rollouts.jsonl").open("w") as file:
+        for k in range(2000):
+            sample = prompts[k % 60]
+            file.write(json.dumps({**line, "step": 50 * (k // 50) + 1, "id": sample.id, "images": [sample.images[0].key]}) + "\n")
+    figures = dict.fromkeys(("loss", "reward", "accuracy", "kl", "grad_norm", "share_skip"), 0.5)
+    rows = [{"step": k, "prompts": k, "epoch": 0.1, "seconds": k, "metrics": figures} for k in range(1, 2001)]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    example = {"id": "t", "question": "?", "gold": "3", "completion": text, "correct": True}
+    for name in ("base", "validation", "test"):
+        run.log_evaluation(2000, name, {"metrics": {}, "examples": [{**example, "image": image} for image in names[:24]]})
+    page = write_page(run.path)
+    text = page.read_text()
+    data = payload(text)
+    assert page.stat().st_size < 5e6 and len(data["groups"]) > 100 and data["images"], page.stat().st_size
+    assert "picture left out, to keep this page small" in text
+    svgs = [len(one) for one in re.findall(r"<svg.*?</svg>", text, re.S)]
+    assert max(svgs) < 60_000, "2,000 steps are drawn by some hundred points"
+    assert re.search(r"3\d of the 60 prompts", text) and "visit 34" in text

@@ -94,9 +94,10 @@ def _pictures(runs: Sequence[RunFolder], groups: Sequence[Mapping[str, Any]]) ->
     left = PICTURE_BYTES
     for name in dict.fromkeys(name for one in groups for name in one["images"]):
         uri = next(data_uri(run.path / name) for run in runs if (run.path / name).exists())
-        if len(uri) <= left:
-            found[name] = uri
-            left -= len(uri)
+        left -= len(uri)
+        if left < 0:
+            break
+        found[name] = uri
     return found
 
 
