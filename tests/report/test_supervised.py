@@ -69,4 +69,5 @@ def test_every_figure_has_a_meaning() -> None:
         lacking = [name for name in names if "; " not in of(name.replace("_K", "_8"))]
         assert lacking == [], file
     assert meanings.recorded("rewards/brief/mean") == "Mean of your reward brief, before weighting; higher is better."
+    assert meanings.evaluated("pass_at_1") == "Share of questions: a sample is right; higher is better."
     assert meanings.evaluated("unheard of") == "" and "another version" in meanings.recorded("unheard of")

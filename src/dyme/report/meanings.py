@@ -97,10 +97,8 @@ def recorded(name: str) -> str:
 
 
 def _sentence(name: str, known: dict[str, tuple[str, str]]) -> str:
-    found = known.get(name)
-    for pattern, words, way in _PATTERNS if found is None else ():
-        if one := re.fullmatch(pattern, name):
-            found = one.expand(words), way
+    matched = ((one.expand(words), way) for pattern, words, way in _PATTERNS if (one := re.fullmatch(pattern, name)))
+    found = known.get(name) or next(matched, None)
     if found is None:
         return ""
     words, way = found
