@@ -46,7 +46,7 @@ def test_figures_curves_and_what_differs(page: str) -> None:
     assert all(a.startswith(("data:", "#")) for a in tags.addresses) and len(tags.ids) == len(set(tags.ids)) and not tags.unlabelled
     said = (
         "one/run beside two/run", "The task&#39;s settings differ: task.test_size: 0 and 7", "first right", "61.2 %", "71.2 %",
-        "Evaluation test: 1,000 questions in A and 7 in B", "+10.0 points", "B has no evaluation named validation", "method.name",
+        "Evaluation test: 1000 questions in A and 7 in B", "+10.0 points", "B has no evaluation named validation", "method.name",
         "Curves over one another",
     )  # fmt: skip
     assert [one for one in said if one not in text] == []

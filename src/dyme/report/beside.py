@@ -14,7 +14,7 @@ from dyme.errors import RunError
 from dyme.report import meanings, samples
 from dyme.report.paths import ORIGINS, Paths, spread
 from dyme.report.plots import Line, Plot, curves, lines
-from dyme.report.render import figure, interval, measured, rank, render, script, script_json, words
+from dyme.report.render import figure, interval, measured, questions, rank, render, script, script_json, words
 from dyme.report.series import StepTotals, duration, ends, passed, prompts_seen, totals
 from dyme.tracking.run_folder import RunFolder
 from dyme.types import StepRecord
@@ -111,12 +111,14 @@ def _notes(stories: Sequence[Story]) -> list[str]:
     if changed := [f"task.{key}: {own.get(key)} and {others.get(key)}" for key in own | others if own.get(key) != others.get(key)]:
         found.append(f"The task's settings differ: {'; '.join(changed)}. Figures may be of different questions.")
     for name in sorted(a.latest.keys() & b.latest.keys()):
-        counts = [max((measured(m)["n"] or 0 for m in one.latest[name].get("metrics", {}).values()), default=0) for one in stories]
+        counts = [questions(one.latest[name]) for one in stories]
         if counts[0] != counts[1]:
-            found.append(f"Evaluation {name}: {counts[0]:,} questions in A and {counts[1]:,} in B.")
+            found.append(
+                f"Evaluation {name}: {counts[0] or 'an unknown number of'} questions in A and {counts[1] or 'an unknown number'} in B."
+            )
     for one, rest in ((a, b), (b, a)):
         if lacking := sorted(rest.latest.keys() - one.latest.keys()):
-            found.append(f"{one.letter} has no evaluation named {' or '.join(lacking)}.")
+            found.append(f"{one.letter} has no evaluation named {' or '.join(lacking)}: it is left out below.")
     return found or ["Both runs have the same task with the same settings" + (" and the same training samples." if digests[0] else ".")]
 
 
@@ -129,11 +131,11 @@ def _differing(stories: Sequence[Story]) -> list[tuple[str, str, str]]:
 
 
 def _evaluations(stories: Sequence[Story]) -> list[dict[str, Any]]:
-    """Return the evaluations by name, each with its figures of both runs."""
+    """Return the evaluations that both runs have, each with its figures of both."""
     latest = [one.latest for one in stories]
     found = []
-    for split in dict.fromkeys(name for rows in latest for name in rows):
-        metrics = [rows.get(split, {}).get("metrics", {}) for rows in latest]
+    for split in (name for name in latest[0] if name in latest[1]):
+        metrics = [rows[split].get("metrics", {}) for rows in latest]
         rows = []
         for name in sorted({name: None for own in metrics for name in own}, key=rank):
             pair = [measured(own.get(name)) for own in metrics]
@@ -169,7 +171,7 @@ def _plots(stories: Sequence[Story]) -> list[Plot]:
     out: list[Plot] = []
     for split in dict.fromkeys(row["name"] for one in stories for row in one.evaluations):
         series = [line for one, colour in zip(stories, _COLOURS, strict=True) if (line := _course(one, split, colour)).y]
-        if len({x for line in series for x in line.x}) > 1:
+        if any(len(set(line.x)) > 1 for line in series):
             note = f"{meanings.evaluated('think_accuracy')} With 95 % intervals."
             out.append(curves(f"evaluation-{len(out)}", f"Evaluation: {split}, think accuracy", series, xlabel="prompts seen", note=note))
     for label, name, meaning in (*_SAMPLED, *((f"share of prompts: {mode}", mode, share) for mode, share in _MODES)):

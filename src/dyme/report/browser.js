@@ -239,6 +239,7 @@
     next.focus({ preventScroll: true });
   });
   form.hidden = false;
+  document.getElementById("off").hidden = true;
   filter();
   if (restore()) document.getElementById("samples").scrollIntoView();
 })();

@@ -12,7 +12,7 @@ from dyme import plugins
 from dyme.report import meanings, samples, supervised
 from dyme.report.paths import Paths
 from dyme.report.plots import Line, Plot, areas, colours, curves, lines
-from dyme.report.render import MODE_COLOURS, OTHER, figure, interval, measured, rank, render, script, script_json, words
+from dyme.report.render import MODE_COLOURS, OTHER, figure, interval, measured, questions, rank, render, script, script_json, words
 from dyme.report.series import MODES, StepTotals, duration, ends, passed, prompts_seen, totals
 from dyme.supervise import flips
 from dyme.tracking.run_folder import RunFolder
@@ -157,9 +157,7 @@ def _evaluations(run: RunFolder, rows: Iterable[Mapping[str, Any]]) -> list[dict
             left -= len(picture)
             examples.append({**example, "picture": picture if left >= 0 else None})
         parts = [(label, *_breakdown(row[key])) for key, label in _BREAKDOWNS.items() if row.get(key)]
-        sizes = Counter(n for metric in row.get("metrics", {}).values() if (n := measured(metric)["n"]))
-        n = sizes.most_common(1)[0][0] if sizes else None
-        found.append({"name": row["name"], "step": row["step"], "n": n, "breakdowns": parts, "examples": examples})
+        found.append({"name": row["name"], "step": row["step"], "n": questions(row), "breakdowns": parts, "examples": examples})
     return found
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ def measured(metric: Any) -> dict[str, Any]:
     """Return a metric with all its keys; a bare number becomes a metric without an interval, and one of no observations has no value."""
     found = {"value": None, "n": None, **(metric if isinstance(metric, Mapping) else {"value": metric})}
     return found | ({} if found["n"] != 0 else {"value": None, "low": None, "high": None})
+
+
+def questions(row: Mapping[str, Any]) -> int | None:
+    """Return the number of questions of an evaluation, that which most of its figures count; None if none is recorded."""
+    sizes = Counter(n for metric in row.get("metrics", {}).values() if (n := measured(metric)["n"]))
+    return sizes.most_common(1)[0][0] if sizes else None
 
 
 def script(name: str) -> tuple[Markup, str]:
