@@ -55,7 +55,7 @@ def _theme() -> gr.themes.Default:
         button_primary_background_fill=blue, button_primary_background_fill_dark=blue, button_primary_background_fill_hover=dark_blue,
         button_primary_background_fill_hover_dark=dark_blue, block_info_text_color=quiet, block_info_text_color_dark=dark_quiet,
         block_label_text_color=quiet, block_label_text_color_dark=dark_quiet, input_placeholder_color=quiet,
-        input_placeholder_color_dark=dark_quiet,
+        input_placeholder_color_dark=dark_quiet, body_text_color_subdued=quiet, body_text_color_subdued_dark=dark_quiet,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class Page:
     def __init__(self, play: Play) -> None:
         self.play, self.desk = play, Desk(play)
         self.pictured = play.models[0].policy.takes_images
-        with gr.Blocks(title="dyme play", analytics_enabled=False, delete_cache=(600, 600)) as self.blocks:
+        with gr.Blocks(title="dyme play", analytics_enabled=False, fill_width=True, delete_cache=(600, 600)) as self.blocks:
             self.session = gr.State(Session(), time_to_live=24 * 3600)
             _html(self._head())
             with gr.Row():
@@ -115,7 +115,7 @@ class Page:
             with gr.Row():
                 for _ in WAYS:
                     place = len(self.panels)
-                    with gr.Column(min_width=300):
+                    with gr.Column(min_width=260):
                         self.panels.append(_html(self.desk.panel(Session(), place), elem_id=f"panel-{place}"))
         _html(shown.legend())
         count, name = self.play.config.rollout.num_generations, self.play.config.method.name
@@ -157,7 +157,8 @@ class Page:
         return [following, *self._choose(session, following)]
 
     def _upload(self, session: Session, content: bytes) -> list[Any]:
-        return [None, *self._looked(session, lambda: self.desk.upload(session, content), ("", ""))]
+        parts = self._looked(session, lambda: self.desk.upload(session, content), ("", ""))
+        return [None if session.chosen is None else gr.skip(), *parts]
 
     def _looked(self, session: Session, look: Any, texts: tuple[str, str]) -> list[Any]:
         try:

@@ -20,8 +20,8 @@ from dyme.play.routing import Routed
 from dyme.types import Fact, Verdict
 from dyme.verify.thinking import Marked, marked
 
-LONGEST = 20_000
-"""Most characters of a text that are shown."""
+LONGEST, SHORT = 4000, 300
+"""Most characters of a text that are shown: of a thinking as many as are read for statements, fewer of an answer and in a line."""
 EDGE = 900
 """Longer edge of a shown picture in pixels, at most."""
 SMALL = 200
@@ -53,9 +53,9 @@ def plain(value: str, longest: int = LONGEST) -> str:
     return _UNSEEN.sub(_named, cut)
 
 
-def text(value: str) -> str:
+def text(value: str, longest: int = LONGEST) -> str:
     """Return a text as HTML that shows it as it is, and does nothing else."""
-    return html.escape(plain(value)).translate(_ACTIVE)
+    return html.escape(plain(value, longest)).translate(_ACTIVE)
 
 
 def _named(found: re.Match[str]) -> str:
@@ -66,7 +66,9 @@ def _named(found: re.Match[str]) -> str:
 def line(message: str, *, wrong: bool = False) -> str:
     """Return a line for the user; a screen reader reads it when it appears, at once if something is `wrong`."""
     role, sign = ("alert", "<b>Not done:</b> ") if wrong else ("status", "")
-    return f'<p class="line {"wrong" if wrong else ""}" role="{role}">{sign}{text(message)}</p>' if message else '<p role="status"></p>'
+    return (
+        f'<p class="line {"wrong" if wrong else ""}" role="{role}">{sign}{text(message, SHORT)}</p>' if message else '<p role="status"></p>'
+    )
 
 
 def picture(image: Image.Image | None, boxes: Sequence[tuple[str, bool | None, Box]] = (), *, about: str = "") -> str:
@@ -130,7 +132,7 @@ def answered(found: Answered | None, asked: Asked | None, texts: Sequence[Text],
 
 
 def _verdict(found: Answered, asked: Asked) -> str:
-    answer = f'<b class="answer"><bdi>{text(found.answer)}</bdi></b>' if found.answer else '<b class="answer">no answer</b>'
+    answer = f'<b class="answer"><bdi>{text(found.answer, SHORT)}</bdi></b>' if found.answer else '<b class="answer">no answer</b>'
     told = FAULTS.get(found.reason, found.reason)
     if found.right is None:
         why = told or ("not judged: the right answer is not known" if not asked.known else "not judged")
@@ -216,6 +218,6 @@ def _sampled(number: int, whole: str, verdict: Verdict, asked: Asked) -> str:
     marks = marked(verdict.thinking, asked.sample.facts)
     return (
         f'<li class="sample"><p class="verdict {kind}"><span class="quiet">{number}</span> '
-        f'<b class="answer"><bdi>{text(verdict.answer or "no answer")}</bdi></b> '
+        f'<b class="answer"><bdi>{text(verdict.answer or "no answer", SHORT)}</bdi></b> '
         f'<span>{sign} {word}{why}</span>{earned}</p><div class="written">{_with_marks(whole, marks)}</div></li>'
     )
