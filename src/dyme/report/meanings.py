@@ -77,12 +77,12 @@ RECORDED = {
     "trackers_failed": ("trackers that failed and were left out", LOWER),
 }  # fmt: skip
 _PATTERNS = (
-    (r"pass_at_1", "of questions: a sample is right", HIGHER),
-    (r"pass_at_(\d+)", r"of questions: at least one of \1 samples is right", HIGHER),
-    (r"self_refused/(\w+)", r"drafts of the model's that were refused for their \1", LOWER),
-    (r"rewards/(.+)/mean", r"mean of your reward \1, before weighting", HIGHER),
-    (r"rewards/(.+)/left_out", r"prompts for which your reward \1 gave no value", LOWER),
-    (r"rewards/(.+)/failed", r"prompts on which your reward \1 failed", LOWER),
+    (re.compile(r"pass_at_1"), "of questions: a sample is right", HIGHER),
+    (re.compile(r"pass_at_(\d+)"), r"of questions: at least one of \1 samples is right", HIGHER),
+    (re.compile(r"self_refused/(\w+)"), r"drafts of the model's that were refused for their \1", LOWER),
+    (re.compile(r"rewards/([^/]+)/mean"), r"mean of your reward \1, before weighting", HIGHER),
+    (re.compile(r"rewards/([^/]+)/left_out"), r"prompts for which your reward \1 gave no value", LOWER),
+    (re.compile(r"rewards/([^/]+)/failed"), r"prompts on which your reward \1 failed", LOWER),
 )
 
 
@@ -97,7 +97,7 @@ def recorded(name: str) -> str:
 
 
 def _sentence(name: str, known: dict[str, tuple[str, str]]) -> str:
-    matched = ((one.expand(words), way) for pattern, words, way in _PATTERNS if (one := re.fullmatch(pattern, name)))
+    matched = ((one.expand(words), way) for pattern, words, way in _PATTERNS if (one := pattern.fullmatch(name)))
     found = known.get(name) or next(matched, None)
     if found is None:
         return ""
