@@ -60,7 +60,6 @@ NOT_RUN = {
     "python benchmarks/": "of the repository, not of the package: tests/test_benchmarks.py",
     "python tests/": "of the repository, not of the package: tests/test_gold.py",
     "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
-    "dyme judge URL": "wants an endpoint: tests/test_llm_roles.py",
     "dyme serve RECIPE": "wants a checkpoint that vLLM reads: tests/rollout/test_vllm.py",
     "dyme play": "serves a page until it is interrupted: tests/play, tests/real/real_play.py",
     "dyme push": "wants a hub: tests/test_upload.py",
