@@ -57,16 +57,17 @@ PUBLISHED = {"jsonl": "rows", "geometry": "published-geometry", "slake": "publis
 """Task -> what PATH is in its commands."""
 NOT_RUN = {
     "make ": "set up the environment that runs this test",
-    "python benchmarks/": "of the repository, not of the package: tests/test_benchmarks.py",
-    "python tests/": "of the repository, not of the package: tests/test_gold.py",
+    "python benchmarks/": "of the repository, not of the package: tests/benchmarks",
+    "python tests/": "of the repository, not of the package: tests/tasks/test_gold.py",
     "python -m dyme.embedded.": "hours; tests/embedded/test_embedded.py runs them in small",
+    "dyme judge URL": "wants an endpoint: tests/cli/test_cli.py",
     "dyme serve RECIPE": "wants a checkpoint that vLLM reads: tests/rollout/test_vllm.py",
     "dyme play": "serves a page until it is interrupted: tests/play, tests/real/real_play.py",
-    "dyme push": "wants a hub: tests/test_upload.py",
+    "dyme push": "wants a hub: tests/publishing/test_hub.py",
     "dyme study FILE --map": "wants a study that has measured a condition: tests/comparison/test_findings.py",
     "accelerate launch": "wants several devices",
     "srun": "wants Slurm",
-    "torchrun": "two processes: tests/test_invariances.py",
+    "torchrun": "two processes: tests/training/test_invariances.py",
 }
 """Beginnings of commands, and why they are not run here."""
 MENTION = r"dyme (new|serve|prepare|train|eval|diagnose|play|facts|judge|compare|study|report|export|push)"

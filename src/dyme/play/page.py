@@ -6,9 +6,14 @@ to load nothing from anywhere else, whatever gradio's own page or a text on it a
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from importlib import resources
+from types import FrameType
 from typing import Any
 
 import gradio as gr
@@ -27,6 +32,8 @@ POLICY = (
 """What the browser may load and run."""
 LARGEST = "200mb"
 """Largest file that can be uploaded."""
+PATIENCE = 5
+"""Seconds after a signal in which the process may end by itself."""
 _SHOWN = 70
 """Characters of a question in the list of samples."""
 _MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once", "show_progress": "minimal"}
@@ -44,7 +51,24 @@ def serve(play: Play, listening: socket.socket) -> None:
     )  # fmt: skip
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, headers=[("Content-Security-Policy", POLICY)])
-    uvicorn.Server(settings).run(sockets=[listening])
+    _Server(settings).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]
+    """A server whose process ends within `PATIENCE` seconds of a signal, whatever its threads are at: a model cannot be interrupted."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, and see to it that the process does."""
+        late = threading.Timer(PATIENCE, _leave, [128 + sig])
+        late.daemon = True
+        late.start()
+        logging.getLogger("uvicorn.error").disabled = True  # of answers that are cut off it would write a traceback each
+        super().handle_exit(sig, frame)
+
+
+def _leave(status: int) -> None:
+    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+    os._exit(status)
 
 
 def _theme() -> gr.themes.Default:
