@@ -250,6 +250,11 @@ def test_plots_of_little_and_of_odd_names() -> None:
     assert "&lt;b&gt;" in plot.svg and "<b>" not in plot.svg
 
 
+def test_axes_that_count_have_whole_numbers() -> None:
+    few = lines("a", "a", [1.0, 2.0, 3.0], [Line("x", [0.5, 0.5, 0.5], "c1")], xlabel="step", percent=True)
+    assert set(re.findall(r">([\d.]+)</text>", few.svg)) == {"1", "2", "3"}
+
+
 def dom(page: Path, profile: Path) -> str:
     """The page's DOM after its script has run in headless Chromium."""
     profile.mkdir()

@@ -23,6 +23,8 @@ from dyme.report.series import mean, smooth
 
 PALETTE = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 """Colour variables of style.css."""
+COUNTED = ("step", "visit", "prompts", "prompts seen")
+"""Labels of axes that have whole numbers alone."""
 POINTS = 300
 """Points by which a line is drawn, at most."""
 _VARIABLES = ("ink", "quiet", "line", "panel", *PALETTE)
@@ -199,7 +201,7 @@ def _axes(xlabel: str, percent: bool, height: float = 2.15) -> tuple[Figure, Any
     for spine in axes.spines.values():
         spine.set_edgecolor(_code("line"))
     axes.tick_params(color=_code("line"), labelcolor=_code("quiet"), length=3)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=xlabel in COUNTED))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
