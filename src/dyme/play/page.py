@@ -1,7 +1,7 @@
 """The page of `dyme play`, made with gradio and served on loopback. This file alone needs gradio.
 
-Nothing leaves the machine: no share link, no analytics, no history, fonts of the system; and the browser is told (Content-Security-Policy)
-to load nothing from anywhere else, whatever gradio's own page or a text on it asks for.
+Nothing leaves the machine: no share link, no analytics, no history, fonts of the system; and a Content-Security-Policy keeps the browser
+from loading anything from elsewhere, whatever gradio's own page or a text on it asks for.
 """
 
 from __future__ import annotations
