@@ -211,7 +211,7 @@ class Page:
 
     def _stop(self, session: Session) -> str:
         session.turn += 1
-        return shown.line("Stopped.")
+        return shown.line("The answer ends at its next token. Sampling and OCR, once begun, are finished.")
 
     def _route(self, session: Session, question: str, reference: str) -> Iterator[list[Any]]:
         yield [shown.line(f"Sampling answers to: {question}"), gr.skip()]
