@@ -195,7 +195,7 @@ def test_thirty_steps_of_dyme(server: Server, tmp_path: Path, monkeypatch: pytes
     assert len(found) == len(compared) == 30 and max(compared) < CLOSE
     explored = [m for m in found if "sampling_gap_max" in m]
     assert len(explored) > 10 and all(m["sampling_gap_max"] < CLOSE for m in explored)
-    assert len({m["loss"] for m in found}) == 30
+    assert all(m["grad_norm"] > 0 for m in found), "each step changes the weights"
 
 
 def test_a_server_with_other_weights_is_caught(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
