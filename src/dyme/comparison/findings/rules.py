@@ -134,7 +134,10 @@ def compute(study: Figures) -> Sentence | None:
             or tokens["low"] is None
         ):
             continue
-        seen = f"over {pair['labels'][1]} {_points(pair)} at equal prompts, {_points(tokens)} in sampled accuracy at equal tokens"
+        seen = (
+            f"over {pair['labels'][1]} {_points(pair)} at equal prompts, {_points(tokens)} in sampled accuracy at equal tokens, "
+            "where the run that uses more is in mid-course"
+        )
         if tokens["low"] > 0:
             return Sentence("compute", False, f"The gain holds per unit of compute as well: {seen}.")
         if _gone(tokens):
