@@ -122,6 +122,20 @@ def test_settings_of_one_condition_are_one_place_on_the_map(found: Any) -> None:
     assert first["label"] == "DyME" and first["over_base"]["mean"] == pytest.approx(first["accuracy"]["value"] - 0.2, abs=0.01)
 
 
+def test_an_arm_on_the_map_has_the_seeds_of_all_blocks_and_no_second_name(tmp_path: Path) -> None:
+    plan = json.loads((make_study(tmp_path, dose=False) / "plan.json").read_text())
+    first = plan["blocks"]["primary"]
+    some = {arm: {seed: first["cells"]["regime"]["dyme"][seed] for seed in ("1", "2")} for arm in ("dyme", "again")}
+    plan["arms"]["again"] = plan["arms"]["dyme"] | {"label": "DyME by another name"}
+    plan["blocks"]["later"] = first | {"arms": ["dyme", "again"], "seeds": [1, 2], "cells": {"regime": some}, "compare": [], "then": []}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    found = figures(Folder.open(tmp_path))
+    (place,) = found["regimes"]
+    assert [row["arm"] for row in place["arms"]].count("dyme") == 1 and "again" not in [row["arm"] for row in place["arms"]]
+    assert place["arms"][0]["arm"] == "dyme" and place["arms"][0]["accuracy"]["seeds"] == 6
+    assert found["blocks"][1]["pairs"] == [], "a training is not compared with itself"
+
+
 # Rules, both ways
 
 

@@ -75,7 +75,10 @@ def _pairs(study: Folder, block: Block, condition: str) -> list[dict[str, Any]]:
     named += [((main, arm), "exploratory") for arm in block.arms if arm != main and frozenset((main, arm)) not in known]
     out = []
     for (a, b), role in named:
-        if found := contrast(study.done(block, condition, a), study.done(block, condition, b)):
+        ours, theirs = study.done(block, condition, a), study.done(block, condition, b)
+        if {cell["id"] for cell in ours.values()} & {cell["id"] for cell in theirs.values()}:
+            continue  # the same trainings under two names
+        if found := contrast(ours, theirs):
             out.append({"a": a, "b": b, "labels": [study.label(a), study.label(b)], "condition": condition, "role": role} | found)
     return out
 

@@ -17,7 +17,10 @@ LEAST_SEEDS = 2
 
 
 def regimes(study: Folder) -> list[dict[str, Any]]:
-    """Return every condition with an arm of two seeds or more, those of several blocks with the same settings as one."""
+    """Return every condition with an arm of two seeds or more, those of several blocks with the same settings as one.
+
+    An arm has the seeds of all blocks there. Of arms that are the same trainings under two names, the first stands.
+    """
     places: dict[str, dict[str, Any]] = {}
     for block in study.blocks:
         for name, settings in block.conditions.items():
@@ -26,9 +29,22 @@ def regimes(study: Folder) -> list[dict[str, Any]]:
             )
             place["base"] = place["base"] or study.base(block, name)
             for arm in block.arms:
-                if len(cells := study.done(block, name, arm)) >= LEAST_SEEDS:
-                    place["arms"][arm] = cells
+                place["arms"].setdefault(arm, {}).update(study.done(block, name, arm))
+    for place in places.values():
+        place["arms"] = {arm: cells for arm, cells in _distinct(place["arms"]).items() if len(cells) >= LEAST_SEEDS}
     return [_regime(study, place) for place in places.values() if place["arms"]]
+
+
+def _distinct(arms: Mapping[str, Mapping[int, Row]]) -> dict[str, Mapping[int, Row]]:
+    """Return the arms that have a training of their own, those with more seeds before others."""
+    known: set[str] = set()
+    kept = set()
+    for arm in sorted(arms, key=lambda arm: -len(arms[arm])):
+        own = {cell["id"] for cell in arms[arm].values()}
+        if own - known:
+            kept.add(arm)
+        known |= own
+    return {arm: cells for arm, cells in arms.items() if arm in kept}
 
 
 def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,6 +105,6 @@ def shipped(study: Folder, found: list[dict[str, Any]]) -> dict[str, Any]:
             ],
             "leads": place["leads"],
         })  # fmt: skip
-    commits = sorted({str(cell["commit"])[:10] for cell in study.cells.values() if cell.get("commit")})
-    source = f"{study.plan.get('title', 'a study')}{f' (commit {commits[0]})' if commits else ''}"
+    commits = ", ".join(sorted({str(cell["commit"])[:10] for cell in study.cells.values() if cell.get("commit") and cell["stage"] == "test"}))
+    source = f"{study.plan.get('title', 'a study')}{f' (commit {commits})' if commits else ''}"
     return {"source": source, "measured": measured}
