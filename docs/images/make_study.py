@@ -16,7 +16,9 @@ from matplotlib import pyplot
 from matplotlib.ticker import PercentFormatter
 
 OUT = Path(__file__).parent / "study.png"
-COLOURS = {"DyME": "#c0392b", "yoked random": "#8e5aa8", "two-stage": "#2471a3", "constant mix": "#7f8c8d", "SFT": "#b9770e", "GRPO": "#1e8449"}
+COLOURS = {
+    "DyME": "#c0392b", "yoked random": "#8e5aa8", "two-stage": "#2471a3", "constant mix": "#7f8c8d", "SFT": "#b9770e", "GRPO": "#1e8449",
+}  # fmt: skip
 WINDOW = 10
 """Steps over which the accuracy of sampled completions is averaged."""
 
@@ -33,7 +35,8 @@ def main(study: str) -> None:
         left.plot([*arm["values"].values()], [place] * len(arm["values"]), "o", color=colour, markersize=4.5, alpha=0.65, markeredgewidth=0)
         left.plot([found["low"], found["high"]], [place + 0.28] * 2, color="#222222", linewidth=1.4)
         left.plot([found["value"]], [place + 0.28], "|", color="#222222", markersize=9, markeredgewidth=1.8)
-        left.annotate(f"{100 * found['value']:.1f}", (found["value"], place + 0.3), (0, -13), textcoords="offset points", ha="center", fontsize=8)
+        at = (found["value"], place + 0.3)
+        left.annotate(f"{100 * found['value']:.1f}", at, (0, -13), textcoords="offset points", ha="center", fontsize=8)
         sampled = [(row[0], row[4]) for row in arm["curve"] if row[4] is not None]
         if sampled:
             ends = range(WINDOW, len(sampled) + 1)
@@ -42,7 +45,7 @@ def main(study: str) -> None:
     left.axvline(base, color="#888888", linestyle=":", linewidth=1.2)
     left.annotate("untrained", (base, -0.5), (4, 0), textcoords="offset points", fontsize=8, color="#666666")
     left.set_yticks(range(len(arms)), [arm["label"] for arm in arms])
-    left.set_ylim(len(arms) - 0.3, -0.7)
+    left.set_ylim(len(arms) - 0.2, -0.7)
     left.set_title(f"accuracy told to think, 1,000 test charts; a point is a seed ({len(arms[0]['values'])})", fontsize=9, loc="left")
     right.set_title("accuracy of sampled completions, mean over seeds", fontsize=9, loc="left")
     right.set_xlabel("prompts", fontsize=9)

@@ -105,6 +105,7 @@ def shipped(study: Folder, found: list[dict[str, Any]]) -> dict[str, Any]:
             ],
             "leads": place["leads"],
         })  # fmt: skip
-    commits = ", ".join(sorted({str(cell["commit"])[:10] for cell in study.cells.values() if cell.get("commit") and cell["stage"] == "test"}))
+    tested = [str(cell["commit"])[:10] for cell in study.cells.values() if cell.get("commit") and cell["stage"] == "test"]
+    commits = ", ".join(sorted(set(tested)))
     source = f"{study.plan.get('title', 'a study')}{f' (commit {commits})' if commits else ''}"
     return {"source": source, "measured": measured}
