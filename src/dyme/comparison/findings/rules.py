@@ -195,7 +195,8 @@ def _difference(pair: Mapping[str, Any]) -> str:
 def _points(found: Mapping[str, Any], sign: int = 1) -> str:
     """Return "+1.2 [-0.3, +2.7] points"."""
     ends = "" if found["low"] is None else " [{:+.1f}, {:+.1f}]".format(*sorted(100 * sign * found[key] for key in ("low", "high")))
-    return f"{100 * sign * found['mean']:+.1f}{ends} points".replace("-", "\u2212")
+    mean = round(100 * sign * found["mean"], 1) + 0.0  # no "-0.0"
+    return f"{mean:+.1f}{ends} points".replace("-", "\u2212")
 
 
 def _p(pair: Mapping[str, Any]) -> str:
