@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dyme.report.plots import Line, Strip, scatter, strips
-from dyme.report.study import axes, p_value, percent, points, regime_plots, settings
+from dyme.report.study import axes, p_value, percent, points, regime_plots, settings, settings_plots
 
 
 def arm(name: str, condition: str, method: str = "dyme") -> dict[str, Any]:
@@ -22,6 +22,18 @@ def test_settings_that_a_block_varies_are_axes() -> None:
     flipped = {"conditions": [{"name": "", "settings": {}}], "arms": [arm("none", ""), arm("some", "")]}
     own = {"arms": {name: {"settings": {"supervision.flipped": x, "task.traces": "low"}} for name, x in (("none", 0.0), ("some", 0.2))}}
     assert list(axes(flipped, own)) == ["supervision.flipped"], "a checker's reliability is a setting of the arms"
+
+
+def test_a_line_over_a_setting_joins_arms_that_differ_in_it_alone() -> None:
+    def drawn(rates: tuple[float, float]) -> list[str]:
+        own = {name: {"method.sft_share": x, "train.learning_rate": rate} for name, x, rate in zip("ab", (0.5, 0.75), rates, strict=True)}
+        figures = {"metrics": {"think_accuracy": {"value": 0.8, "low": 0.7, "high": 0.9}}}
+        block = {"conditions": [{"name": "", "settings": {}}], "arms": [arm(name, "") | figures | {"settings": own[name]} for name in "ab"]}
+        study = {"arms": {name: {"settings": own[name]} for name in "ab"}}
+        return [plot.caption for plot in settings_plots(0, block, study, {"a": "c1", "b": "c2"})]
+
+    assert drawn((1e-3, 1e-3)) == ["Accuracy over method.sft_share"]
+    assert drawn((1e-3, 4e-3)) == []
 
 
 def test_plots_speak_their_figures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def _block(k: int, block: Row, study: Row, palette: Mapping[str, str]) -> dict[s
         **block,
         "several": several,
         "metrics": shown,
-        "plots": [*plots, *_settings_plots(k, block, study, palette), *_courses(k, block, palette)],
+        "plots": [*plots, *settings_plots(k, block, study, palette), *_courses(k, block, palette)],
     }
 
 
@@ -143,13 +144,14 @@ def axes(block: Row, study: Row) -> dict[str, list[tuple[Row, float]]]:
     return {name: found for name, found in out.items() if len({value for _, value in found}) > 1}
 
 
-def _settings_plots(k: int, block: Row, study: Row, palette: Mapping[str, str]) -> list[Plot]:
-    """Return a plot of accuracy over each numeric setting that a block varies, a line per method."""
+def settings_plots(k: int, block: Row, study: Row, palette: Mapping[str, str]) -> list[Plot]:
+    """Return a plot of accuracy over each numeric setting that a block varies; a line joins arms of one method that differ in it alone."""
     out = []
     for n, (name, found) in enumerate([*axes(block, study).items()][:_MOST_SETTINGS]):
         groups: dict[str, list[tuple[float, Row]]] = {}
         for arm, value in found:
-            groups.setdefault(arm["method"], []).append((value, arm))
+            others = {key: own for key, own in arm["settings"].items() if key != name}
+            groups.setdefault(json.dumps([arm["method"], others], sort_keys=True), []).append((value, arm))
         series = []
         for members in groups.values():
             ordered = sorted(members, key=lambda pair: pair[0])
