@@ -183,6 +183,28 @@ def test_an_interrupted_preparation_keeps_what_was_done(tmp_path: Path) -> None:
     assert fake.keys == ["b", "c"]
 
 
+def test_an_interruption_keeps_extractions_that_ended_in_any_order(tmp_path: Path) -> None:
+    third = threading.Event()
+
+    class Slow(Fake):
+        def extract(self, sample: Sample) -> tuple[Fact, ...]:
+            if len(self.seen) == 2:
+                third.set()
+            return super().extract(sample)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 1:  # one is stored, the second has ended unstored, the third is at work
+            assert third.wait(20)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gather(SAMPLES, "llm", tmp_path, extractor=Slow(), progress=interrupt)
+    fake = Fake()
+    gather(SAMPLES, "llm", tmp_path, extractor=fake)
+    assert fake.keys == []
+    assert len((tmp_path / FILE).read_bytes().splitlines()) == 3, "each once"
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     gather(SAMPLES, "llm", tmp_path, extractor=Fake())
     file = tmp_path / FILE

@@ -158,18 +158,23 @@ def prepare(samples: Sequence[Sample], extractor: Extractor, store: FactStore, p
         cached = done = len(images) - len(todo)
         if progress:
             progress("facts", done, len(images))
-        with ThreadPoolExecutor(workers) as pool:
-            futures = {pool.submit(_extract, extractor, name, image): (key, name) for key, (name, image) in todo.items()}
-            try:
-                for done, future in enumerate(as_completed(futures), start=cached + 1):
-                    key, name = futures[future]
-                    if reason := _settle(key, future, store):
-                        failures.append((name, reason))
-                    if progress:
-                        progress("facts", done, len(images))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        futures: dict[Future[tuple[Fact, ...]], tuple[str, str]] = {}
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                futures = {pool.submit(_extract, extractor, name, image): (key, name) for key, (name, image) in todo.items()}
+                try:
+                    for done, future in enumerate(as_completed(futures), start=cached + 1):
+                        key, name = futures[future]
+                        if reason := _settle(key, future, store):
+                            failures.append((name, reason))
+                        if progress:
+                            progress("facts", done, len(images))
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        except BaseException:
+            _keep(futures, store)
+            raise
     return replace(_counts(samples), images=total, cached=cached, done=total - cached - len(failures), failures=tuple(failures))
 
 
@@ -221,6 +226,13 @@ def _settle(key: str, future: Future[tuple[Fact, ...]], store: FactStore) -> str
         store.add_failure(key, reason)
         return reason
     return ""
+
+
+def _keep(futures: dict[Future[tuple[Fact, ...]], tuple[str, str]], store: FactStore) -> None:
+    """Store the facts of extractions that ended before an interruption, or while it waited for them."""
+    for future, (key, _) in futures.items():
+        if store.get(key) is None and not future.cancelled() and future.done() and future.exception() is None:
+            store.add(key, future.result())
 
 
 def _stored(sample: Sample, store: FactStore) -> tuple[Fact, ...]:
