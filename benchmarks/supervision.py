@@ -3,19 +3,23 @@
     python benchmarks/supervision.py [--steps 10] [--repeats 3] [--latency 0.3] [--slots 32] [--json FILE] [--markdown]
 
 Real trainings of the embedded model on the embedded charts, 32 prompts x 8 a step, against an OpenAI-compatible server on loopback
-that answers each request after `latency` seconds, `slots` at a time. The reference code asks four times per completion (facts for
-the checker, its grade, facts for the refiner, its trace), whatever the routes; here the facts are prepared, a call grades a group or
-writes a target, and skipped prompts cost none. The second run repeats the first with its cache. Runs of the three kinds (Pure DyME,
-Full with overlap, Full without) are made alternately; a step's time is the median over a run's steps but for the first two, a ratio
-the median over the repeats.
+that answers each request after `latency` seconds, `slots` at a time; for the times it is a process of its own, as an LLM's server is.
+The reference code asks four times per completion (facts for the checker, its grade, facts for the refiner, its trace), whatever the
+routes; here the facts are prepared, a call grades a group or writes a target, and skipped prompts cost none. The second run repeats
+the first with its cache. Runs of the three kinds (Pure DyME, Full with overlap, Full without) are made alternately; a step's time is
+the median over a run's steps but for the first two, a ratio the median over the repeats.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -60,6 +64,26 @@ def calls(folder: Path, server: LLMServer, steps: int) -> tuple[float, int, dict
     return records[-1].metrics["helper_calls"] / steps, server.count - before, shares
 
 
+def _serve(latency: float, slots: int, pipe: Connection) -> None:
+    with LLMServer(latency_seconds=latency, slots=slots) as server:
+        pipe.send(server.url)
+        pipe.recv()
+
+
+@contextmanager
+def served(latency: float, slots: int) -> Iterator[str]:
+    """The address of a server in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=_serve, args=(latency, slots, its))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send("")
+        process.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10)
@@ -73,21 +97,22 @@ def main() -> None:
     print(f"Supervision: {args.steps} steps of 32 x 8, {args.latency} s, {args.slots} slots, {torch.get_num_threads()} thread(s)\n")
 
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name, LLMServer(latency_seconds=0.0, slots=args.slots) as server:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        per_step, second, shares = calls(folder, server, args.steps)
+        with LLMServer(slots=args.slots) as server:
+            per_step, second, shares = calls(folder, server, args.steps)
         reference = REFERENCE_CALLS * 32 * 8
         figures |= {"calls_per_step": per_step, "calls_ratio": reference / per_step, "second_run_calls": second, "trial_calls": TRIAL}
         print("routes: " + ", ".join(f"{mode} {share:.0%}" for mode, share in shares.items()))
         table(["calls per step", "reference", "ours", "reference / ours", "identical second run, all steps"], [
             ["checker + refiner", reference, per_step, reference / per_step, second]
         ], args.markdown)  # fmt: skip
-        server.latency_seconds = args.latency
         times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        for k in range(args.repeats):
-            for kind, words in KINDS.items():
-                train(recipe(folder / f"{kind}{k}", args.steps, words, server.url))
-                times[kind].append(seconds(folder / f"{kind}{k}"))
+        with served(args.latency, args.slots) as url:
+            for k in range(args.repeats):
+                for kind, words in KINDS.items():
+                    train(recipe(folder / f"{kind}{k}", args.steps, words, url))
+                    times[kind].append(seconds(folder / f"{kind}{k}"))
         if args.repeats:
             for kind in ("overlap", "serial"):
                 figures[f"full_over_pure_{kind}"] = statistics.median(a / b for a, b in zip(times[kind], times["pure"], strict=True))
