@@ -44,9 +44,9 @@ def direct_turns(chart: Chart, rng: random.Random) -> Turns:
     return turns
 
 
-def thinking_turns(chart: Chart, rng: random.Random) -> Turns:
-    """Return turns of loose thinking, like that of web text."""
-    return [(f"{chart.question.text()} {THINK}", base_thinking(chart, rng))]
+def thinking_turns(chart: Chart, rng: random.Random, formatted: float) -> Turns:
+    """Return turns of loose thinking, like that of web text; the share `formatted` of them ends in the asked format."""
+    return [(f"{chart.question.text()} {THINK}", base_thinking(chart, rng, formatted=formatted))]
 
 
 def text_practice(rng: random.Random, statements: int = 7) -> Segments:

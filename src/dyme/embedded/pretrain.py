@@ -2,7 +2,8 @@
 
 Stages, by step: text alone (look-ups, statements, arithmetic: a language model's usual skills), then captions and look-ups
 in pictures, then the mix (short answers, captions, a little loose thinking); some text stays in until the end. Muon for the
-matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest.
+matrices (Jordan et al., 2024; with AdamW look-up by name is not learned), AdamW for the rest. With `--init` a finished base is
+trained on; so the weaker base of the study is made (docs/base.md).
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
+from dyme.config import ModelConfig
 from dyme.embedded import architecture, curriculum
+from dyme.model.loading import resolve
 from dyme.tasks.charts.questions import random_chart
+from dyme.tasks.charts.traces import FORMATTED
 
 
 class Feed:
     """Endless training batches (input_ids [B, T], labels [B, T], pixel_values or None), from a seed."""
 
-    def __init__(self, processor: Idefics3Processor, seed: int, rows: int, thinking: float) -> None:
-        """Make batches of `rows` conversations; the share `thinking` of the mix is loose thinking."""
+    def __init__(self, processor: Idefics3Processor, seed: int, rows: int, thinking: float, formatted: float = FORMATTED) -> None:
+        """Make batches of `rows` conversations; `thinking`: share of loose thinking in the mix, `formatted`: of it, what ends as asked."""
         self.processor, self.tokenizer = processor, processor.tokenizer
-        self.rng, self.rows, self.thinking = random.Random(seed), rows, thinking
+        self.rng, self.rows, self.thinking, self.formatted = random.Random(seed), rows, thinking, formatted
         self.image = architecture.FAKE + architecture.GLOBAL + architecture.IMAGE * architecture.IMAGE_TOKENS + architecture.FAKE
 
     def charts(self, stage: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,7 +45,7 @@ class Feed:
             if stage == "caption":
                 turns = curriculum.caption_turns(chart, self.rng)
             elif self.rng.random() < self.thinking:
-                turns = curriculum.thinking_turns(chart, self.rng)
+                turns = curriculum.thinking_turns(chart, self.rng, self.formatted)
             else:
                 turns = curriculum.direct_turns(chart, self.rng)
             rows.append(self._segments(turns, self.image))
@@ -93,14 +97,25 @@ def build_optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> 
     ]
 
 
+def fresh() -> tuple[Idefics3ForConditionalGeneration, Idefics3Processor]:
+    """Return a model with new weights, and its processor."""
+    tokenizer = architecture.build_tokenizer(curriculum.corpus())
+    return architecture.build_model(tokenizer), architecture.build_processor(tokenizer)
+
+
+def load(path: str) -> tuple[Idefics3ForConditionalGeneration, Idefics3Processor]:
+    """Return the model of a folder, or the shipped one for "embedded", in float32, and its processor; raises ModelError without one."""
+    folder = resolve(ModelConfig(path=path))
+    model = Idefics3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    return model, Idefics3Processor.from_pretrained(folder)
+
+
 def train(args: argparse.Namespace) -> None:
     """Run all steps, log to DIR/pretrain.jsonl and save to DIR from time to time."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    tokenizer = architecture.build_tokenizer(curriculum.corpus())
-    processor = architecture.build_processor(tokenizer)
-    model = architecture.build_model(tokenizer)
-    feed = Feed(processor, args.seed, args.rows, args.thinking)
+    model, processor = load(args.init) if args.init else fresh()
+    feed = Feed(processor, args.seed, args.rows, args.thinking, args.formatted)
     coin = random.Random(args.seed + 1)
     optimizers = build_optimizers(model, args.muon_lr, args.adam_lr)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
@@ -157,6 +172,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=48, help="conversations per step")
     parser.add_argument("--text", type=float, default=0.2, help="share of text-only steps after the first stage")
     parser.add_argument("--thinking", type=float, default=0.12, help="share of loose thinking in the mix")
+    parser.add_argument("--formatted", type=float, default=FORMATTED, help="share of the loose thinking that ends in the asked format")
+    parser.add_argument("--init", default="", metavar="DIR", help="train this base on (embedded: the shipped one) instead of a new one")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)

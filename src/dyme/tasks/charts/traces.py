@@ -20,6 +20,8 @@ from dyme.tasks.charts.questions import HIGHEST, LOWEST, Chart, Table
 QUALITIES = ("low", "medium", "high")
 MISREAD = {"low": 0.3, "medium": 0.08, "high": 0.0}
 """Probability that a value in a trace is not the chart's."""
+FORMATTED = 0.35
+"""Share of the base's loose thinking that ends with the marker."""
 
 
 def trace(chart: Chart, quality: str, rng: random.Random, *, misreading: float | None = None, named: bool = True) -> str:
@@ -124,8 +126,8 @@ def free_form(chart: Chart, seen: Table, answer: str, rng: random.Random, *, nam
     return opening + facts + rng.choice(("", f". {done}", f" so {done}", ". I compare them", f". Then {done}")) + "."
 
 
-def base_thinking(chart: Chart, rng: random.Random, *, formatted: float = 0.35) -> str:
-    """Return thinking that the base model is trained on: free form, noisy, often wrong; about a third ends with the marker."""
+def base_thinking(chart: Chart, rng: random.Random, *, formatted: float = FORMATTED) -> str:
+    """Return thinking that the base model is trained on: free form, noisy, often wrong; the share `formatted` ends with the marker."""
     seen = misread(chart.table, 0.25, rng)
     wrong = misread(chart.table, 1.0, rng)
     answer = chart.question.solve(seen if rng.random() < 0.7 else wrong)
