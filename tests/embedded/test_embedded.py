@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from dyme.config import ModelConfig
 from dyme.embedded import architecture, curriculum, pretrain
 from dyme.embedded.profile import profile
+from dyme.errors import ModelError
 from dyme.model.loading import resolve
 from dyme.model.policy import Policy
 from dyme.tasks import charts
@@ -60,6 +61,22 @@ def test_pretraining_feeds_the_pixels_and_prompts_that_the_processor_makes(polic
     text = feed._segments([(f"{sample.question} {curriculum.DIRECT}", sample.answer)], feed.image)
     assert tuple(policy.tokenizer(text[0][0], add_special_tokens=False)["input_ids"]) == prompt.token_ids
     assert tuple(policy.tokenizer(text[1][0], add_special_tokens=False)["input_ids"]) == policy.target(sample.answer)
+
+
+def test_a_base_is_trained_on_with_another_share_of_formatted_thinking(policy, tmp_path, monkeypatch):
+    feed = pretrain.Feed(policy.processor, seed=0, rows=40, thinking=1.0, formatted=0.0)
+    texts = policy.tokenizer.batch_decode(feed.charts("mix")[0])
+    assert sum("Answer:" in text.split("Assistant:")[1] for text in texts) < 20, "one way of loose thinking holds the marker twice"
+    out = tmp_path / "weak"
+    words = "--init embedded --steps 1 --text-steps 0 --caption-steps 0 --rows 2 --threads 1 --text 0 --muon-lr 1e-9 --adam-lr 1e-9"
+    monkeypatch.setattr("sys.argv", ["pretrain", *words.split(), "--out", str(out)])
+    pretrain.train(pretrain.parse_args())
+    again, _ = pretrain.load(str(out))
+    shipped, _ = pretrain.load("embedded")
+    for (name, a), (_, b) in zip(again.named_parameters(), shipped.named_parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+    with pytest.raises(ModelError, match="no such folder"):
+        pretrain.load(str(tmp_path / "none"))
 
 
 def test_pretraining_sees_no_chart_of_another_split(policy, monkeypatch):
