@@ -235,3 +235,27 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same_bits(trained: d
     run = dyme.train(config, samples=rows(8), validation=rows(2, 50), resume=True, display=dyme.Display.quiet())
     assert (run.model / "model.safetensors").read_bytes() == (trained.model / "model.safetensors").read_bytes()
     assert [row["name"] for row in run.evaluations()] == ["validation"]
+
+
+def test_an_evaluation_that_is_stopped_is_made_by_resuming(trained: dyme.RunFolder, tmp_path: Path) -> None:
+    config = replace(trained.config(), run=replace(trained.config().run, output=str(tmp_path / "run")))
+    run = dyme.RunFolder(config.run.output)
+
+    def exact(prediction: str, sample: dyme.Sample) -> bool:
+        if (run.path / "model").exists() and not stopped:
+            stopped.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return prediction == sample.answer
+
+    def train(resume: bool) -> dyme.RunFolder:
+        return dyme.train(config, samples=rows(8), validation=rows(2, 50), verifier=exact, resume=resume, display=dyme.Display.quiet())
+
+    stopped: list[bool] = []
+    with pytest.raises(
+        KeyboardInterrupt, match=r"the trained model is saved in .*run/model; dyme\.train\(\.\.\., resume=True\) evaluates it"
+    ):
+        train(resume=False)
+    held = (run.model / "model.safetensors").read_bytes()
+    assert run.evaluations() == []
+    assert [row["name"] for row in train(resume=True).evaluations()] == ["validation"]
+    assert (run.model / "model.safetensors").read_bytes() == held

@@ -36,6 +36,7 @@ from dyme.verify.rewards import find_rewards
 if TYPE_CHECKING:
     from dyme.methods import Method
     from dyme.model.policy import Policy
+    from dyme.training.setup import Host
     from dyme.verify.rewards import Reward
     from dyme.verify.verifier import Verifier
 
@@ -138,7 +139,11 @@ def _train(
     done = {e["name"]: e for e in from_main(run.evaluations)}
     fresh = split is not None and split not in done
     if split and fresh:
-        done[split] = evaluate_model(config, str(folder), rows, display)
+        try:
+            done[split] = evaluate_model(config, str(folder), rows, display)
+        except KeyboardInterrupt as stop:
+            again = _host(command).resuming(run.path)
+            raise KeyboardInterrupt(f"stopped in the evaluation; the trained model is saved in {folder}; {again} evaluates it") from stop
     if is_main():
         try:
             if split and fresh:
@@ -271,11 +276,8 @@ def train_model(
     evaluates = config.run.eval_every and (validation is not None or samples is None)
     held = samples_of(config, "validation", display, validation) if evaluates else None
     from dyme.training.loop import train as run_training
-    from dyme.training.setup import Host
 
-    host = Host()
-    host.command = command
-    return run_training(config, samples=found, validation=held, resume=resume, display=display, host=host, **doors)
+    return run_training(config, samples=found, validation=held, resume=resume, display=display, host=_host(command), **doors)
 
 
 def evaluate_model(
@@ -290,6 +292,15 @@ def evaluate_model(
 
 
 # -- inside
+
+
+def _host(command: bool) -> Host:
+    """Return the host of a training that is its own; `command`: `dyme train` can resume it."""
+    from dyme.training.setup import Host
+
+    host = Host()
+    host.command = command
+    return host
 
 
 def _evaluate_policy(policy: Policy, config: Config, samples: Sequence[Sample], display: Display, plan: Plan) -> dict[str, Any]:
