@@ -62,7 +62,7 @@ def _winner(one: Measured) -> str:
     accuracy, gain = 100 * best["accuracy"]["value"], 100 * best["gain"]["value"]
     found = f"{best['label']} was best ({accuracy:.1f} %, {gain:+.1f} points over the base, {best['accuracy']['seeds']} seeds)"
     if one.level:
-        return f"{found}, within noise of {', '.join(one.level)}"
+        return f"{found}, within noise of {' and '.join(repr(label) if ',' in label else label for label in one.level)}"
     if not one.leads:
         return f"{found}; no rival was measured"
     arm, lead = min(one.leads.items(), key=lambda pair: pair[1]["mean"])
