@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pages import EVIL, Tags
-from studies import REGIME, cell, diagnosis, make_study
+from studies import LEVELS, REGIME, cell, diagnosis, make_study
 
 from dyme.comparison.findings import rules, write_map, write_report
 from dyme.comparison.findings.folder import Folder
@@ -278,6 +278,26 @@ def test_the_map_is_what_diagnose_reads(whole: Path, tmp_path: Path) -> None:
     (line,) = choice(known, case, "charts")
     assert "By the map DyME was best" in line and "within noise of yoked random" in line and "A made-up study" in line
     assert "does not reach this case" in choice(known, case | {"pictures": False})[0]
+
+
+def test_of_methods_that_are_level_the_map_names_that_with_most_seeds(tmp_path: Path) -> None:
+    """A rule that a few seeds put above DyME by less than their noise is named beside it, as the report recommends it beside it."""
+    out = make_study(tmp_path, levels=LEVELS | {"yoked": LEVELS["dyme"] + 0.005}, left_out=[("yoked", 5), ("yoked", 6)], dose=False)
+    plan = json.loads((out / "plan.json").read_text())
+    plan["arms"]["yoked"] |= {"method": "dyme", "label": "soft"}
+    (out / "plan.json").write_text(json.dumps(plan))
+    for file in (out / "cells").glob("*yoked*.json"):
+        one = json.loads(file.read_text())
+        one["settings"]["method.tau"] = 2.0
+        file.write_text(json.dumps(one))
+    write_report(out)
+    found = json.loads((out / "study.json").read_text())
+    assert [one["label"] for one in found["regimes"][0]["arms"]][:2] == ["DyME", "soft"]
+    assert {one["label"] for one in found["rivals"]} == {"GRPO", "two-stage", "soft"}
+    assert any(one["text"].startswith("Recommend in DyME's place, as at or above it: soft +") for one in found["sentences"])
+    write_map(out, tmp_path / "map.json")
+    (line,) = choice(read_map(tmp_path / "map.json"), diagnosis() | {"k": 8}, "charts")
+    assert "By the map DyME was as good as any" in line and "within noise of soft" in line
 
 
 def test_no_map_without_a_diagnosed_base(tmp_path: Path) -> None:

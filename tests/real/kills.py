@@ -143,7 +143,9 @@ def main(given: Sequence[str] | None = None) -> int:
                     for _ in range(min(BETWEEN, kills - first)):
                         if command == "export" and (folder / "out").exists():
                             break  # it was done before the signal came: the same command would be refused
-                        share = 0.9 if command == "export" else 0.3  # the others go on from where they were, and are to be met at work again
+                        share = (
+                            0.9 if command == "export" else 0.3
+                        )  # the others go on from where they were, and are to be met at work again
                         hits += killed(words(command, folder, file), home, number, rng.uniform(0, share * takes))
                         until = time.monotonic() + PATIENCE
                         while left(folder) and time.monotonic() < until:

@@ -60,7 +60,8 @@ def _winner(one: Measured) -> str:
     """Return a clause on the best method and how sure it is."""
     best = one.best
     accuracy, gain = 100 * best["accuracy"]["value"], 100 * best["gain"]["value"]
-    found = f"{best['label']} was best ({accuracy:.1f} %, {gain:+.1f} points over the base, {best['accuracy']['seeds']} seeds)"
+    did = "was best" if accuracy >= max(100 * method["accuracy"]["value"] for method in one.methods) else "was as good as any"
+    found = f"{best['label']} {did} ({accuracy:.1f} %, {gain:+.1f} points over the base, {best['accuracy']['seeds']} seeds)"
     if one.level:
         return f"{found}, within noise of {' and '.join(repr(label) if ',' in label else label for label in one.level)}"
     if not one.leads:

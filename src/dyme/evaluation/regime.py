@@ -70,13 +70,14 @@ class Measured:
     base: float
     """Accuracy of the untrained model."""
     methods: Sequence[Mapping[str, Any]]
-    """Methods, the most accurate first: arm, method, label, settings, accuracy (value, low, high, seeds), gain over the base."""
+    """Methods: the one with most seeds of those within noise of the most accurate, then the most accurate first: arm, method, label,
+    settings, accuracy (value, low, high, seeds), gain over the base."""
     leads: Mapping[str, Mapping[str, float]]
     """The best arm's paired lead over each other arm: mean, low, high, seeds."""
 
     @property
     def best(self) -> Mapping[str, Any]:
-        """Return the most accurate method."""
+        """Return the method that the condition supports."""
         return self.methods[0]
 
     @property

@@ -47,11 +47,21 @@ def _distinct(arms: Mapping[str, Mapping[int, Row]]) -> dict[str, Mapping[int, R
     return {arm: cells for arm, cells in arms.items() if arm in kept}
 
 
+def _ranked(arms: Mapping[str, Mapping[int, Row]], means: Mapping[str, float]) -> list[str]:
+    """Return the arms, the most accurate first; before it goes the arm with most seeds of those whose interval to it holds 0."""
+    ranked = sorted(arms, key=lambda arm: -means[arm])
+    first = ranked[0]
+    leads = {arm: found for arm in ranked[1:] if (found := contrast(arms[first], arms[arm]))}
+    level = [first, *(arm for arm, lead in leads.items() if lead["low"] is not None and lead["low"] <= 0)]
+    named = max(level, key=lambda arm: len(arms[arm]))
+    return [named, *(arm for arm in ranked if arm != named)]
+
+
 def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
     arms: Mapping[str, Mapping[int, Row]] = place["arms"]
     some = next(iter(next(iter(arms.values())).values()))
     means = {arm: sum(map(accuracy, cells.values())) / len(cells) for arm, cells in arms.items()}
-    ranked = sorted(arms, key=lambda arm: -means[arm])
+    ranked = _ranked(arms, means)
     base = place["base"]
     rows = []
     for arm in ranked:

@@ -115,7 +115,11 @@ def other_rules(study: Figures) -> Sentence | None:
     better = [one for one in rivals if one["mean"] <= 0]
     if better:
         seen = "; ".join(f"{one['label']} {_points(one, -1)}" for one in better)
-        return Sentence("other rules", True, f"Recommend in DyME's place, as at or above it: {seen} (its lead over DyME in points).")
+        return Sentence(
+            "other rules",
+            True,
+            f"Recommend in DyME's place, as at or above it: {seen} (its lead over DyME in points; level where 0 lies within).",
+        )
     closest = min(rivals, key=lambda one: one["mean"])
     return Sentence(
         "other rules", False, f"No other rule is at or above DyME; the closest, {closest['label']}, is {_points(closest, -1)} from it."

@@ -70,17 +70,25 @@ def averaging(study: Folder) -> list[dict[str, Any]]:
 
 
 def rivals(study: Folder) -> list[dict[str, Any]]:
-    """Return the difference of the main arm to every arm of another method, controls left out, in the first block's first condition."""
+    """Return the difference of the main arm to every arm of another rule, controls left out, in the first block's first condition.
+
+    Another rule is another method, or the main arm's with another softness (method.tau).
+    """
     out: dict[str, dict[str, Any]] = {}
     if not study.blocks:
         return []
     first = study.blocks[0]
     condition = next(iter(first.conditions))
     ours = study.done(first, condition, study.main)
+
+    def rule(arm: str, cells: Mapping[int, Row]) -> tuple[str, Any]:
+        return study.method(arm), setting(next(iter(cells.values())), "method.tau") or None
+
     for block, name, arm, cells in _arms(study):
         if (
             arm in out
-            or study.method(arm) in (study.method(study.main), *_CONTROLS)
+            or study.method(arm) in _CONTROLS
+            or (ours and rule(arm, cells) == rule(study.main, ours))
             or block.conditions[name] != first.conditions[condition]
         ):
             continue
