@@ -300,6 +300,16 @@ def test_of_methods_that_are_level_the_map_names_that_with_most_seeds(tmp_path: 
     assert "By the map DyME was as good as any" in line and "within noise of soft" in line
 
 
+def test_a_condition_has_the_noise_of_an_arm_that_reads_traces(tmp_path: Path) -> None:
+    out = make_study(tmp_path, seeds=2, dose=False)
+    for file in (out / "cells").glob("*dyme*.json"):
+        one = json.loads(file.read_text())
+        one["config"]["task"]["misread"] = None
+        file.write_text(json.dumps(one))
+    write_report(out)
+    assert json.loads((out / "study.json").read_text())["regimes"][0]["misread"] == 0.3
+
+
 def test_no_map_without_a_diagnosed_base(tmp_path: Path) -> None:
     out = make_study(tmp_path / "s", seeds=2, dose=False)
     (out / "cells/base-0.3.json").unlink()

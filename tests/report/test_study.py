@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dyme.report.plots import Line, Strip, scatter, strips
+from dyme.report.plots import PALETTE, Line, Strip, colours_apart, scatter, strips
 from dyme.report.study import axes, p_value, percent, points, regime_plots, settings, settings_plots
 
 
@@ -49,12 +49,34 @@ def test_plots_speak_their_figures() -> None:
 def test_a_map_of_one_condition_and_no_strata_has_no_plot() -> None:
     gain = {"mean": 0.1, "low": None, "high": None}
     rows = [{"label": "DyME", "over_base": gain, "over_rival": gain, "strata": {}}]
-    assert regime_plots([{"arms": rows, "passed": "", "passed_by_kind": {}, "misread": 0.3}], {"DyME": "c1"}) == []
-    other = [{"arms": rows, "passed": "", "passed_by_kind": {}, "misread": x} for x in (0.0, 0.3)]
+    one = {"arms": rows, "passed": "", "passed_by_kind": {}, "settings": {}}
+    assert regime_plots([one | {"misread": 0.3}], {"DyME": "c1"}) == []
+    other = [one | {"misread": x, "settings": {"task.misread": x}} for x in (0.0, 0.3)]
     assert [plot.caption for plot in regime_plots(other, {"DyME": "c1"})] == [
         "Gain over the base, in points, over misread values in the traces",
         "Gain over the best rival, in points, over misread values in the traces",
     ]
+    weak = one | {"misread": 0.3, "settings": {"model.path": "runs/weak"}}
+    assert [plot.svg for plot in regime_plots([*other, weak], {"DyME": "c1"})] == [plot.svg for plot in regime_plots(other, {"DyME": "c1"})]
+    assert regime_plots([other[1], weak], {"DyME": "c1"}) == [], "another base is not another noise"
+
+
+def test_the_map_has_as_many_arms_as_there_are_colours() -> None:
+    gain = {"mean": 0.1, "low": None, "high": None}
+    rows = [{"label": f"arm {k}", "over_base": gain, "over_rival": gain, "strata": {}} for k in range(10)]
+    found = [
+        {"arms": arms, "passed": "", "passed_by_kind": {}, "misread": x, "settings": {"task.misread": x}}
+        for x, arms in ((0.3, rows), (0.0, rows[9:]))
+    ]
+    plot, _ = regime_plots(found, {row["label"]: PALETTE[k % 8] for k, row in enumerate(rows)})
+    assert plot.caption.endswith("; 8 of 10 arms") and [label for label, _ in plot.legend][-1] == "arm 9"
+
+
+def test_arms_of_a_block_differ_in_colour() -> None:
+    groups = [[f"arm {k}" for k in range(8)], ["arm 0", *(f"rule {k}" for k in range(7))], ["arm 0", "rule 3", "arm 5", "new"]]
+    found = colours_apart(groups)
+    assert all(len({found[name] for name in group}) == len(group) for group in groups)
+    assert set(colours_apart([[str(k) for k in range(20)]])) == {str(k) for k in range(20)}, "colours come again when there are no more"
 
 
 @pytest.mark.parametrize(

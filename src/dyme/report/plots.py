@@ -260,3 +260,14 @@ def _code(variable: str) -> str:
 def colours(names: Sequence[str]) -> Mapping[str, str]:
     """Return a colour for each distinct name, in order; after the palette's last colour it starts again."""
     return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(dict.fromkeys(names))}
+
+
+def colours_apart(groups: Sequence[Sequence[str]]) -> Mapping[str, str]:
+    """Return a colour for each name, one throughout, such that names of a group differ while the palette has enough colours."""
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    beside = {name: {other for group in groups if name in group for other in group} for name in names}
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: -sum(name in group for group in groups)):
+        taken, used = {found.get(other) for other in beside[name]}, [*found.values()]
+        found[name] = min(PALETTE, key=lambda colour: (colour in taken, used.count(colour)))
+    return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dyme.report.plots import Line, Plot, Strip, colours, curves, lines, scatter, strips
+from dyme.report.plots import PALETTE, Line, Plot, Strip, colours_apart, curves, lines, scatter, strips
 from dyme.report.render import render
 
 Row = Mapping[str, Any]
@@ -25,7 +26,10 @@ _MOST_SETTINGS = 6
 
 def write_page(study: Row, out: Path) -> Path:
     """Write the page on a study's figures to `out` and return that path."""
-    palette = colours([arm["label"] for arm in study["arms"].values()])
+    palette = colours_apart([
+        _mapped(study["regimes"]), *([arm["label"] for arm in block["arms"]] for block in study["blocks"]),
+        [arm["label"] for arm in study["arms"].values()][: len(PALETTE)],
+    ])  # fmt: skip
     return render(
         "study.html.jinja",
         out,
@@ -197,19 +201,25 @@ def _prediction(k: int, found: Row) -> dict[str, Any]:
 
 
 def regime_plots(regimes: Sequence[Row], palette: Mapping[str, str]) -> list[Plot]:
-    """Return the map of regimes as plots: gains over the base and over the best rival, against the base's pass@K and the traces' noise."""
-    out = []
+    """Return the map of regimes as plots: gains over the base and over the best rival, against the base's pass@K and the traces' noise.
+
+    Against the noise stand the conditions that differ from the first in nothing else.
+    """
+    out, shown = [], _mapped(regimes)
+    every = len({arm["label"] for regime in regimes for arm in regime["arms"]})
+    part = f"; {len(shown)} of {every} arms" if len(shown) < every else ""
+    alike = [regime for regime in regimes if _but_noise(regime) == _but_noise(regimes[0])]
     for key, gain in (("over_base", "over the base"), ("over_rival", "over the best rival")):
         by_kind: dict[str, list[tuple[float, Row]]] = {}
         by_noise: dict[str, list[tuple[float, Row]]] = {}
         names = {regime["passed"].replace("pass_at_", "pass@") for regime in regimes if regime["passed"]}
         for regime in regimes:
-            for arm in regime["arms"]:
+            for arm in (arm for arm in regime["arms"] if arm["label"] in shown):
                 passed = regime["passed_by_kind"]
                 by_kind.setdefault(arm["label"], []).extend(
                     (passed[kind], found[key]) for kind, found in arm["strata"].items() if kind in passed and found[key]["mean"] is not None
                 )
-                if regime["misread"] is not None and arm[key]["mean"] is not None:
+                if regime in alike and regime["misread"] is not None and arm[key]["mean"] is not None:
                     by_noise.setdefault(arm["label"], []).append((float(regime["misread"]), arm[key]))
         named = (
             ("passed", by_kind, f"the base's {' and '.join(sorted(names))} by question type", True),
@@ -218,8 +228,20 @@ def regime_plots(regimes: Sequence[Row], palette: Mapping[str, str]) -> list[Plo
         for name, groups, xlabel, dots in named:
             series = [_gains(label, found, palette[label]) for label, found in groups.items() if found]
             if series and len({x for line in series for x in line.x}) > 1:
-                out.append(scatter(f"regime-{key}-{name}", f"Gain {gain}, in points, over {xlabel}", series, xlabel=xlabel, dots=dots))
+                out.append(
+                    scatter(f"regime-{key}-{name}", f"Gain {gain}, in points, over {xlabel}{part}", series, xlabel=xlabel, dots=dots)
+                )
     return out
+
+
+def _mapped(regimes: Sequence[Row]) -> list[str]:
+    """Return the labels of the arms in the map's plots, those of most conditions, at most as many as there are colours."""
+    count = Counter(arm["label"] for regime in regimes for arm in regime["arms"])
+    return [label for label, _ in count.most_common(len(PALETTE))]
+
+
+def _but_noise(regime: Row) -> Row:
+    return {name: value for name, value in regime["settings"].items() if name != "task.misread"}
 
 
 def _gains(label: str, found: Iterable[tuple[float, Row]], colour: str) -> Line:

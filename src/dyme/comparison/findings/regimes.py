@@ -59,7 +59,12 @@ def _ranked(arms: Mapping[str, Mapping[int, Row]], means: Mapping[str, float]) -
 
 def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
     arms: Mapping[str, Mapping[int, Row]] = place["arms"]
-    some = next(iter(next(iter(arms.values())).values()))
+    some = [next(iter(cells.values())) for cells in arms.values()]
+
+    def told(name: str) -> Any:
+        """Return a setting of the condition, by the first arm that says it: one that reads no traces does not say how they are."""
+        return next((value for cell in some if (value := setting(cell, name)) is not None), None)
+
     means = {arm: sum(map(accuracy, cells.values())) / len(cells) for arm, cells in arms.items()}
     ranked = _ranked(arms, means)
     base = place["base"]
@@ -80,8 +85,8 @@ def _regime(study: Folder, place: Mapping[str, Any]) -> dict[str, Any]:
     found = base_figures(base) if base else None
     name, passed = passed_by_kind(base)
     return {
-        "name": place["name"], "settings": place["settings"], "k": setting(some, "rollout.num_generations"),
-        "misread": setting(some, "task.misread"), "task": setting(some, "task.name"), "model": setting(some, "model.path"),
+        "name": place["name"], "settings": place["settings"], "k": told("rollout.num_generations"),
+        "misread": told("task.misread"), "task": told("task.name"), "model": told("model.path"),
         "base": found, "passed": name, "passed_by_kind": {kind: figure["value"] for kind, figure in passed.items()},
         "arms": rows, "leads": leads,
     }  # fmt: skip
