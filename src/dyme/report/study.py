@@ -28,7 +28,7 @@ def write_page(study: Row, out: Path) -> Path:
     """Write the page on a study's figures to `out` and return that path."""
     palette = colours_apart([
         _mapped(study["regimes"]), *([arm["label"] for arm in block["arms"]] for block in study["blocks"]),
-        [arm["label"] for arm in study["arms"].values()][: len(PALETTE)],
+        *([arm["label"]] for arm in study["arms"].values()),
     ])  # fmt: skip
     return render(
         "study.html.jinja",
